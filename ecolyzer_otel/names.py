@@ -1,0 +1,399 @@
+"""Every name on the wire, declared once: span attributes, metrics, labels, units, help texts and buckets.
+
+Nothing else in the package spells such a name. ``docs/metrics.md`` is generated from this file
+(``python -m ecolyzer_otel.telemetry.reference``).
+
+Units: joules, grams, litres, seconds, watts, degrees Celsius. kWh appears only in grid factors, which the
+field quotes so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+__all__ = ["EXEMPLAR_METRICS", "METRICS", "REQUEST_LABELS", "Attr", "Metric", "MetricSpec"]
+
+
+class Attr:
+    """Span attribute keys. None is also a prefix of another (OpenTelemetry naming rules)."""
+
+    FRAMEWORK: Final = "ecolyzer.framework"
+    OPERATION: Final = "ecolyzer.operation"
+    DEVICE: Final = "ecolyzer.device"
+    BATCH_SIZE: Final = "ecolyzer.batch.size"
+    WARMUP: Final = "ecolyzer.warmup"
+    MODEL_NAME: Final = "ecolyzer.model.name"
+    MODEL_PARAMETERS: Final = "ecolyzer.model.parameters"
+    MODEL_EFFECTIVE_PARAMETERS: Final = "ecolyzer.model.effective_parameters"
+    MODEL_DTYPE: Final = "ecolyzer.model.dtype"
+    MODEL_QUANTIZATION_FACTOR: Final = "ecolyzer.model.quantization_factor"
+    ENERGY_JOULES: Final = "ecolyzer.energy.joules"
+    ENERGY_ACTIVE_JOULES: Final = "ecolyzer.energy.active_joules"
+    ENERGY_IDLE_JOULES: Final = "ecolyzer.energy.idle_joules"
+    ENERGY_CPU_JOULES: Final = "ecolyzer.energy.cpu_joules"
+    ENERGY_GPU_JOULES: Final = "ecolyzer.energy.gpu_joules"
+    ENERGY_DRAM_JOULES: Final = "ecolyzer.energy.dram_joules"
+    ENERGY_UNCERTAINTY_JOULES: Final = "ecolyzer.energy.uncertainty_joules"
+    ENERGY_METHOD: Final = "ecolyzer.energy.method"
+    ENERGY_CPU_METHOD: Final = "ecolyzer.energy.cpu_method"
+    ENERGY_GPU_METHOD: Final = "ecolyzer.energy.gpu_method"
+    CO2E_GRAMS: Final = "ecolyzer.co2e.grams"
+    CO2E_OPERATIONAL_GRAMS: Final = "ecolyzer.co2e.operational_grams"
+    CO2E_EMBODIED_GRAMS: Final = "ecolyzer.co2e.embodied_grams"
+    WATER_LITERS: Final = "ecolyzer.water.liters"
+    WATER_ONSITE_LITERS: Final = "ecolyzer.water.onsite_liters"
+    WATER_OFFSITE_LITERS: Final = "ecolyzer.water.offsite_liters"
+    THERMAL_CELSIUS: Final = "ecolyzer.thermal.celsius"
+    THERMAL_MAX_CELSIUS: Final = "ecolyzer.thermal.max_celsius"
+    THERMAL_THROTTLED: Final = "ecolyzer.thermal.throttled"
+    ESS: Final = "ecolyzer.ess"
+    GRID_ZONE: Final = "ecolyzer.grid.zone"
+    GRID_GRAMS_PER_KWH: Final = "ecolyzer.grid.grams_per_kwh"
+    GRID_BASIS: Final = "ecolyzer.grid.basis"
+    GRID_SOURCE: Final = "ecolyzer.grid.source"
+    PUE: Final = "ecolyzer.pue"
+    ERROR_TYPE: Final = "error.type"
+    HTTP_ROUTE: Final = "http.route"
+
+
+MetricType = Literal["counter", "gauge", "histogram"]
+
+#: L of the design: the labels that identify what was asked of whom.
+REQUEST_LABELS: Final = ("service", "model", "framework", "operation", "device", "route")
+_HISTOGRAM_LABELS: Final = ("service", "model", "framework", "operation", "device")
+_DEVICE: Final = ("device", "component")
+_PLACE: Final = ("zone", "source")
+
+
+@dataclass(frozen=True, slots=True)
+class MetricSpec:
+    """One metric family.
+
+    ``stem`` is the Prometheus family name without ``_total``. ``otel_unit`` is the unit given to OpenTelemetry
+    instruments: a real unit only where the Prometheus translation leaves the stem as it is, else an annotation
+    in braces, which the translation drops. ``unit`` is the OpenMetrics unit, which must end the stem.
+    """
+
+    stem: str
+    type: MetricType
+    help: str
+    labels: tuple[str, ...] = ()
+    otel_unit: str = ""
+    unit: str = ""
+    buckets: tuple[float, ...] = ()
+
+    @property
+    def prometheus_name(self) -> str:
+        """The name a Prometheus user types: the stem, with ``_total`` for counters."""
+        return f"{self.stem}_total" if self.type == "counter" else self.stem
+
+
+def _decades(first: int, last: int, steps: tuple[float, ...] = (1.0, 2.5, 5.0)) -> tuple[float, ...]:
+    """Bucket bounds ``step * 10**k`` for k in [first, last], written without float noise."""
+    return tuple(float(f"{step:g}e{k}") for k in range(first, last + 1) for step in steps)
+
+
+class Metric:
+    """Every metric of the contract, by its short name."""
+
+    REQUESTS: Final = MetricSpec(
+        "ecolyzer_requests",
+        "counter",
+        "Inference requests settled: outermost calls of an instrumented framework whose energy is known.",
+        (*REQUEST_LABELS, "status"),
+        "{request}",
+    )
+    REQUEST_ENERGY: Final = MetricSpec(
+        "ecolyzer_request_energy_joules",
+        "histogram",
+        "Energy of one request in joules, active and idle together, all components.",
+        _HISTOGRAM_LABELS,
+        "J",
+        "joules",
+        _decades(-4, 3),
+    )
+    REQUEST_CO2E: Final = MetricSpec(
+        "ecolyzer_request_co2e_grams",
+        "histogram",
+        "Greenhouse gas emissions of one request in grams of CO2 equivalent.",
+        _HISTOGRAM_LABELS,
+        "g",
+        "grams",
+        _decades(-8, 0),
+    )
+    REQUEST_DURATION: Final = MetricSpec(
+        "ecolyzer_request_duration_seconds",
+        "histogram",
+        "Wall time of one request in seconds.",
+        _HISTOGRAM_LABELS,
+        "s",
+        "seconds",
+        _decades(-4, 1),
+    )
+    ENERGY: Final = MetricSpec(
+        "ecolyzer_energy_joules",
+        "counter",
+        "Energy charged to requests in joules; share is active (caused by the work) or idle (equal part of "
+        "the idle power while the request was in flight).",
+        (*REQUEST_LABELS, "component", "share"),
+        "J",
+        "joules",
+    )
+    CO2E: Final = MetricSpec(
+        "ecolyzer_co2e_grams",
+        "counter",
+        "Greenhouse gas emissions charged to requests in grams of CO2 equivalent, by scope.",
+        (*REQUEST_LABELS, "scope"),
+        "g",
+        "grams",
+    )
+    WATER: Final = MetricSpec(
+        "ecolyzer_water_liters",
+        "counter",
+        "Water consumed for requests in litres; onsite is cooling (WUE), offsite is electricity generation.",
+        (*REQUEST_LABELS, "scope"),
+        "{liter}",
+        "liters",
+    )
+    TOKENS: Final = MetricSpec(
+        "ecolyzer_tokens",
+        "counter",
+        "Tokens processed by requests.",
+        (*REQUEST_LABELS, "kind"),
+        "{token}",
+    )
+    ITEMS: Final = MetricSpec(
+        "ecolyzer_items",
+        "counter",
+        "Items (batch elements) processed by requests.",
+        (*REQUEST_LABELS, "kind"),
+        "{item}",
+    )
+    PHASE_ENERGY: Final = MetricSpec(
+        "ecolyzer_phase_energy_joules",
+        "counter",
+        "Energy of the phases of requests in joules.",
+        (*REQUEST_LABELS, "phase"),
+        "J",
+        "joules",
+    )
+    ESS: Final = MetricSpec(
+        "ecolyzer_ess",
+        "gauge",
+        "Environmental sustainability score: effective parameters in millions per gram of operational CO2e, "
+        "over the trailing 5 minutes (ML-EcoLyzer, arXiv 2511.06694).",
+        ("service", "model", "framework", "device", "dtype", "per"),
+        "{ess}",
+    )
+    MODEL_PARAMETERS: Final = MetricSpec(
+        "ecolyzer_model_parameters",
+        "gauge",
+        "Parameters of the model.",
+        ("model", "framework", "dtype"),
+        "{parameter}",
+    )
+    MODEL_EFFECTIVE_PARAMETERS: Final = MetricSpec(
+        "ecolyzer_model_effective_parameters",
+        "gauge",
+        "Parameters of the model times the quantization factor of its dtype.",
+        ("model", "framework", "dtype"),
+        "{parameter}",
+    )
+    DEVICE_ENERGY: Final = MetricSpec(
+        "ecolyzer_device_energy_joules",
+        "counter",
+        "Energy of a device in joules by who it is charged to; the four shares and the pending joules add up "
+        "to what the sensor measured.",
+        ("device", "component", "method", "share"),
+        "J",
+        "joules",
+    )
+    DEVICE_ENERGY_PENDING: Final = MetricSpec(
+        "ecolyzer_device_energy_pending_joules",
+        "gauge",
+        "Joules of closed intervals that belong to requests not yet settled.",
+        _DEVICE,
+        "J",
+        "joules",
+    )
+    DEVICE_POWER: Final = MetricSpec(
+        "ecolyzer_device_power_watts",
+        "gauge",
+        "Mean power of the device over its last interval in watts.",
+        _DEVICE,
+        "W",
+        "watts",
+    )
+    DEVICE_POWER_LIMIT: Final = MetricSpec(
+        "ecolyzer_device_power_limit_watts",
+        "gauge",
+        "Power limit of the device in watts.",
+        _DEVICE,
+        "W",
+        "watts",
+    )
+    DEVICE_TEMPERATURE: Final = MetricSpec(
+        "ecolyzer_device_temperature_celsius",
+        "gauge",
+        "Temperature of the device in degrees Celsius.",
+        _DEVICE,
+        "Cel",
+        "celsius",
+    )
+    DEVICE_TEMPERATURE_LIMIT: Final = MetricSpec(
+        "ecolyzer_device_temperature_limit_celsius",
+        "gauge",
+        "Temperature at which the device protects itself, in degrees Celsius.",
+        _DEVICE,
+        "Cel",
+        "celsius",
+    )
+    DEVICE_UTILIZATION: Final = MetricSpec(
+        "ecolyzer_device_utilization_ratio",
+        "gauge",
+        "Busy part of the device over its last interval, 0 to 1.",
+        _DEVICE,
+        "{ratio}",
+        "ratio",
+    )
+    DEVICE_THROTTLED: Final = MetricSpec(
+        "ecolyzer_device_throttled_seconds",
+        "counter",
+        "Seconds during which the device was throttled.",
+        ("device", "reason"),
+        "s",
+        "seconds",
+    )
+    SENSOR_UP: Final = MetricSpec(
+        "ecolyzer_sensor_up",
+        "gauge",
+        "1 while the sensor gives readings, else 0.",
+        ("sensor", "method"),
+        "{sensor}",
+    )
+    SENSOR_LAST_SAMPLE: Final = MetricSpec(
+        "ecolyzer_sensor_last_sample_timestamp_seconds",
+        "gauge",
+        "Unix time of the sensor's last reading in seconds.",
+        ("sensor", "method"),
+        "s",
+        "seconds",
+    )
+    SENSOR_ERRORS: Final = MetricSpec(
+        "ecolyzer_sensor_errors",
+        "counter",
+        "Readings of the sensor that failed or could not be true.",
+        ("sensor", "reason"),
+        "{error}",
+    )
+    SETTLEMENT_LAG: Final = MetricSpec(
+        "ecolyzer_settlement_lag_seconds",
+        "histogram",
+        "Time from the end of a request to its settlement in seconds.",
+        (),
+        "s",
+        "seconds",
+        (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0),
+    )
+    PENDING_REQUESTS: Final = MetricSpec(
+        "ecolyzer_pending_requests",
+        "gauge",
+        "Requests that have ended and are not yet settled.",
+        ("service",),
+        "{request}",
+    )
+    UNSETTLED_REQUESTS: Final = MetricSpec(
+        "ecolyzer_unsettled_requests",
+        "counter",
+        "Requests that ended without energy, by reason.",
+        ("service", "reason"),
+        "{request}",
+    )
+    DROPPED_REQUESTS: Final = MetricSpec(
+        "ecolyzer_dropped_requests",
+        "counter",
+        "Requests whose record was lost before it reached the meter, by reason.",
+        ("service", "reason"),
+        "{request}",
+    )
+    GRID_CARBON_INTENSITY: Final = MetricSpec(
+        "ecolyzer_grid_carbon_intensity_grams_per_kwh",
+        "gauge",
+        "Carbon intensity of the grid in grams of CO2e per kWh.",
+        _PLACE,
+        "{gram_per_kwh}",
+    )
+    GRID_WATER_INTENSITY: Final = MetricSpec(
+        "ecolyzer_grid_water_intensity_liters_per_kwh",
+        "gauge",
+        "Water consumed to generate electricity in litres per kWh (EWIF).",
+        _PLACE,
+        "{liter_per_kwh}",
+    )
+    GRID_DATA_TIMESTAMP: Final = MetricSpec(
+        "ecolyzer_grid_data_timestamp_seconds",
+        "gauge",
+        "Unix time that the grid carbon intensity stands for (a table's year: its last second).",
+        _PLACE,
+        "s",
+        "seconds",
+    )
+    PUE: Final = MetricSpec(
+        "ecolyzer_pue_ratio",
+        "gauge",
+        "Power usage effectiveness of the site.",
+        _PLACE,
+        "{ratio}",
+        "ratio",
+    )
+    WUE: Final = MetricSpec(
+        "ecolyzer_wue_liters_per_kwh",
+        "gauge",
+        "Water usage effectiveness of the site in litres per IT kWh.",
+        _PLACE,
+        "{liter_per_kwh}",
+    )
+    BUDGET_PER_REQUEST: Final = MetricSpec(
+        "ecolyzer_carbon_budget_grams_per_request",
+        "gauge",
+        "Carbon budget of one request in grams of CO2e, as configured.",
+        ("model",),
+        "{gram_per_request}",
+    )
+    BUDGET_PER_MONTH: Final = MetricSpec(
+        "ecolyzer_carbon_budget_grams_per_month",
+        "gauge",
+        "Carbon budget of a month in grams of CO2e, as configured.",
+        (),
+        "{gram_per_month}",
+    )
+    LABEL_OVERFLOW: Final = MetricSpec(
+        "ecolyzer_label_overflow",
+        "counter",
+        "Settlements counted under __other__ because a label set was over its limit.",
+        (),
+        "{settlement}",
+    )
+    METER_CPU: Final = MetricSpec(
+        "ecolyzer_meter_cpu_seconds",
+        "counter",
+        "CPU time of the meter itself in seconds.",
+        (),
+        "s",
+        "seconds",
+    )
+    BUILD_INFO: Final = MetricSpec(
+        "ecolyzer_build_info",
+        "gauge",
+        "1, with the version of the meter as label.",
+        ("version",),
+        "{build}",
+    )
+
+
+#: In the order of the exposition.
+METRICS: Final[tuple[MetricSpec, ...]] = tuple(
+    value for value in vars(Metric).values() if isinstance(value, MetricSpec)
+)
+EXEMPLAR_METRICS: Final = (Metric.REQUEST_ENERGY, Metric.REQUEST_CO2E, Metric.REQUEST_DURATION)
