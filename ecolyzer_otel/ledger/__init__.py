@@ -1,0 +1,10 @@
+"""The ledger: splits the joules of each closed sensor interval over requests, process, host and idle.
+
+Pure: no clock, no I/O, no threads. Timeline in (samples, activity, requests), settlements out; the same input
+gives the same output, so that a bug report can be replayed (:mod:`ecolyzer_otel.ledger.replay`).
+"""
+
+from ecolyzer_otel.ledger.ledger import Ledger
+from ecolyzer_otel.ledger.types import Component, Method, Record, SensorSpec, Settlement, Shares
+
+__all__ = ["Component", "Ledger", "Method", "Record", "SensorSpec", "Settlement", "Shares"]

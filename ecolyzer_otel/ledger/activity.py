@@ -1,0 +1,62 @@
+"""Who was busy when: host, processes and devices as cumulative curves."""
+
+from __future__ import annotations
+
+from ecolyzer_otel.ledger.curve import Curve
+
+__all__ = ["ActivityBook"]
+
+
+class ActivityBook:
+    """Cumulative busy seconds of the host's CPUs, of devices, and of processes.
+
+    A process has the quantities ``cpu`` (all its threads), ``pool`` (native threads that Python's ``threading``
+    does not know) and one per device. ``owners`` are the processes that own requests; all others are host.
+    ``declared`` are the devices that any request ever told its kernels of.
+    """
+
+    def __init__(self) -> None:
+        self.host = Curve()
+        self.owners: set[int] = set()
+        self.declared: set[str] = set()
+        self._devices: dict[str, Curve] = {}
+        self._processes: dict[tuple[int, str], Curve] = {}
+
+    def add_device(self, device: str, t_ns: int, seconds: float) -> None:
+        """Busy seconds of ``device`` since an arbitrary start: the union of all kernels."""
+        self._devices.setdefault(device, Curve()).add(t_ns, seconds)
+
+    def add_process(self, pid: int, quantity: str, t_ns: int, seconds: float) -> None:
+        """Cumulative seconds of one quantity of one process."""
+        self._processes.setdefault((pid, quantity), Curve()).add(t_ns, seconds)
+
+    def device(self, device: str, start_ns: int, end_ns: int) -> float:
+        """Busy seconds of ``device`` in the interval; 0.0 when unknown."""
+        curve = self._devices.get(device)
+        return curve.growth(start_ns, end_ns) if curve else 0.0
+
+    def process(self, pid: int, quantity: str, start_ns: int, end_ns: int) -> float:
+        """Seconds of one quantity of one process in the interval; 0.0 when unknown."""
+        curve = self._processes.get((pid, quantity))
+        return curve.growth(start_ns, end_ns) if curve else 0.0
+
+    def processes_of(self, quantity: str) -> list[int]:
+        """The processes of which ``quantity`` is known."""
+        return [pid for pid, name in self._processes if name == quantity]
+
+    def knows_device(self, device: str) -> bool:
+        """Whether anything tells who uses ``device``, so that silence means that a request does not."""
+        if device in self.declared or device in self._devices:
+            return True
+        return any(name == device for _, name in self._processes)
+
+    def forget_before(self, t_ns: int) -> None:
+        """Drop what no interval from ``t_ns`` on can need."""
+        for curve in (self.host, *self._devices.values(), *self._processes.values()):
+            curve.forget_before(t_ns)
+
+    def forget_process(self, pid: int) -> None:
+        """Drop a process that is gone and whose intervals are closed."""
+        self.owners.discard(pid)
+        for key in [key for key in self._processes if key[0] == pid]:
+            del self._processes[key]

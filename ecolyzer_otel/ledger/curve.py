@@ -1,0 +1,58 @@
+"""A cumulative quantity known at some instants, read in between by straight lines."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+
+__all__ = ["Curve"]
+
+
+class Curve:
+    """Non-decreasing samples ``(t_ns, value)``. Flat before the first and after the last."""
+
+    __slots__ = ("_times", "_values")
+
+    def __init__(self) -> None:
+        self._times: list[int] = []
+        self._values: list[float] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._times)
+
+    def add(self, t_ns: int, value: float) -> None:
+        """Append a sample. One that is not later than the last is ignored; a lower value counts as no growth.
+
+        A counter that restarts (a clock step, a process replaced under the same PID) must not take back what
+        was already charged, so the curve stays flat there.
+        """
+        if self._times:
+            if t_ns <= self._times[-1]:
+                return
+            value = max(value, self._values[-1])
+        self._times.append(t_ns)
+        self._values.append(value)
+
+    def at(self, t_ns: int) -> float:
+        """The value at ``t_ns``; 0.0 for an empty curve."""
+        times, values = self._times, self._values
+        if not times:
+            return 0.0
+        right = bisect_right(times, t_ns)
+        if right == 0:
+            return values[0]
+        if right == len(times):
+            return values[-1]
+        t0, t1 = times[right - 1], times[right]
+        v0, v1 = values[right - 1], values[right]
+        return v0 + (v1 - v0) * (t_ns - t0) / (t1 - t0)
+
+    def growth(self, start_ns: int, end_ns: int) -> float:
+        """How much the quantity grew over ``[start_ns, end_ns]``."""
+        return self.at(end_ns) - self.at(start_ns)
+
+    def forget_before(self, t_ns: int) -> None:
+        """Drop samples that no interval from ``t_ns`` on can need."""
+        keep = bisect_right(self._times, t_ns) - 1
+        if keep > 0:
+            del self._times[:keep]
+            del self._values[:keep]

@@ -1,0 +1,233 @@
+"""Replay files: the ledger's input as JSON, for bug reports, offline analysis and accuracy tests.
+
+The format is the design's, version 1: integer nanoseconds on one monotonic clock, cumulative counters, every part
+of ``activity`` optional, unknown keys ignored.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ecolyzer_otel.errors import ReplayError
+from ecolyzer_otel.ledger.ledger import Ledger
+from ecolyzer_otel.ledger.types import Record, SensorSpec, Settlement
+
+__all__ = ["replay"]
+
+_COMPONENTS = ("cpu", "gpu", "dram")
+
+
+def replay(document: Any) -> dict[str, Any]:
+    """Run the ledger over a replay document.
+
+    Args:
+        document: the parsed JSON.
+
+    Returns:
+        ``{"version": 1, "requests": {id: ...}, "sensors": {id: ...}}``, all in joules.
+
+    Raises:
+        ReplayError: the document is not of the format; the message names the key.
+    """
+    if not isinstance(document, Mapping):
+        raise ReplayError("the file must hold a JSON object")
+    if document.get("version") != 1:
+        raise ReplayError(f"version: must be 1, not {document.get('version')!r}")
+    sensors = [_sensor(item, f"sensors[{i}]") for i, item in enumerate(_list(document, "sensors", ""))]
+    if len({spec.id for spec, _ in sensors}) != len(sensors):
+        raise ReplayError("sensors: two have the same id")
+    ledger = Ledger(spec for spec, _ in sensors)
+    _load_activity(ledger, _mapping(document, "activity"))
+    records = sorted(_records(document), key=lambda record: record.start_ns)
+    for record in records:
+        ledger.activity.owners.add(record.pid)
+        ledger.activity.declared.update(record.device_busy)
+    settled = _run(
+        ledger, [(spec.id, samples) for spec, samples in sensors], records, list(_events(document, ledger))
+    )
+    return {
+        "version": 1,
+        "requests": {str(record.id): _request_result(settled[record.id]) for record in records},
+        "sensors": {
+            name: {
+                "measured_joules": book.shares.measured,
+                "requests": book.shares.requests,
+                "process": book.shares.process,
+                "host": book.shares.host,
+                "idle": book.shares.idle,
+                "pending": book.shares.pending,
+            }
+            for name, book in ledger.books.items()
+        },
+    }
+
+
+def _run(
+    ledger: Ledger,
+    sensors: list[tuple[str, list[tuple[int, float]]]],
+    records: list[Record],
+    events: list[tuple[int, str, str]],
+) -> dict[Any, Settlement]:
+    """Feed everything in the order of time, so that only what is in flight is held."""
+    # Events sort before samples of the same instant: a reset announced at t concerns the reading at t.
+    timeline: list[tuple[int, int, str, Any]] = [(t, 0, sensor, kind) for t, kind, sensor in events]
+    timeline += [(t, 1, sensor, joules) for sensor, samples in sensors for t, joules in samples]
+    timeline.sort(key=lambda item: item[:2])
+    settled: dict[Any, Settlement] = {}
+    coming = iter(records)
+    record = next(coming, None)
+    for t_ns, order, sensor, value in timeline:
+        while record is not None and record.start_ns < t_ns:
+            ledger.record(record)
+            record = next(coming, None)
+        if order == 0:
+            ledger.announce(sensor, value)
+        else:
+            ledger.sample(sensor, t_ns, value)
+            settled.update((one.id, one) for one in ledger.advance(t_ns))
+    while record is not None:
+        ledger.record(record)
+        record = next(coming, None)
+    last = max((one.end_ns or 0 for one in records), default=0)
+    settled.update((one.id, one) for one in ledger.advance(last, overdue_ns=last))
+    return settled
+
+
+def _request_result(settlement: Settlement) -> dict[str, Any]:
+    return {
+        "active_joules": settlement.active_joules,
+        "idle_joules": settlement.idle_joules,
+        "uncertainty_joules": settlement.uncertainty_joules,
+        "method": settlement.method,
+        "sensors": {
+            sensor: {"active": active, "idle": idle} for sensor, (active, idle) in settlement.sensors.items()
+        },
+    }
+
+
+def _load_activity(ledger: Ledger, activity: Mapping[str, Any]) -> None:
+    for t, v in _samples(activity.get("host_cpu", ()), "activity.host_cpu"):
+        ledger.activity.host.add(t, v)
+    for device, samples in _mapping(activity, "devices", "activity.").items():
+        for t, v in _samples(samples, f"activity.devices.{device}"):
+            ledger.activity.add_device(device, t, v)
+    for pid, quantities in _mapping(activity, "processes", "activity.").items():
+        where = f"activity.processes.{pid}"
+        if not pid.isdecimal() or not isinstance(quantities, Mapping):
+            raise ReplayError(f"{where}: must be a process id with an object of quantities")
+        for quantity, samples in quantities.items():
+            if isinstance(samples, list):  # unknown keys of another shape are ignored
+                for t, v in _samples(samples, f"{where}.{quantity}"):
+                    ledger.activity.add_process(int(pid), quantity, t, v)
+
+
+def _records(document: Mapping[str, Any]) -> Iterator[Record]:
+    seen: set[str] = set()
+    for i, item in enumerate(_list(document, "requests", "", required=False)):
+        where = f"requests[{i}]"
+        if not isinstance(item, Mapping):
+            raise ReplayError(f"{where}: must be an object")
+        name = item.get("id")
+        if not isinstance(name, str) or name in seen:
+            raise ReplayError(f"{where}.id: must be a string that no other request has")
+        seen.add(name)
+        start, end = _integer(item, "start_ns", where), _integer(item, "end_ns", where)
+        if end < start:
+            raise ReplayError(f"{where}.end_ns: must not be before start_ns")
+        yield Record(
+            id=name,
+            pid=_integer(item, "pid", where),
+            start_ns=start,
+            end_ns=end,
+            cpu_ns=max(0, _integer(item, "cpu_ns", where, default=0)),
+            device_busy=_busy(item, where),
+        )
+
+
+def _busy(item: Mapping[str, Any], where: str) -> dict[str, list[tuple[int, int]]]:
+    busy: dict[str, list[tuple[int, int]]] = {}
+    for device, spans in _mapping(item, "device_busy_ns", f"{where}.").items():
+        try:
+            busy[device] = [(int(low), int(high)) for low, high in spans]
+        except (TypeError, ValueError):
+            raise ReplayError(f"{where}.device_busy_ns.{device}: must be a list of [start, end]") from None
+    return busy
+
+
+def _events(document: Mapping[str, Any], ledger: Ledger) -> Iterator[tuple[int, str, str]]:
+    for i, item in enumerate(_list(document, "events", "", required=False)):
+        where = f"events[{i}]"
+        if not isinstance(item, Mapping):
+            raise ReplayError(f"{where}: must be an object")
+        kind, sensor = item.get("kind"), item.get("sensor")
+        if not isinstance(kind, str):
+            raise ReplayError(f"{where}.kind: must be reset, lost or suspend")
+        # A suspended machine concerns every sensor unless one is named.
+        for name in ledger.books if sensor is None else (sensor,):
+            if name not in ledger.books:
+                raise ReplayError(f"{where}.sensor: {name!r} is none of the sensors")
+            yield _integer(item, "t_ns", where), kind, name
+
+
+def _sensor(item: Any, where: str) -> tuple[SensorSpec, list[tuple[int, float]]]:
+    if not isinstance(item, Mapping):
+        raise ReplayError(f"{where}: must be an object")
+    name, component, method = item.get("id"), item.get("component"), item.get("method", "measured")
+    if not isinstance(name, str) or not name:
+        raise ReplayError(f"{where}.id: must be a string")
+    if component not in _COMPONENTS:
+        raise ReplayError(f"{where}.component: must be one of {', '.join(_COMPONENTS)}, not {component!r}")
+    if method not in ("measured", "modelled"):
+        raise ReplayError(f"{where}.method: must be measured or modelled, not {method!r}")
+    spec = SensorSpec(
+        id=name,
+        component=component,
+        method=method,
+        idle_watts=_optional(item, "idle_watts", where),
+        wrap_joules=_optional(item, "wrap_joules", where),
+        relative_uncertainty=0.2 if method == "modelled" else 0.03,
+    )
+    return spec, _samples(item.get("samples"), f"{where}.samples")
+
+
+def _samples(value: Any, where: str) -> list[tuple[int, float]]:
+    try:
+        return [(int(t), float(v)) for t, v in value]
+    except (TypeError, ValueError, OverflowError):
+        raise ReplayError(f"{where}: must be a list of [t_ns, number]") from None
+
+
+def _list(item: Mapping[str, Any], key: str, where: str, *, required: bool = True) -> list[Any]:
+    value = item.get(key)
+    if value is None and not required:
+        return []
+    if not isinstance(value, list):
+        raise ReplayError(f"{where}{key}: must be a list")
+    return value
+
+
+def _mapping(item: Mapping[str, Any], key: str, where: str = "") -> Mapping[str, Any]:
+    value = item.get(key)
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise ReplayError(f"{where}{key}: must be an object")
+    return value
+
+
+def _integer(item: Mapping[str, Any], key: str, where: str, default: int | None = None) -> int:
+    value = item.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise ReplayError(f"{where}.{key}: must be an integer")
+    return int(value)
+
+
+def _optional(item: Mapping[str, Any], key: str, where: str) -> float | None:
+    value = item.get(key)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+        raise ReplayError(f"{where}.{key}: must be null or a number of at least 0")
+    return float(value)

@@ -1,0 +1,90 @@
+"""The values that enter and leave the ledger. Times are integer nanoseconds of one monotonic clock."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+__all__ = ["Busy", "Component", "Interval", "Method", "Record", "SensorSpec", "Settlement", "Shares"]
+
+Component = Literal["cpu", "gpu", "dram"]
+Method = Literal["measured", "modelled"]
+#: ``mixed``: measured and modelled components together; ``unsettled``: no reading covered the request.
+Overall = Literal["measured", "modelled", "mixed", "unsettled"]
+#: Busy intervals ``[start_ns, end_ns)`` of one request's kernels on one device.
+Busy = Sequence[Sequence[int]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SensorSpec:
+    """What the ledger must know of a sensor.
+
+    ``idle_watts`` is None when it has to be learned. ``relative_uncertainty`` is one standard uncertainty of
+    the sensor's gain. ``max_watts`` bounds what one interval may plausibly hold.
+    """
+
+    id: str
+    component: Component
+    method: Method = "measured"
+    idle_watts: float | None = None
+    wrap_joules: float | None = None
+    relative_uncertainty: float = 0.03
+    max_watts: float = 10_000.0
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """Joules between two observed changes of one sensor's counter."""
+
+    sensor: str
+    start_ns: int
+    end_ns: int
+    joules: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """One request as its worker tells it.
+
+    ``end_ns`` is None while it is open; then ``seen_ns`` is the time up to which ``cpu_ns`` and ``device_busy``
+    are known. ``cpu_ns`` is the CPU time of the request's own thread.
+    """
+
+    id: Hashable
+    pid: int
+    start_ns: int
+    end_ns: int | None
+    cpu_ns: int = 0
+    seen_ns: int | None = None
+    device_busy: Mapping[str, Busy] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What the ledger owes one request. Joules; ``sensors`` maps a sensor to (active, idle)."""
+
+    id: Hashable
+    active_joules: float
+    idle_joules: float
+    uncertainty_joules: float
+    method: Overall
+    sensors: Mapping[str, tuple[float, float]]
+    component_methods: Mapping[Component, str]
+
+    @property
+    def joules(self) -> float:
+        """Active and idle together."""
+        return self.active_joules + self.idle_joules
+
+
+@dataclass(slots=True)
+class Shares:
+    """Where the joules of one sensor went so far. The five add up to ``measured``."""
+
+    measured: float = 0.0
+    requests: float = 0.0
+    process: float = 0.0
+    host: float = 0.0
+    idle: float = 0.0
+    pending: float = 0.0
