@@ -371,9 +371,9 @@ class Metric:
     LABEL_OVERFLOW: Final = MetricSpec(
         "ecolyzer_label_overflow",
         "counter",
-        "Settlements counted under __other__ because a label set was over its limit.",
+        "Label sets asked for and counted under __other__, because their metric was at its limit.",
         (),
-        "{settlement}",
+        "{label_set}",
     )
     METER_CPU: Final = MetricSpec(
         "ecolyzer_meter_cpu_seconds",

@@ -1,0 +1,23 @@
+"""Joules turned into gCO2e, litres of water and ESS, by the factors of the place where the machine stands.
+
+Pure computation over packaged tables (``data/*.csv``, provenance in every row, licences in ``NOTICE``); a table is
+read when the first function needs it, not at import. Every formula, with its source and a worked example:
+``docs/methodology.md``.
+"""
+
+from ecolyzer_otel.impact.ess import EssWindow, effective_parameters, ess, quantization_factor
+from ecolyzer_otel.impact.impact import Impact, compute_impact
+from ecolyzer_otel.impact.place import Place, resolve_place
+from ecolyzer_otel.impact.tables import FactorTableError
+
+__all__ = [
+    "EssWindow",
+    "FactorTableError",
+    "Impact",
+    "Place",
+    "compute_impact",
+    "effective_parameters",
+    "ess",
+    "quantization_factor",
+    "resolve_place",
+]

@@ -1,0 +1,207 @@
+"""RAPL counters of Intel and AMD processors through the kernel's powercap tree.
+
+Layout (kernel document ``power/powercap/powercap``): zones ``intel-rapl:N``, named ``package-N`` (AMD's too) or
+``psys``, with subzones ``intel-rapl:N:M`` named ``core``, ``uncore`` or ``dram``; ``energy_uj`` counts microjoules
+up to ``max_energy_range_uj`` and starts again from 0.
+
+Domains overlap: a package contains its core and uncore, psys contains the packages, and ``intel-rapl-mmio``
+shows package 0 a second time. Summing them counts joules twice, so only packages and DRAM are read.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from ecolyzer_otel.sensors.base import Absence, Component, Reading, Sensor, SensorError, SensorInfo
+from ecolyzer_otel.sensors.files import HeldFile, read_int, read_text
+from ecolyzer_otel.sensors.thermal import CpuThermal, find_cpu_thermal
+
+__all__ = ["RaplSensor", "open_rapl"]
+
+_ZONE = re.compile(r"intel-rapl:(\d+)(?::(\d+))?")
+_PACKAGE = re.compile(r"package-(\d+)(?:-die-\d+)?")
+_MICRO = 1e-6
+#: The hardware refreshes the counter about every millisecond (Intel SDM vol. 3B, 15.10).
+_UPDATE_PERIOD_SECONDS = 0.001
+#: One standard uncertainty of RAPL's gain against an external meter: 2-3 % (facts/attribution.md section 3).
+_RELATIVE_UNCERTAINTY = 0.03
+
+_PERMISSION_REMEDY = (
+    "RAPL is root-only since Linux 5.10 (CVE-2020-8694): run the node agent (ecolyzer agent) or the meter as "
+    "root, give it CAP_DAC_READ_SEARCH, or let a group read energy_uj by a udev rule or chmod"
+)
+_ABSENT_REMEDY = (
+    "none is needed: cloud machines hide RAPL; on bare metal load the module intel_rapl_msr, and in a container "
+    "mount the host's /sys and name it with --sysfs"
+)
+_HIDDEN_REMEDY = (
+    "the container runtime masks /sys/devices/virtual/powercap: run the node agent on the host, or mount the host's "
+    "/sys read-only elsewhere (-v /sys:/host/sys:ro) and give --sysfs /host/sys"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Zone:
+    """One zone worth reading."""
+
+    folder: Path
+    id: str
+    component: Component
+    package: int
+
+
+class RaplSensor(Sensor):
+    """One RAPL domain: a processor package, or the DRAM behind it."""
+
+    def __init__(self, folder: Path, info: SensorInfo, thermal: CpuThermal | None = None) -> None:
+        self._info = info
+        self._energy = HeldFile(folder / "energy_uj", 32)
+        self._thermal = thermal
+
+    @property
+    def info(self) -> SensorInfo:
+        """What does not change."""
+        return self._info
+
+    def read(self) -> Reading:
+        """The counter in joules (``energy_uj`` times 1e-6).
+
+        Raises:
+            SensorError: ``permission``, ``absent``, ``io``, or ``range`` for a value that the counter cannot hold.
+        """
+        try:
+            data = self._energy.read()
+            t_ns = time.monotonic_ns()
+            joules = int(data) * _MICRO
+        except OSError as error:
+            raise SensorError.from_os(
+                error, self._energy.path, permission=_PERMISSION_REMEDY, absent=_ABSENT_REMEDY
+            ) from error
+        except ValueError as error:
+            raise SensorError("io", f"{self._energy.path}: holds no number", "see the kernel log") from error
+        wrap = self._info.wrap_joules
+        if joules < 0 or (wrap is not None and joules > wrap):
+            raise SensorError(
+                "range", f"{self._energy.path}: {joules:g} J is outside 0..{wrap or 0:g} J", "see the kernel log"
+            )
+        return Reading(t_ns, joules)
+
+    def celsius(self) -> float | None:
+        """Package temperature in degrees Celsius; None for DRAM or where nothing tells it."""
+        return None if self._thermal is None else self._thermal.celsius()
+
+    def close(self) -> None:
+        """Give the descriptors back."""
+        self._energy.close()
+        if self._thermal is not None:
+            self._thermal.close()
+
+
+def open_rapl(sysfs: str | Path = "/sys") -> tuple[list[RaplSensor], list[Absence]]:
+    """Every non-overlapping RAPL domain that gave a reading, and what was not to be had.
+
+    Args:
+        sysfs: root of the sysfs tree.
+
+    Returns:
+        Sensors in the order package-0, dram-0, package-1 …; absences with reason and remedy.
+    """
+    folders, absences = _zone_folders(Path(sysfs))
+    if not folders and not absences:
+        where = Path(sysfs) / "class/powercap"
+        return [], [Absence("RAPL", "absent", f"no RAPL zone under {where}", _ABSENT_REMEDY)]
+    hidden = [path for path in folders.values() if not path.exists()]
+    if hidden:
+        absences.append(
+            Absence("RAPL", "permission", f"{hidden[0]} is listed but hidden from this container", _HIDDEN_REMEDY)
+        )
+    zones = _select(folders)
+    if not zones and not absences:
+        message = f"no zone under {sysfs} is a package ({', '.join(folders)})"
+        absences.append(Absence("RAPL", "absent", message, _ABSENT_REMEDY))
+    sensors = []
+    for zone in zones:
+        sensor = _open_zone(zone, Path(sysfs))
+        try:
+            sensor.read()
+        except SensorError as error:
+            sensor.close()
+            absences.append(Absence.of(f"RAPL {zone.id}", error))
+        else:
+            sensors.append(sensor)
+    return sensors, absences
+
+
+def _zone_folders(sysfs: Path) -> tuple[dict[str, Path], list[Absence]]:
+    """Every zone's folder by its name; the class folder lists them flat, the device folder nested."""
+    found: dict[str, Path] = {}
+    absences: list[Absence] = []
+
+    def collect(folder: Path, depth: int) -> None:
+        try:
+            entries = sorted(folder.iterdir())
+        except PermissionError:
+            absences.append(
+                Absence("RAPL", "permission", f"{folder}: no permission to list it", _PERMISSION_REMEDY)
+            )
+            return
+        except OSError:
+            return
+        for entry in entries:
+            is_zone = _ZONE.fullmatch(entry.name) is not None
+            if is_zone and (entry.name not in found or not found[entry.name].exists()):
+                found[entry.name] = entry
+            if depth and (is_zone or entry.name == "intel-rapl"):
+                collect(entry, depth - 1)
+
+    for base in ("class/powercap", "devices/virtual/powercap"):
+        collect(sysfs / base, 2)
+    # Numbers, not text: intel-rapl:10 comes after intel-rapl:2. A child comes right after its package.
+    ordered = sorted(found, key=lambda name: [int(part) for part in name.split(":")[1:]])
+    return {name: found[name] for name in ordered}, absences
+
+
+def _select(folders: dict[str, Path]) -> list[_Zone]:
+    """Packages and the DRAM inside them; nothing that contains or repeats another."""
+    names = {key: read_text(folder / "name") or "" for key, folder in folders.items()}
+    zones: dict[str, _Zone] = {}
+    for key, folder in folders.items():
+        parent = names.get(key.rpartition(":")[0], "")
+        is_child = key.count(":") > 1
+        package = _PACKAGE.fullmatch(parent if is_child else names[key])
+        if package is None or (is_child and names[key] != "dram"):
+            continue
+        identity = package[0].replace("package", "dram") if is_child else package[0]
+        if identity in zones:  # two zones of one name (old kernels on several dies): both are real
+            identity = f"{identity}-zone-{key.partition(':')[2].replace(':', '-')}"
+        zones[identity] = _Zone(folder, identity, "dram" if is_child else "cpu", int(package[1]))
+    return list(zones.values())
+
+
+def _open_zone(zone: _Zone, sysfs: Path) -> RaplSensor:
+    thermal = find_cpu_thermal(sysfs, zone.package) if zone.component == "cpu" else None
+    wrap = read_int(zone.folder / "max_energy_range_uj")
+    info = SensorInfo(
+        id=zone.id,
+        component=zone.component,
+        method="measured",
+        description=f"RAPL {zone.id}",
+        wrap_joules=wrap * _MICRO if wrap else None,
+        power_limit_watts=_long_term_limit(zone.folder),
+        temperature_limit_celsius=thermal.limit_celsius if thermal else None,
+        update_period_seconds=_UPDATE_PERIOD_SECONDS,
+        relative_uncertainty=_RELATIVE_UNCERTAINTY,
+    )
+    return RaplSensor(zone.folder, info, thermal)
+
+
+def _long_term_limit(folder: Path) -> float | None:
+    """Watts that the zone may draw for long (PL1), None if not told."""
+    for index in range(4):
+        if read_text(folder / f"constraint_{index}_name") == "long_term":
+            microwatts = read_int(folder / f"constraint_{index}_power_limit_uw")
+            return microwatts * _MICRO if microwatts and microwatts > 0 else None
+    return None

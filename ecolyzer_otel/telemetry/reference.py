@@ -1,0 +1,111 @@
+"""Writes ``docs/metrics.md`` from the declarations: ``python -m ecolyzer_otel.telemetry.reference``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from typing import Final
+
+from ecolyzer_otel.names import EXEMPLAR_METRICS, METRICS, Attr, MetricSpec
+
+__all__ = ["markdown"]
+
+_HEAD: Final = """\
+# Metrics and span attributes
+
+<!-- Generated from ecolyzer_otel/names.py: python -m ecolyzer_otel.telemetry.reference > docs/metrics.md -->
+
+Every name that the meter puts on the wire. `/metrics` serves them as OpenMetrics or Prometheus text; OTLP and
+`start(meter_provider=...)` carry the same names without `_total`, which Prometheus adds to counters.
+
+## How the numbers relate
+
+- Per device, the four shares of `ecolyzer_device_energy_joules_total` (`requests`, `process`, `host`, `idle`) plus
+  `ecolyzer_device_energy_pending_joules` are what the sensor measured.
+- `ecolyzer_energy_joules_total{share="active"}` over all requests is
+  `ecolyzer_device_energy_joules_total{share="requests"}`; its `share="idle"` is a part of the device's
+  `share="idle"`.
+- Requests served = `ecolyzer_requests_total` + `ecolyzer_unsettled_requests_total` +
+  `ecolyzer_dropped_requests_total` + `ecolyzer_pending_requests`.
+- `ecolyzer_requests_total` grows at settlement, together with the energy, so that joules per request is the
+  quotient of their rates.
+- A gauge that is not known is not there; it is never 0 for want of a reading.
+- Beyond `ECOLYZER_MAX_LABEL_SETS` label sets of one metric, `model` and `route` become `__other__`, then every
+  label; `ecolyzer_label_overflow_total` counts it.
+"""
+
+_ATTRIBUTES: Final = {
+    Attr.FRAMEWORK: "Framework that was called: torch, transformers, onnxruntime, sklearn …",
+    Attr.OPERATION: "What was asked for: forward, generate, run, predict …",
+    Attr.DEVICE: "Device that the model ran on.",
+    Attr.BATCH_SIZE: "Items in the call.",
+    Attr.WARMUP: "True for the first, compiling call.",
+    Attr.MODEL_NAME: "Name of the model.",
+    Attr.MODEL_PARAMETERS: "Parameters of the model.",
+    Attr.MODEL_EFFECTIVE_PARAMETERS: "Parameters times the quantization factor.",
+    Attr.MODEL_DTYPE: "Type of the weights.",
+    Attr.MODEL_QUANTIZATION_FACTOR: "Factor of the dtype, from the configured preset.",
+    Attr.ENERGY_JOULES: "Energy of the request in joules, active and idle.",
+    Attr.ENERGY_ACTIVE_JOULES: "Joules that the work caused.",
+    Attr.ENERGY_IDLE_JOULES: "Equal part of the idle power while the request was in flight, in joules.",
+    Attr.ENERGY_CPU_JOULES: "Joules of the CPU packages, active and idle.",
+    Attr.ENERGY_GPU_JOULES: "Joules of the GPUs, active and idle.",
+    Attr.ENERGY_DRAM_JOULES: "Joules of the memory, active and idle.",
+    Attr.ENERGY_UNCERTAINTY_JOULES: "One standard uncertainty of the active joules.",
+    Attr.ENERGY_METHOD: "measured, modelled, mixed or unsettled.",
+    Attr.ENERGY_CPU_METHOD: "How the CPU joules were found.",
+    Attr.ENERGY_GPU_METHOD: "How the GPU joules were found.",
+    Attr.CO2E_GRAMS: "Grams of CO2e, operational and embodied.",
+    Attr.CO2E_OPERATIONAL_GRAMS: "Grams of CO2e of the electricity.",
+    Attr.CO2E_EMBODIED_GRAMS: "Grams of CO2e of making the hardware, for the time used.",
+    Attr.WATER_LITERS: "Litres of water, on and off site.",
+    Attr.WATER_ONSITE_LITERS: "Litres for cooling.",
+    Attr.WATER_OFFSITE_LITERS: "Litres for generating the electricity.",
+    Attr.THERMAL_CELSIUS: "Mean temperature of the device over the request.",
+    Attr.THERMAL_MAX_CELSIUS: "Highest temperature of the device during the request.",
+    Attr.THERMAL_THROTTLED: "True when the device was throttled during the request.",
+    Attr.ESS: "Effective parameters in millions per operational gram of CO2e; absent at 0 g.",
+    Attr.GRID_ZONE: "Grid zone that the carbon figures are for.",
+    Attr.GRID_GRAMS_PER_KWH: "Carbon intensity used, in grams of CO2e per kWh.",
+    Attr.GRID_BASIS: "What the intensity counts: lifecycle, direct …",
+    Attr.GRID_SOURCE: "Where the intensity comes from.",
+    Attr.PUE: "Power usage effectiveness used.",
+    Attr.ERROR_TYPE: "Class of the call's exception.",
+    Attr.HTTP_ROUTE: "Route of the server span above, where known.",
+}
+
+
+def _row(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |\n"
+
+
+def _metric_row(spec: MetricSpec) -> str:
+    labels = ", ".join(f"`{label}`" for label in spec.labels) or "–"
+    kind = f"{spec.type}, exemplars" if spec in EXEMPLAR_METRICS else spec.type
+    return _row((f"`{spec.prometheus_name}`", kind, f"`{spec.otel_unit}`", labels, spec.help))
+
+
+def markdown() -> str:
+    """The whole page."""
+    names = [value for name, value in vars(Attr).items() if not name.startswith("_")]
+    parts = [_HEAD, "\n## Metrics\n\nUnits in braces are annotations, as OpenTelemetry instruments carry them.\n\n"]
+    parts += [_row(("name", "type", "unit", "labels", "meaning")), "|---|---|---|---|---|\n"]
+    parts += map(_metric_row, METRICS)
+    parts += [
+        "\n## Buckets\n\nUpper bounds, `+Inf` after the last.\n\n",
+        _row(("histogram", "bounds")),
+        "|---|---|\n",
+    ]
+    parts += [
+        _row((f"`{spec.stem}`", " ".join(f"{bound:g}" for bound in spec.buckets)))
+        for spec in METRICS
+        if spec.buckets
+    ]
+    parts += ["\n## Span attributes\n\nOn the span of each request, named `{operation} {model}`.\n\n"]
+    parts += [_row(("attribute", "meaning")), "|---|---|\n"]
+    parts += [_row((f"`{name}`", _ATTRIBUTES[name])) for name in names]
+    return "".join(parts)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(markdown())
