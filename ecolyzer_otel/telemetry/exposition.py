@@ -25,7 +25,7 @@ CLASSIC_CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 def render(store: MetricStore, openmetrics: bool) -> bytes:
     """Every family of ``store`` that has samples, as one scrape. May be called from any thread."""
-    with _renderers_lock:
+    with store.transaction():  # no lock of this module, which a fork could leave taken in a child
         pair = _renderers.get(store)
         if pair is None:
             pair = _renderers[store] = (_Renderer(False), _Renderer(True))
@@ -130,5 +130,4 @@ def _exemplar(exemplar: Exemplar) -> str:
     )
 
 
-_renderers_lock = threading.Lock()
 _renderers: weakref.WeakKeyDictionary[MetricStore, tuple[_Renderer, _Renderer]] = weakref.WeakKeyDictionary()

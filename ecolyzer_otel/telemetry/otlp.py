@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import sys
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -68,7 +69,7 @@ def _make(name: str, environ: Mapping[str, str]) -> MetricExporter | None:
     if name == "console":
         from opentelemetry.sdk.metrics.export import ConsoleMetricExporter
 
-        return ConsoleMetricExporter()
+        return ConsoleMetricExporter(out=sys.stdout)  # its default is the stdout of when it was imported
     protocol = _protocol(name, environ)
     if protocol not in _PACKAGES:
         _log.warning("no metrics by OTLP: protocol %r is not known; set %s=http/protobuf", protocol, _PROTOCOLS[1])
@@ -80,9 +81,13 @@ def _make(name: str, environ: Mapping[str, str]) -> MetricExporter | None:
         _log.warning("no metrics by OTLP (%s): the exporter is not installed; pip install %s", protocol, package)
         return None
     except Exception as error:  # noqa: BLE001 - bad OTEL_* settings must not stop the meter
-        _log.warning("no metrics by OTLP (%s): %s; check OTEL_EXPORTER_OTLP_*", protocol, error)
+        _log.warning("no metrics by OTLP (%s): %s; check OTEL_EXPORTER_OTLP_*", protocol, _first_line(str(error)))
         return None
     return exporter
+
+
+def _first_line(text: str) -> str:
+    return text.partition("\n")[0]
 
 
 def _interval(environ: Mapping[str, str]) -> float:
@@ -137,7 +142,7 @@ def _exemplar(exemplar: Exemplar) -> SdkExemplar:
     return SdkExemplar(
         {},
         exemplar.value,
-        int(exemplar.timestamp_seconds * 1e9),
+        round(exemplar.timestamp_seconds * 1e6) * 1000,  # a float of today holds no nanoseconds
         int(exemplar.span_id, 16),
         int(exemplar.trace_id, 16),
     )
@@ -258,6 +263,11 @@ class OtlpMetricsExporter:
         finally:
             hush.uninstall()
 
+    def _where(self) -> str:
+        found = next((url for url in map(os.environ.get, _ENDPOINTS) if url), "")
+        # What stands before an @ may be a password.
+        return f" to {found.rpartition('@')[2]}" if found and self._exporter is None else ""
+
     def _export(self, exporter: MetricExporter, resource: Resource, hush: _Hush) -> None:
         from opentelemetry.instrumentation.utils import suppress_instrumentation
         from opentelemetry.sdk.metrics.export import MetricExportResult
@@ -274,5 +284,5 @@ class OtlpMetricsExporter:
             self._failing.discard(id(exporter))
         elif id(exporter) not in self._failing:  # one line per outage
             self._failing.add(id(exporter))
-            reason = hush.reason.splitlines()[0] if hush.reason else "no reason given"
-            _log.warning("metrics could not be exported, still trying: %s", reason)
+            reason = _first_line(hush.reason) or "no reason given"
+            _log.warning("metrics could not be exported%s, still trying: %s", self._where(), reason)

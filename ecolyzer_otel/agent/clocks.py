@@ -1,0 +1,70 @@
+"""CPU clocks of this process, its Python threads and its native pool threads."""
+
+from __future__ import annotations
+
+import os
+import threading
+from time import monotonic_ns, process_time_ns
+
+__all__ = ["ProcessClocks", "thread_cpu_ns"]
+
+_TICK_NS = 1_000_000_000 // (os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100)
+#: A scan of the threads may take at most this part of the time.
+_SCAN_SHARE = 50
+
+
+def thread_cpu_ns(native_id: int) -> int | None:
+    """CPU nanoseconds of one thread of this process so far; None when it is gone or cannot be read.
+
+    From ``/proc/self/task/<tid>/schedstat``, the same clock as CLOCK_THREAD_CPUTIME_ID. A file, not
+    ``pthread_getcpuclockid``: that crashes when the thread has just ended.
+    """
+    try:
+        with open(f"/proc/self/task/{native_id}/schedstat", "rb") as file:
+            return int(file.read().split()[0])
+    except (OSError, ValueError, IndexError):
+        pass
+    try:
+        with open(f"/proc/self/task/{native_id}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+        return (int(fields[11]) + int(fields[12])) * _TICK_NS
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+class ProcessClocks:
+    """Cumulative CPU time of the process, and of its native threads that Python's ``threading`` does not know.
+
+    The latter (BLAS, OpenMP, ONNX Runtime pools) is the process clock less the clocks of all Python threads.
+    """
+
+    def __init__(self) -> None:
+        self._process = process_time_ns()
+        self._threads: dict[int, int] = {}
+        self._pool = 0
+        self._not_before = 0
+        self._scan()
+        self._pool = 0
+
+    def read(self) -> tuple[int, int, int]:
+        """``(t_ns, process_ns, pool_ns)``; the pool part lags when the process has very many threads."""
+        now = monotonic_ns()
+        if now >= self._not_before:
+            self._scan()
+            done = monotonic_ns()
+            self._not_before = done + _SCAN_SHARE * (done - now)
+        return now, process_time_ns(), self._pool
+
+    def _scan(self) -> None:
+        known: dict[int, int] = {}
+        python_ns = 0
+        for thread in threading.enumerate():
+            if thread.native_id is not None:
+                clock = thread_cpu_ns(thread.native_id)
+                if clock is not None:
+                    known[thread.native_id] = clock
+                    python_ns += clock - self._threads.get(thread.native_id, 0)
+        process = process_time_ns()
+        # A thread that ended since the last scan leaves a remainder; it is at most one period's worth.
+        self._pool += max(0, process - self._process - python_ns)
+        self._process, self._threads = process, known

@@ -1,0 +1,190 @@
+"""The hot path: what happens in the caller's thread when an instrumented framework is called.
+
+``begin`` publishes the call in the table of open calls and reads the clocks; ``finish`` reads them again and
+appends the call to a queue. Everything else (spans, model facts, I/O) happens on the worker's background thread,
+which is started by the first call of the process. Nothing here takes a lock, does I/O, grows without bound, or
+lets an exception of ours reach the caller.
+
+The order of the steps matters to the watermark: a call is published *before* its start is read (an open call
+whose ``start_ns`` is still 0 holds the watermark where it was), and queued *before* it is unpublished.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextvars import ContextVar, Token
+from time import monotonic_ns, thread_time_ns
+from typing import TYPE_CHECKING, Any, Final
+
+from opentelemetry.context import get_current
+
+if TYPE_CHECKING:
+    from opentelemetry.context.context import Context
+    from opentelemetry.trace import Span
+
+    from ecolyzer_otel.wrap import CallSpec
+
+__all__ = ["Call", "State", "begin", "current_call", "finish", "forget_model", "server_span", "state"]
+
+#: Finished calls that may wait for the background thread; more are dropped and counted.
+MAX_WAITING: Final = 50_000
+
+#: The call that encloses whatever runs now. A closed one encloses nothing.
+current_call: ContextVar[Call | None] = ContextVar("ecolyzer_current_call", default=None)
+#: The SERVER span of the web request being served, noted by our span processor.
+server_span: ContextVar[Span | None] = ContextVar("ecolyzer_server_span", default=None)
+
+
+class Call:
+    """One outermost framework call, from its begin to its settlement. Times on ``time.monotonic_ns``."""
+
+    __slots__ = (
+        "context", "cpu_ns", "cpu_start_ns", "end_ns", "error", "extra_cpu", "items", "model", "number", "open",
+        "server", "spec", "start_ns", "state", "thread", "token",
+    )  # fmt: skip
+
+    #: A training call only guards: it is never published, and its inner calls are no requests.
+    training = False
+
+    def __init__(self, spec: CallSpec, model: Any, where: State) -> None:
+        self.open = True
+        self.start_ns = 0
+        self.spec = spec
+        self.model = model
+        self.state = where
+        self.error: BaseException | type[BaseException] | None = None
+        #: CPU nanoseconds that helper threads spent on behalf of this call.
+        self.extra_cpu: list[int] | None = None
+        self.items: Any = None
+        self.number = 0
+        self.token: Token[Call | None] | None = None
+        self.context: Context | None = None
+        self.server: Span | None = None
+        self.thread = 0
+        self.cpu_start_ns = self.cpu_ns = self.end_ns = 0
+
+    def share(self) -> Call:
+        """Make ready to be lent to helper threads; called in the thread that owns the call."""
+        if self.extra_cpu is None:
+            self.extra_cpu = []
+        return self
+
+
+class State:
+    """What one process knows of its calls. Replaced, not emptied, in a forked child."""
+
+    __slots__ = ("_drop_lock", "done", "dropped", "forgotten", "open", "pid", "start_worker", "started", "worker")
+
+    def __init__(self, start_worker: Callable[[State], Any] | None = None) -> None:
+        self.pid = os.getpid()
+        self.open: dict[int, Call] = {}
+        self.done: deque[Call] = deque()
+        #: Models whose facts have changed (refitted); the background thread reads them anew.
+        self.forgotten: deque[int] = deque(maxlen=10_000)
+        self.dropped = 0
+        self.started = False
+        self.start_worker = start_worker
+        self.worker: Any = None
+        self._drop_lock = threading.Lock()
+
+    def drop(self) -> None:
+        """Count a call that found the queue full. The lock is shared with nothing but itself."""
+        with self._drop_lock:
+            self.dropped += 1
+
+    def start(self) -> None:
+        """Start the background thread, once; a failure is final for this process and silent in the service."""
+        self.started = True
+        if self.start_worker is not None:
+            self.worker = self.start_worker(self)
+
+
+_state = State()
+
+
+def state() -> State:
+    """The state of this process."""
+    return _state
+
+
+def replace_state(start_worker: Callable[[State], Any] | None) -> State:
+    """Begin afresh: in a forked child, or when measuring starts or stops."""
+    global _state
+    _state = State(start_worker)
+    return _state
+
+
+def _after_fork_in_child() -> None:
+    # The calls in flight belong to the parent, which finishes and reports them. Here they guard nothing, and
+    # their copies, should the child return through them, go to the queue of a state that nobody reads.
+    replace_state(_state.start_worker)
+    call = current_call.get()
+    if call is not None:
+        call.open = False
+    server_span.set(None)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def begin(spec: CallSpec, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
+    """Open a call. None when something of ours failed: then the caller goes on uninstrumented."""
+    try:
+        here = _state
+        call = Call(spec, model, here)
+        here.open[id(call)] = call
+        call.token = current_call.set(call)
+        if not here.started:
+            here.start()
+        call.context = get_current()
+        call.server = server_span.get()
+        call.items = spec.items(args, kwargs)
+        call.thread = threading.get_ident()
+        call.cpu_start_ns = thread_time_ns()
+        call.start_ns = monotonic_ns()
+    except Exception:  # noqa: BLE001 - never hurt the service
+        _give_up(locals().get("call"))
+        return None
+    return call
+
+
+def _give_up(call: Call | None) -> None:
+    if call is not None:
+        call.open = False
+        call.state.open.pop(id(call), None)
+        if call.token is not None:
+            current_call.reset(call.token)
+        call.state.drop()
+
+
+def finish(call: Call, error: BaseException | None) -> None:
+    """Close a call and hand it to the background thread."""
+    end_ns = monotonic_ns()
+    try:
+        call.cpu_ns = thread_time_ns() - call.cpu_start_ns
+        call.end_ns = end_ns
+        call.open = False
+        if error is not None:
+            call.error = type(error)  # not the exception: its traceback holds the caller's frames alive
+        if call.token is not None:
+            current_call.reset(call.token)
+            call.token = None
+        here = call.state
+        if len(here.done) < MAX_WAITING:
+            here.done.append(call)
+        else:
+            here.drop()
+        here.open.pop(id(call), None)
+    except Exception:  # noqa: BLE001 - never hurt the service
+        call.open = False
+        call.state.open.pop(id(call), None)
+        call.state.drop()
+
+
+def forget_model(model: Any) -> None:
+    """The facts of ``model`` (parameters, dtype) have changed; read them anew at its next request."""
+    _state.forgotten.append(id(model))

@@ -1,0 +1,129 @@
+"""The worked examples of docs/methodology.md, recomputed with the package's own functions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from ecolyzer_otel.impact import EssWindow, compute_impact, effective_parameters, ess, resolve_place
+from ecolyzer_otel.ledger.replay import replay
+
+PAGE = Path(__file__).parents[2] / "docs" / "methodology.md"
+Inputs = dict[str, str]
+
+
+def examples() -> dict[str, tuple[Inputs, Inputs]]:
+    """Inputs and results of every ``example: NAME`` block, as texts."""
+    found = {}
+    for name, body in re.findall(r"```text\nexample: (\w+)\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.S):
+        lines = re.findall(r"^(=> )?(\w+) = (\S+)", body, re.M)
+        given = {key: value for arrow, key, value in lines if not arrow}
+        found[name] = given, {key: value for arrow, key, value in lines if arrow}
+    return found
+
+
+def ledger(given: Inputs) -> dict[str, float]:
+    second = 1_000_000_000
+
+    def request(name: str, end_ns: int) -> dict[str, object]:
+        cpu_ns = round(float(given[f"{name}_cpu"]) * second)
+        return {"id": name, "pid": 1, "start_ns": 0, "end_ns": end_ns, "cpu_ns": cpu_ns}
+
+    result = replay(
+        {
+            "version": 1,
+            "sensors": [
+                {
+                    "id": "cpu0",
+                    "component": "cpu",
+                    "idle_watts": float(given["W"]),
+                    "samples": [[0, 0.0], [second, float(given["E"])]],
+                }
+            ],
+            "activity": {
+                "host_cpu": [[0, 0.0], [second, float(given["C"])]],
+                "processes": {"1": {"cpu": [[0, 0.0], [second, float(given["process_cpu"])]]}},
+            },
+            "requests": [request("a", second), request("b", second // 2)],
+        }
+    )
+    shares = result["sensors"]["cpu0"]
+    requests = {
+        f"{name}_{kind}": one[kind]
+        for name, one in result["requests"].items()
+        for kind in ("active_joules", "idle_joules")
+    }
+    return {**requests, "process": shares["process"], "host": shares["host"], "idle": shares["idle"]}
+
+
+def operational(given: Inputs) -> dict[str, float]:
+    place = resolve_place(given["zone"])
+    impact = compute_impact(float(given["joules"]), place)
+    return {
+        "pue": place.pue,
+        "grams_per_kwh": place.grams_per_kwh,
+        "operational_grams": impact.operational_grams,
+    }
+
+
+def water(given: Inputs) -> dict[str, float]:
+    place = resolve_place("US", pue=float(given["pue"]), wue=float(given["wue"]))
+    impact = compute_impact(float(given["joules"]), replace(place, ewif=float(given["ewif"])))
+    return {
+        "onsite_liters": impact.onsite_liters,
+        "offsite_liters": impact.offsite_liters,
+        "liters": impact.liters,
+    }
+
+
+def score(given: Inputs) -> dict[str, float | None]:
+    grams = compute_impact(float(given["joules"]), resolve_place(given["zone"])).operational_grams
+    return {"operational_grams": grams, "ess": ess(parameters(given, given["preset"]), grams)}
+
+
+def gauge(given: Inputs) -> dict[str, float | None]:
+    window = EssWindow()
+    p = parameters(given, given["preset"])
+    window.add(1000.0, p, int(given["requests"]), int(given["items"]), float(given["grams"]))
+    return {f"per_{per}": window.value(1001.0, per) for per in ("request", "item")}
+
+
+def quantization(given: Inputs) -> dict[str, float]:
+    return {
+        f"effective_parameters_{preset.replace('-', '_')}": parameters(given, preset)
+        for preset in ("paper-tool", "bits")
+    }
+
+
+def parameters(given: Inputs, preset: str) -> float:
+    return effective_parameters(int(given["parameters"]), given["dtype"], preset)
+
+
+RECOMPUTED: dict[str, Callable[[Inputs], dict[str, float]]] = {
+    "ledger": ledger,
+    "operational": operational,
+    "water": water,
+    "ess": score,
+    "ess_gauge": gauge,
+    "quantization": quantization,
+}
+
+
+def test_every_example_of_the_page_is_recomputed():
+    assert examples().keys() == RECOMPUTED.keys()
+    assert PAGE.read_text(encoding="utf-8").count("```") == 2 * len(RECOMPUTED)
+
+
+@pytest.mark.parametrize("name", RECOMPUTED)
+def test_worked_example(name):
+    given, printed = examples()[name]
+    computed = RECOMPUTED[name](given)
+    assert computed.keys() == printed.keys()
+    for key, text in printed.items():
+        half_a_unit = float(Decimal(1).scaleb(Decimal(text).as_tuple().exponent)) / 2
+        assert computed[key] == pytest.approx(float(text), abs=half_a_unit * 1.0001, rel=0), key
