@@ -51,7 +51,7 @@ class _Part(msgspec.Struct, array_like=True, frozen=True):
     pass
 
 
-class Hello(_Message, tag="hello"):
+class Hello(_Message, tag="hello", frozen=True):
     """First word of a worker. ``resource`` is its OpenTelemetry resource (service.* only)."""
 
     version: int
@@ -60,7 +60,7 @@ class Hello(_Message, tag="hello"):
     service_version: str = ""
 
 
-class Model(_Part):
+class Model(_Part, frozen=True):
     """Facts of a model, told once per connection under a small ``key``."""
 
     key: int
@@ -71,7 +71,7 @@ class Model(_Part):
     device: str
 
 
-class Open(_Part):
+class Open(_Part, frozen=True):
     """A request that has been open for longer than 250 ms, with its CPU time so far."""
 
     id: int
@@ -80,7 +80,7 @@ class Open(_Part):
     device: str = "cpu"
 
 
-class Done(_Part):
+class Done(_Part, frozen=True):
     """A finished request. ``want`` asks for the settlement; trace and span id are "" unless exported."""
 
     id: int
@@ -97,7 +97,7 @@ class Done(_Part):
     want: bool
 
 
-class Batch(_Message, tag="batch"):
+class Batch(_Message, tag="batch", frozen=True):
     """What happened since the last one.
 
     ``watermark_ns``: no record of a request unknown to the meter can still come with an earlier start. It is the
@@ -117,13 +117,13 @@ class Batch(_Message, tag="batch"):
     quiet: bool = False
 
 
-class Flush(_Message, tag="flush"):
+class Flush(_Message, tag="flush", frozen=True):
     """Settle all that was sent, as soon as can be, and answer with :class:`Flushed`."""
 
     number: int
 
 
-class PlaceFacts(_Part):
+class PlaceFacts(_Part, frozen=True):
     """The factors behind a settlement, as span attributes show them."""
 
     zone: str
@@ -133,14 +133,14 @@ class PlaceFacts(_Part):
     pue: float
 
 
-class Welcome(_Message, tag="welcome"):
+class Welcome(_Message, tag="welcome", frozen=True):
     """First word of a meter."""
 
     version: int
     place: PlaceFacts
 
 
-class Settled(_Part):
+class Settled(_Part, frozen=True):
     """One settlement. ``unsettled`` is a reason or ""; energies in J, masses in g, volumes in L, by component."""
 
     id: int
@@ -161,14 +161,14 @@ class Settled(_Part):
     quantization_factor: float | None = None
 
 
-class Settlements(_Message, tag="settlements"):
+class Settlements(_Message, tag="settlements", frozen=True):
     """Settlements that were asked for. ``accounted``: records of this connection settled or unsettled so far."""
 
     items: list[Settled]
     accounted: int
 
 
-class Flushed(_Message, tag="flushed"):
+class Flushed(_Message, tag="flushed", frozen=True):
     """All that was sent before the flush of this number is accounted for."""
 
     number: int
@@ -223,6 +223,6 @@ class Frames:
             body = bytes(self._bytes[_LENGTH.size : _LENGTH.size + length])
             del self._bytes[: _LENGTH.size + length]
             try:
-                yield self._decoder.decode(body)  # type: ignore[misc]
+                yield self._decoder.decode(body)
             except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
                 raise ProtocolError(f"a frame that is no message ({error})") from None

@@ -169,23 +169,26 @@ class Ledger:
         return self._settlement(live)
 
     def _settlement(self, live: Live) -> Settlement:
-        methods: dict[Component, str] = {}
-        variance = doubt = 0.0
+        components: dict[Component, tuple[float, float, str]] = {}
+        active = idle = variance = doubt = 0.0
         for sensor, account in live.accounts.items():
             spec = self.books[sensor].spec
-            known = methods.setdefault(spec.component, spec.method)
-            methods[spec.component] = known if known == spec.method else "mixed"
+            so_far = components.get(spec.component, (0.0, 0.0, spec.method))
+            method = spec.method if so_far[2] == spec.method else "mixed"
+            components[spec.component] = so_far[0] + account.active, so_far[1] + account.idle, method
+            active += account.active
+            idle += account.idle
             variance += (spec.relative_uncertainty * account.active) ** 2
             variance += (_IDLE_UNCERTAINTY * account.idle) ** 2
             doubt += account.doubt
         return Settlement(
             live.record.id,
-            sum(account.active for account in live.accounts.values()),
-            sum(account.idle for account in live.accounts.values()),
+            active,
+            idle,
             (variance + doubt**2) ** 0.5,
-            _overall(set(methods.values())),
+            _overall({method for _, _, method in components.values()}),
             {sensor: (account.active, account.idle) for sensor, account in live.accounts.items()},
-            methods,
+            components,
         )
 
 

@@ -62,7 +62,10 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """What the ledger owes one request. Joules; ``sensors`` maps a sensor to (active, idle)."""
+    """What the ledger owes one request, in joules.
+
+    ``sensors`` maps a sensor to (active, idle), ``components`` a component to (active, idle, method).
+    """
 
     id: Hashable
     active_joules: float
@@ -70,7 +73,7 @@ class Settlement:
     uncertainty_joules: float
     method: Overall
     sensors: Mapping[str, tuple[float, float]]
-    component_methods: Mapping[Component, str]
+    components: Mapping[Component, tuple[float, float, str]]
 
     @property
     def joules(self) -> float:

@@ -38,8 +38,8 @@ _ABSENT_REMEDY = (
     "mount the host's /sys and name it with --sysfs"
 )
 _HIDDEN_REMEDY = (
-    "the container runtime masks /sys/devices/virtual/powercap: run the node agent on the host, or mount the host's "
-    "/sys read-only elsewhere (-v /sys:/host/sys:ro) and give --sysfs /host/sys"
+    "the container runtime masks /sys/devices/virtual/powercap: run the node agent on the host, or mount the "
+    "host's /sys read-only elsewhere (-v /sys:/host/sys:ro) and give --sysfs /host/sys"
 )
 
 

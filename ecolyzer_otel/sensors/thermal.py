@@ -8,7 +8,7 @@ thermal zone for a processor, also the ACPI zone of a mainboard.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -46,7 +46,7 @@ class CpuThermal:
                 value: float | None = int(self._file.read()) / 1000.0
             else:
                 value = self._ask() if self._ask is not None else None
-        except (OSError, ValueError):
+        except (OSError, ValueError, RuntimeError):
             return None
         low, high = _PLAUSIBLE_CELSIUS
         return value if value is not None and low <= value <= high else None
@@ -81,18 +81,14 @@ def _from_hwmon(root: Path, package: int) -> CpuThermal | None:
         for chip in _numbered(root / "class/hwmon", r"hwmon\d+")
         if (read_text(chip / "name") or "").startswith(_CPU_CHIPS)
     ]
-    labelled = {
-        label: entry
-        for chip in chips
-        for entry in _inputs(chip)
-        if (label := read_text(str(entry).replace("_input", "_label")))
-    }
-    entry = labelled.get(f"Package id {package}")
+    labels = [_labels(chip) for chip in chips]
+    name = f"Package id {package}"
+    entry = next((own[name] for own in labels if name in own), None)
     if entry is None and package < len(chips):
-        # One chip per socket and no package in the label: the order of the chips is the order of the sockets.
-        own = {label: item for label, item in _labels(chips[package]) if not label.startswith("Package id")}
+        # One chip per socket and no package in its labels: the order of the chips is the order of the sockets.
+        own = labels[package]
         named = [own[label] for label in _AMD_LABELS if label in own]
-        entry = (named or _inputs(chips[package]) or [None])[0]
+        entry = next(iter(named or _inputs(chips[package])), None)
     return None if entry is None else CpuThermal(entry, _hwmon_limit(entry))
 
 
@@ -100,11 +96,8 @@ def _inputs(chip: Path) -> list[Path]:
     return _numbered(chip, r"temp\d+_input")
 
 
-def _labels(chip: Path) -> Iterator[tuple[str, Path]]:
-    for entry in _inputs(chip):
-        label = read_text(str(entry).replace("_input", "_label"))
-        if label:
-            yield label, entry
+def _labels(chip: Path) -> dict[str, Path]:
+    return {read_text(str(entry).replace("_input", "_label")) or "": entry for entry in _inputs(chip)}
 
 
 def _hwmon_limit(entry: Path) -> float | None:

@@ -198,7 +198,7 @@ def test_an_unknown_place_gets_a_remedy(wrong, meant):
 
 @pytest.mark.parametrize("wrong", ["XX", "::", "aws:", "*", "zzzz" * 1000, "\x00", "-"])
 def test_nonsense_is_refused_with_an_example(wrong):
-    with pytest.raises(ConfigError, match="^zone: ") as caught:
+    with pytest.raises(ConfigError, match=r"^zone: ") as caught:
         resolve_place(wrong)
     assert len(str(caught.value)) < 250
 
@@ -211,5 +211,5 @@ def test_impossible_site_figures_are_refused(key, value):
 
 
 def test_a_pue_below_one_is_refused():
-    with pytest.raises(ConfigError, match="^pue: 0.9 cannot be used; give a number from 1 to 10"):
+    with pytest.raises(ConfigError, match=r"^pue: 0\.9 cannot be used; give a number from 1 to 10"):
         resolve_place("FR", pue=0.9)

@@ -40,13 +40,13 @@ CLOUD = {"provider": "aws", "region": "eu-west-3", "zone": "FR", "source": "a li
     ],
 )
 def test_a_carbon_row_that_cannot_be_true_is_refused(column, text):
-    with pytest.raises(FactorTableError, match="^FR: "):
+    with pytest.raises(FactorTableError, match=r"^FR: "):
         parse_grid([{**GRID, column: text}])
 
 
 @pytest.mark.parametrize(("column", "text"), [("litres_per_kwh", "-1"), ("litres_per_kwh", "1e3"), ("method", "?")])
 def test_a_water_row_that_cannot_be_true_is_refused(column, text):
-    with pytest.raises(FactorTableError, match="^FR: "):
+    with pytest.raises(FactorTableError, match=r"^FR: "):
         parse_water([{**WATER, column: text}])
 
 
@@ -54,7 +54,7 @@ def test_a_water_row_that_cannot_be_true_is_refused(column, text):
     ("column", "text"), [("pue", "0.9"), ("pue", "nan"), ("wue_l_per_kwh", "-1"), ("zone", "")]
 )
 def test_a_cloud_row_that_cannot_be_true_is_refused(column, text):
-    with pytest.raises(FactorTableError, match="^aws:eu-west-3: "):
+    with pytest.raises(FactorTableError, match=r"^aws:eu-west-3: "):
         parse_cloud([{**CLOUD, column: text}])
 
 

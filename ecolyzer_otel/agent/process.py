@@ -1,0 +1,69 @@
+"""The meter process that ``ecolyzer-instrument`` starts beside the command."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import shutil
+import signal
+import socket
+import sys
+from dataclasses import asdict
+from typing import Any
+
+from ecolyzer_otel.agent.server import Server
+from ecolyzer_otel.config import Config
+from ecolyzer_otel.setup import Setup, prepare
+
+__all__ = ["command_line", "main"]
+
+
+def command_line(config: Config, *, listener: int, pid: int, lifeline: int, ready: int, folder: str) -> list[str]:
+    """The arguments after the interpreter: code that does not let the working directory shadow a module."""
+    facts = {
+        "config": asdict(config), "listener": listener, "pid": pid, "lifeline": lifeline, "ready": ready,
+        "folder": folder, "path": [entry for entry in sys.path if entry],
+    }  # fmt: skip
+    code = (
+        "import sys, json; facts = json.loads(sys.argv[1]); sys.path[:] = facts['path']; "
+        "from ecolyzer_otel.agent.process import main; main(facts)"
+    )
+    return ["-c", code, json.dumps(facts), "ecolyzer-meter"]
+
+
+def main(facts: dict[str, Any]) -> None:
+    """Run the meter until the command, what it forked and all workers are gone. Never exits with 3 or 4."""
+    # The terminal's Ctrl-C and a supervisor's SIGTERM are meant for the service; the meter ends after it.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_IGN)
+    config = Config(**facts["config"])
+    logging.basicConfig(level=config.log_level.upper(), format="%(message)s", stream=sys.stderr)
+    setup = prepare(config)
+    _report(setup, facts["ready"], config)
+    listener = socket.socket(fileno=facts["listener"])
+    watched = [facts["lifeline"]]
+    # It may have ended already, or the kernel be older than 5.3: then the lifeline alone tells.
+    with contextlib.suppress(OSError, AttributeError):
+        watched.append(os.pidfd_open(facts["pid"]))
+    try:
+        Server(setup.meter, listener, watched).run()
+    finally:
+        setup.close()
+        shutil.rmtree(facts["folder"], ignore_errors=True)
+
+
+def _report(setup: Setup, ready: int, config: Config) -> None:
+    """Say what is measured by what, where, and where to look; tell a strict launcher what is wrong."""
+    refused = config.strict and bool(setup.problems)
+    for problem in setup.problems:
+        print(f"ecolyzer: {problem}", file=sys.stderr)
+    if not refused:
+        print(setup.line(), file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):  # nobody may be waiting
+        os.write(ready, json.dumps({"refused": refused}).encode())
+    os.close(ready)
+    if refused:
+        setup.close()
+        raise SystemExit(1)

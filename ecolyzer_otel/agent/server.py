@@ -1,0 +1,169 @@
+"""The meter as a process: one loop over the listening socket, the workers, the signs of life and the clock."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import selectors
+import socket
+import struct
+from time import monotonic
+from typing import Final
+
+from ecolyzer_otel.agent.protocol import Frames, encode
+from ecolyzer_otel.errors import ProtocolError
+from ecolyzer_otel.meter import Client, Meter
+
+__all__ = ["Server"]
+
+_LOG = logging.getLogger(__name__)
+
+#: A worker that leaves this much unread is cut off.
+_MAX_UNREAD: Final = 8 * 1024 * 1024
+_MAX_CLIENTS: Final = 1024
+#: After everything else is gone, a worker that was forked and has not connected yet gets this long.
+_LINGER: Final = 0.3
+
+
+class _Connection:
+    """One worker's socket."""
+
+    __slots__ = ("client", "frames", "socket", "unsent")
+
+    def __init__(self, link: socket.socket, client: Client) -> None:
+        self.socket = link
+        self.client = client
+        self.frames = Frames("worker")
+        self.unsent = bytearray()
+
+
+class Server:
+    """Runs a meter until nobody needs it.
+
+    Args:
+        meter: the meter.
+        listener: a listening Unix socket.
+        watched: descriptors that become readable when a sign of life ends: the pidfd of the command, the
+            lifeline pipe. The server ends, drained, when all are gone and no worker is connected.
+    """
+
+    def __init__(self, meter: Meter, listener: socket.socket, watched: list[int]) -> None:
+        self._meter = meter
+        self._listener = listener
+        self._connections: dict[int, _Connection] = {}
+        self._alive = set(watched)
+        self._until = bool(watched)
+        self._selector = selectors.DefaultSelector()
+        listener.setblocking(False)
+        self._selector.register(listener, selectors.EVENT_READ, None)
+        for descriptor in watched:
+            self._selector.register(descriptor, selectors.EVENT_READ, None)
+
+    def run(self) -> None:
+        """Serve until the service is gone."""
+        lonely_since: float | None = None
+        while True:
+            delay = self._meter.tick()
+            self._send_all()
+            if self._until and not self._alive:
+                self._meter.finish_early()
+                if self._meter.idle:
+                    lonely_since = lonely_since or monotonic()
+                    if monotonic() - lonely_since > _LINGER:
+                        return
+                else:
+                    lonely_since = None
+                delay = min(delay, 0.05)
+            for key, events in self._selector.select(delay):
+                self._handle(key.fd, events)
+
+    def _handle(self, descriptor: int, events: int) -> None:
+        if descriptor == self._listener.fileno():
+            self._accept()
+        elif descriptor in self._alive:
+            self._sign_of_life(descriptor)
+        elif descriptor in self._connections:
+            connection = self._connections[descriptor]
+            if events & selectors.EVENT_WRITE:
+                self._send(connection)
+            if events & selectors.EVENT_READ and descriptor in self._connections:
+                self._receive(connection)
+
+    def _sign_of_life(self, descriptor: int) -> None:
+        # A pidfd stays readable once its process ended; a pipe may hold bytes that somebody wrote by mistake.
+        with contextlib.suppress(OSError):
+            if os.read(descriptor, 1024):
+                return
+        self._alive.discard(descriptor)
+        self._selector.unregister(descriptor)
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            link, _ = self._listener.accept()
+            if len(self._connections) >= _MAX_CLIENTS:
+                _LOG.warning("ecolyzer: %d workers are connected; another was refused", _MAX_CLIENTS)
+                link.close()
+                return
+            link.setblocking(False)
+            client = self._meter.join()
+            client.pid = _peer_pid(link)
+            connection = _Connection(link, client)
+            self._connections[link.fileno()] = connection
+            self._selector.register(link, selectors.EVENT_READ, None)
+
+    def _receive(self, connection: _Connection) -> None:
+        try:
+            data = connection.socket.recv(1 << 18)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._drop(connection)
+            return
+        try:
+            for message in connection.frames.feed(data):
+                self._meter.hear(connection.client, message)  # type: ignore[arg-type]
+        except ProtocolError as error:
+            _LOG.warning("ecolyzer: worker %d was disconnected: %s", connection.client.pid, error)
+            self._drop(connection)
+
+    def _send_all(self) -> None:
+        for connection in list(self._connections.values()):
+            for message in connection.client.take(0):
+                connection.unsent += encode(message)
+            if connection.unsent:
+                self._send(connection)
+
+    def _send(self, connection: _Connection) -> None:
+        try:
+            sent = connection.socket.send(connection.unsent)
+            del connection.unsent[:sent]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._drop(connection)
+            return
+        if len(connection.unsent) > _MAX_UNREAD:
+            _LOG.warning("ecolyzer: worker %d reads too slowly and was disconnected", connection.client.pid)
+            self._drop(connection)
+            return
+        wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if connection.unsent else 0)
+        self._selector.modify(connection.socket, wanted, None)
+
+    def _drop(self, connection: _Connection) -> None:
+        self._connections.pop(connection.socket.fileno(), None)
+        with contextlib.suppress(KeyError, ValueError):
+            self._selector.unregister(connection.socket)
+        connection.socket.close()
+        self._meter.leave(connection.client)
+
+
+def _peer_pid(link: socket.socket) -> int:
+    """The process at the other end, as the kernel knows it; 0 where it cannot tell."""
+    option = getattr(socket, "SO_PEERCRED", None)
+    if option is None:
+        return 0
+    pid: int = struct.unpack("3i", link.getsockopt(socket.SOL_SOCKET, option, struct.calcsize("3i")))[0]
+    return pid

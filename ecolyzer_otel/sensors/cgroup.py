@@ -1,0 +1,165 @@
+"""How many CPUs this process' control group allots, and where the group's own CPU time is counted.
+
+Version 2 (kernel document ``admin-guide/cgroup-v2``): ``cpu.max`` holds "quota period" in microseconds or "max",
+``cpuset.cpus.effective`` a CPU list, ``cpu.stat`` the line ``usage_usec``. Version 1: ``cpu.cfs_quota_us`` (-1 for
+none) over ``cpu.cfs_period_us``, ``cpuset.effective_cpus`` or ``cpuset.cpus``, ``cpuacct.usage`` in nanoseconds.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from ecolyzer_otel.sensors.files import HeldFile, read_int, read_text
+
+__all__ = ["Allotment", "CgroupUsage", "find_allotment"]
+
+
+class CgroupUsage:
+    """Cumulative busy CPU seconds of one control group."""
+
+    def __init__(self, path: Path, version: int) -> None:
+        self._file = HeldFile(path, 1024)
+        self._version = version
+
+    @property
+    def path(self) -> Path:
+        """The file that is read."""
+        return self._file.path
+
+    def seconds(self) -> float:
+        """CPU seconds used by the group since it was made.
+
+        Raises:
+            OSError: when the file cannot be read.
+            ValueError: when it holds no usage.
+        """
+        data = self._file.read()
+        if self._version == 1:
+            return int(data) / 1e9
+        for line in data.splitlines():
+            if line.startswith(b"usage_usec "):
+                return int(line[11:]) / 1e6
+        raise ValueError(f"{self.path} has no usage_usec")
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        self._file.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Allotment:
+    """The CPUs that a control group may use.
+
+    ``cpus`` is the smaller of quota and CPU set, a fraction where the quota is one. ``group`` is the folder that
+    sets the limit; ``usage`` is None when its CPU time cannot be read.
+    """
+
+    cpus: float
+    group: Path
+    usage: CgroupUsage | None
+
+
+def find_allotment(procfs: str | Path = "/proc", cgroupfs: str | Path = "/sys/fs/cgroup") -> Allotment | None:
+    """The tightest limit from this process' group up to the root, or None when nothing limits it.
+
+    Of several groups with the same limit the outermost is taken: whoever else lives in it shares those CPUs, so
+    its usage, not ours alone, is what keeps them busy.
+    """
+    paths = _own_groups(Path(procfs))
+    root = Path(cgroupfs)
+    if "" in paths and (root / "cgroup.controllers").exists():
+        limits = [(_quota_v2(folder), folder) for folder in _levels(root, paths[""])]
+        limits += [(_cpuset(folder / "cpuset.cpus.effective"), folder) for _, folder in limits]
+        found = _tightest(limits)
+        return found and Allotment(found[0], found[1], _readable(found[1] / "cpu.stat", 2))
+    return _find_v1(root, paths)
+
+
+def _find_v1(root: Path, paths: dict[str, str]) -> Allotment | None:
+    cpu, cpuacct, cpuset = _mount_v1(root, "cpu"), _mount_v1(root, "cpuacct"), root / "cpuset"
+    limits = [(_quota_v1(folder), folder) for folder in _levels(cpu, paths.get("cpu", "/"))]
+    for folder in _levels(cpuset, paths.get("cpuset", "/")):
+        limits.append((min(_cpuset(folder / "cpuset.effective_cpus"), _cpuset(folder / "cpuset.cpus")), folder))
+    found = _tightest(limits)
+    if found is None:
+        return None
+    cpus, group = found
+    # The hierarchies are apart: the group of the same path in cpuacct holds the usage, else our own group there.
+    mount = cpu if group.is_relative_to(cpu) else cpuset
+    twin = cpuacct / group.relative_to(mount)
+    usage = _readable(twin / "cpuacct.usage", 1) if twin.is_dir() else None
+    if usage is None:
+        usage = _readable(_levels(cpuacct, paths.get("cpuacct", "/"))[0] / "cpuacct.usage", 1)
+    return Allotment(cpus, group, usage)
+
+
+def _own_groups(procfs: Path) -> dict[str, str]:
+    """Group path by controller; the key of version 2 is the empty string."""
+    paths = {}
+    for line in (read_text(procfs / "self/cgroup") or "").splitlines():
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        for controller in controllers.split(","):
+            paths[controller] = path
+    return paths
+
+
+def _mount_v1(root: Path, controller: str) -> Path:
+    """The folder of a version 1 controller: its own, or cpu and cpuacct mounted together."""
+    names = (controller, "cpu,cpuacct", "cpuacct,cpu")
+    return next((root / name for name in names if (root / name).is_dir()), root / controller)
+
+
+def _levels(root: Path, path: str) -> list[Path]:
+    """Folders from the group up to ``root``.
+
+    A container often sees the host's path in /proc/self/cgroup but has only its own group mounted at the root
+    (no cgroup namespace), or a path that leaves the namespace (``/../x``): then the root is the group.
+    """
+    relative = Path(path.lstrip("/"))
+    if ".." in relative.parts or not (root / relative).is_dir():
+        return [root]
+    return [root / relative, *(root / parent for parent in relative.parents)] if relative.parts else [root]
+
+
+def _tightest(limits: list[tuple[float, Path]]) -> tuple[float, Path] | None:
+    bounded = [limit for limit in limits if math.isfinite(limit[0])]
+    # The folder with the fewest parts is the outermost.
+    return min(bounded, key=lambda limit: (limit[0], len(limit[1].parts)), default=None)
+
+
+def _quota_v2(folder: Path) -> float:
+    quota, _, period = (read_text(folder / "cpu.max") or "max").partition(" ")
+    try:
+        return int(quota) / int(period or 100_000)
+    except (ValueError, ZeroDivisionError):
+        return math.inf
+
+
+def _quota_v1(folder: Path) -> float:
+    quota, period = read_int(folder / "cpu.cfs_quota_us"), read_int(folder / "cpu.cfs_period_us")
+    return quota / period if quota and period and quota > 0 else math.inf
+
+
+def _cpuset(path: Path) -> float:
+    """How many CPUs a list such as ``0-3,8`` names; infinite when there is none."""
+    count = 0
+    try:
+        for part in filter(None, (read_text(path) or "").split(",")):
+            first, _, last = part.partition("-")
+            count += int(last or first) - int(first) + 1
+    except ValueError:
+        return math.inf
+    return count or math.inf
+
+
+def _readable(path: Path, version: int) -> CgroupUsage | None:
+    usage = CgroupUsage(path, version)
+    try:
+        usage.seconds()
+    except (OSError, ValueError):
+        usage.close()
+        return None
+    return usage

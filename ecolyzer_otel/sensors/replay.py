@@ -1,0 +1,229 @@
+"""Counters that were recorded elsewhere, played in real time through the same sensor interface.
+
+The file has the ``sensors`` part of a replay file (docs/architecture.md)::
+
+    {"loop": false,
+     "sensors": [{"id": "gpu0", "component": "gpu", "method": "measured", "idle_watts": 60.0, "wrap_joules": null,
+                  "samples": [[0, 0.0], [100000000, 9.5]], "celsius": [[0, 41.0]]}]}
+
+All sensors of a file share its clock: its earliest sample happens when the file is loaded. Unknown keys are
+ignored, so a whole replay file can be played.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+from typing import Any, NoReturn, get_args
+
+from ecolyzer_otel.errors import ConfigError
+from ecolyzer_otel.sensors.base import Component, Method, Reading, Sensor, SensorError, SensorInfo
+
+__all__ = ["RecordedCounter", "load_recording"]
+
+_Samples = Sequence[tuple[int, float]]
+_SHAPE = 'give JSON as {"sensors": [{"id", "component", "method", "samples": [[t_ns, joules], ...]}]}'
+
+
+class RecordedCounter(Sensor):
+    """One recorded counter. It moves at its recorded times, as the real one did.
+
+    Args:
+        info: what the recording says of the sensor.
+        samples: (t_ns, joules) in order, at least one; raw, wraps included.
+        celsius: (t_ns, degrees Celsius) in order.
+        loop_ns: length of one round, None to play once. Rounds carry the counter on: each adds what the whole
+            recording added, wraps unwrapped and resets counted as no growth.
+        origin_ns: recorded time that is played at the start; default the first sample's.
+        started_ns: the start on ``clock``; default now.
+        clock: monotonic nanoseconds.
+    """
+
+    def __init__(
+        self,
+        info: SensorInfo,
+        samples: _Samples,
+        *,
+        celsius: _Samples = (),
+        loop_ns: int | None = None,
+        origin_ns: int | None = None,
+        started_ns: int | None = None,
+        clock: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        self._info = info
+        self._times = [t_ns for t_ns, _ in samples]
+        self._joules = [joules for _, joules in samples]
+        self._growth = 0.0
+        if loop_ns:
+            self._joules = _unwrapped(self._joules, info.wrap_joules)
+            self._growth = self._joules[-1] - self._joules[0]
+        self._celsius_times = [t_ns for t_ns, _ in celsius]
+        self._celsius = [degrees for _, degrees in celsius]
+        self._loop_ns = loop_ns
+        self._origin_ns = self._times[0] if origin_ns is None else origin_ns
+        self._clock = clock
+        self._started_ns = clock() if started_ns is None else started_ns
+        self._told_last = False
+
+    @property
+    def info(self) -> SensorInfo:
+        """What does not change."""
+        return self._info
+
+    def read(self) -> Reading:
+        """The last sample at or before now. Before the first one the counter has not moved yet.
+
+        The last sample is given at least once, however late the reader comes: its joules were measured.
+
+        Raises:
+            SensorError: ``ended`` after that, unless the recording loops.
+        """
+        now = self._clock()
+        rounds, t_ns = self._position(now)
+        if t_ns >= self._times[-1] and self._loop_ns is None:
+            if t_ns > self._times[-1] and self._told_last:
+                raise SensorError("ended", f"recording of {self._info.id} is over", 'set "loop": true in the file')
+            self._told_last = True
+        joules = self._joules[max(0, bisect_right(self._times, t_ns) - 1)] + rounds * self._growth
+        if self._loop_ns and self._info.wrap_joules:
+            joules %= self._info.wrap_joules
+        return Reading(now, joules)
+
+    def celsius(self) -> float | None:
+        """The last recorded temperature at or before now, None before the first or without any."""
+        index = bisect_right(self._celsius_times, self._position(self._clock())[1]) - 1
+        return self._celsius[index] if index >= 0 else None
+
+    def _position(self, now: int) -> tuple[int, int]:
+        """Rounds already played, and the recorded time that is played at ``now``."""
+        elapsed = now - self._started_ns
+        rounds = elapsed // self._loop_ns if self._loop_ns else 0
+        return rounds, self._origin_ns + elapsed - rounds * (self._loop_ns or 0)
+
+
+def _unwrapped(joules: Sequence[float], wrap: float | None) -> list[float]:
+    """The counter as it would be had it never wrapped; a fall without a wrap is a reset and adds nothing."""
+    result = [joules[0]]
+    for before, after in pairwise(joules):
+        grown = after - before
+        if grown < 0:
+            grown = grown + wrap if wrap else 0.0
+        result.append(result[-1] + max(0.0, grown))
+    return result
+
+
+def load_recording(path: str | Path, clock: Callable[[], int] = time.monotonic_ns) -> tuple[RecordedCounter, ...]:
+    """Every counter of a recording, starting now.
+
+    Raises:
+        ConfigError: with key ``sensors``, naming the file and the place in it that cannot be used.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError("sensors", f"{path} cannot be read ({error.strerror})", "give a file") from error
+    except ValueError as error:
+        raise ConfigError("sensors", f"{path} is not JSON ({error})", "mend the file") from error
+    reader = _Reader(str(path))
+    entries = content.get("sensors") if isinstance(content, dict) else None
+    if not isinstance(entries, list) or not entries:
+        reader.refuse("sensors", "must be a list with at least one sensor")
+    loop = content.get("loop", False)
+    if not isinstance(loop, bool):
+        reader.refuse("loop", "must be true or false")
+    parsed = [reader.sensor(f"sensors[{index}]", entry) for index, entry in enumerate(entries)]
+    ids = [info.id for info, _, _ in parsed]
+    if len(set(ids)) < len(ids):
+        reader.refuse("sensors", "holds the same id twice")
+    origin_ns = min(samples[0][0] for _, samples, _ in parsed)
+    length_ns = max(samples[-1][0] for _, samples, _ in parsed) - origin_ns
+    if loop and length_ns == 0:
+        reader.refuse("loop", "needs samples at two times at least")
+    started_ns = clock()  # one start for all, so that they stay in step
+    return tuple(
+        RecordedCounter(
+            info,
+            samples,
+            celsius=celsius,
+            loop_ns=length_ns if loop else None,
+            origin_ns=origin_ns,
+            started_ns=started_ns,
+            clock=clock,
+        )
+        for info, samples, celsius in parsed
+    )
+
+
+class _Reader:
+    """Checks a recording and names the place of the first thing that cannot be used."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def refuse(self, where: str, problem: str) -> NoReturn:
+        raise ConfigError("sensors", f"{self._path}: {where} {problem}", _SHAPE)
+
+    def sensor(self, where: str, entry: Any) -> tuple[SensorInfo, _Samples, _Samples]:
+        if not isinstance(entry, dict):
+            self.refuse(where, "must be an object")
+        samples = self._series(f"{where}.samples", entry.get("samples"), lowest=0.0)
+        if not samples:
+            self.refuse(f"{where}.samples", "must hold at least one [t_ns, joules]")
+        steps = [(after[0] - before[0]) / 1e9 for before, after in pairwise(samples)]
+        identity = entry.get("id")
+        if not isinstance(identity, str) or not identity:
+            self.refuse(f"{where}.id", "must be a word")
+        method: Method = self._word(f"{where}.method", entry.get("method"), get_args(Method))
+        component: Component = self._word(f"{where}.component", entry.get("component"), get_args(Component))
+        info = SensorInfo(
+            id=identity,
+            component=component,
+            method=method,
+            description=f"recorded {identity}",
+            idle_watts=self._number(f"{where}.idle_watts", entry.get("idle_watts"), 0.0),
+            wrap_joules=self._number(f"{where}.wrap_joules", entry.get("wrap_joules"), 1e-9),
+            update_period_seconds=median(steps) if steps else 0.1,
+            relative_uncertainty=0.03 if method == "measured" else 0.2,
+        )
+        wrap = info.wrap_joules
+        if wrap is not None and max(joules for _, joules in samples) > wrap:
+            self.refuse(f"{where}.samples", f"holds more than wrap_joules ({wrap:g})")
+        celsius = self._series(f"{where}.celsius", entry.get("celsius", []), lowest=-273.15)
+        return info, samples, celsius
+
+    def _word(self, where: str, value: Any, words: tuple[str, ...]) -> Any:
+        if value not in words:
+            self.refuse(where, f"must be one of {', '.join(words)}")
+        return value
+
+    def _number(self, where: str, value: Any, lowest: float) -> float | None:
+        if value is None:
+            return None
+        if not _is_number(value) or value < lowest:
+            self.refuse(where, f"must be null or a number of at least {lowest:g}")
+        return float(value)
+
+    def _series(self, where: str, value: Any, lowest: float) -> list[tuple[int, float]]:
+        if not isinstance(value, list):
+            self.refuse(where, "must be a list of [t_ns, number]")
+        series: list[tuple[int, float]] = []
+        for index, pair in enumerate(value):
+            if not isinstance(pair, list) or len(pair) != 2 or not isinstance(pair[0], int):
+                self.refuse(f"{where}[{index}]", "must be [t_ns, number] with a whole t_ns")
+            t_ns, number = pair
+            if not _is_number(number) or number < lowest:
+                self.refuse(f"{where}[{index}]", f"must hold a number of at least {lowest:g}")
+            if series and t_ns <= series[-1][0]:
+                self.refuse(f"{where}[{index}]", "must come after the one before it")
+            series.append((t_ns, float(number)))
+        return series
+
+
+def _is_number(value: Any) -> bool:
+    """A number that a float holds; JSON as Python reads it also allows NaN, Infinity and endless integers."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300

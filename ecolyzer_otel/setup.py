@@ -1,0 +1,135 @@
+"""Puts a meter together from a configuration: sensors, place, store, exposition, OTLP."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ecolyzer_otel.config import Config
+from ecolyzer_otel.errors import ConfigError, EcolyzerError
+from ecolyzer_otel.impact import Place, resolve_place
+from ecolyzer_otel.meter import Meter
+from ecolyzer_otel.sensors import Discovery, discover
+from ecolyzer_otel.telemetry.http import MetricsServer
+from ecolyzer_otel.telemetry.otlp import OtlpMetricsExporter, configured
+from ecolyzer_otel.telemetry.store import MetricStore
+from ecolyzer_otel.version import __version__
+
+__all__ = ["Setup", "prepare", "service_name"]
+
+
+@dataclass(slots=True)
+class Setup:
+    """A running meter's parts, and what was wrong on the way."""
+
+    meter: Meter
+    place: Place
+    discovery: Discovery
+    server: MetricsServer | None = None
+    otlp: OtlpMetricsExporter | None = None
+    problems: list[EcolyzerError] = field(default_factory=list)
+
+    def line(self) -> str:
+        """What is measured by what, where, and where to look."""
+        look = f"{self.server.url}/metrics" if self.server else "no /metrics"
+        return f"ecolyzer: {self.discovery.describe()} | {self.place.describe()} | {look}"
+
+    def close(self) -> None:
+        """Settle, export and give back ports and descriptors."""
+        self.meter.close()
+        if self.otlp is not None:
+            self.otlp.stop(timeout_seconds=1.0)
+        if self.server is not None:
+            self.server.stop()
+
+
+def prepare(config: Config, *, alone: bool = False, serve: bool = True) -> Setup:
+    """A meter that only needs somebody to call its ``tick``.
+
+    Args:
+        config: the settings. A zone, sensor file or port that cannot be used is noted in ``problems``, and the
+            world average, the modelled CPU or no port is used instead.
+        alone: the only worker is this process.
+        serve: whether to serve ``/metrics`` and to export by OTLP.
+    """
+    problems: list[EcolyzerError] = []
+    place = _place(config, problems)
+    discovery = _discover(config, problems)
+    store = MetricStore(max_label_sets=config.max_label_sets)
+    setup = Setup(Meter(config, discovery, place, store, alone=alone), place, discovery, problems=problems)
+    if serve:
+        _serve(config, setup, store)
+    return setup
+
+
+def _place(config: Config, problems: list[EcolyzerError]) -> Place:
+    try:
+        return resolve_place(config.zone, pue=config.pue, wue=config.wue)
+    except ConfigError as error:
+        problems.append(
+            ConfigError("--zone (ECOLYZER_ZONE)", error.problem, f"{error.remedy}; WORLD is used for now")
+        )
+        return resolve_place(None, pue=config.pue, wue=config.wue)
+
+
+def _discover(config: Config, problems: list[EcolyzerError]) -> Discovery:
+    try:
+        discovery = discover(config)
+    except ConfigError as error:
+        problems.append(error)
+        discovery = discover(replace(config, sensors="modelled"))
+    for absence in discovery.absences:
+        # That a machine has no such sensor is no fault, unless it was asked for.
+        if absence.reason != "absent" or config.sensors == "rapl":
+            problems.append(ConfigError(f"sensor {absence.name}", absence.message, absence.remedy))
+    return discovery
+
+
+def _serve(config: Config, setup: Setup, store: MetricStore) -> None:
+    meter = setup.meter
+    try:
+        setup.server = MetricsServer(store, config.host, config.port, meter.health, meter.before_scrape)
+        setup.server.start()
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        setup.problems.append(
+            ConfigError(
+                "--port (ECOLYZER_PORT)" if not _is_address_fault(error) else "--host (ECOLYZER_HOST)",
+                f"/metrics cannot be served on {config.host}:{config.port} ({reason})",
+                "give another one, or port 0 for any free one",
+            )
+        )
+    if configured(os.environ):
+        setup.otlp = OtlpMetricsExporter(store, resource_attributes=_resource())
+        setup.otlp.start()
+
+
+def _is_address_fault(error: BaseException) -> bool:
+    import errno
+    import socket
+
+    return isinstance(error, socket.gaierror) or getattr(error, "errno", None) == errno.EADDRNOTAVAIL
+
+
+def _resource() -> dict[str, str]:
+    from opentelemetry.sdk.resources import Resource
+
+    attributes: Mapping[str, Any] = Resource.create({"telemetry.distro.name": "ecolyzer-otel"}).attributes
+    return {key: str(value) for key, value in attributes.items()} | {"telemetry.distro.version": __version__}
+
+
+def service_name(environ: Mapping[str, str] | None = None) -> str:
+    """``service.name`` by the OpenTelemetry rules: its own variable, the resource's, else ``unknown_service``."""
+    environ = os.environ if environ is None else environ
+    name = environ.get("OTEL_SERVICE_NAME", "").strip()
+    if name:
+        return name
+    for pair in environ.get("OTEL_RESOURCE_ATTRIBUTES", "").split(","):
+        key, _, value = pair.partition("=")
+        if key.strip() == "service.name" and value.strip():
+            from urllib.parse import unquote
+
+            return unquote(value.strip())
+    return "unknown_service"

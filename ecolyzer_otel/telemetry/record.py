@@ -1,0 +1,217 @@
+"""What a settlement does to the metrics, and what the worker is told of it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from ecolyzer_otel.agent.protocol import Done, Model, Settled
+from ecolyzer_otel.impact import EssWindow, Place, compute_impact, effective_parameters, ess, quantization_factor
+from ecolyzer_otel.ledger import Settlement, Shares
+from ecolyzer_otel.names import Metric, MetricSpec
+from ecolyzer_otel.telemetry.store import CounterChild, Exemplar, HistogramChild, MetricStore
+from ecolyzer_otel.version import __version__
+
+__all__ = ["Recorder"]
+
+_Labels = tuple[str, ...]
+_SHARES: Final = ("requests", "process", "host", "idle")
+_PER: Final[tuple[Literal["request"], Literal["item"]]] = ("request", "item")
+
+
+@dataclass(slots=True)
+class _Bound:
+    """The children of one label set, bound once."""
+
+    counters: dict[tuple[str, ...], CounterChild]
+    histograms: tuple[HistogramChild, HistogramChild, HistogramChild]
+    window: EssWindow
+
+
+class Recorder:
+    """Applies settlements to a store; one thread at a time.
+
+    Args:
+        store: the aggregates.
+        place: the factors of the place where the machine stands.
+        quantization: the preset of quantization factors.
+        max_label_sets: how many label sets are kept bound.
+    """
+
+    def __init__(self, store: MetricStore, place: Place, quantization: str, max_label_sets: int) -> None:
+        self.store = store
+        self.place = place
+        self._quantization = quantization
+        self._limit = 2 * max_label_sets
+        self._bound: dict[_Labels, _Bound] = {}
+        self._windows: dict[_Labels, EssWindow] = {}
+        self._shown: dict[tuple[str, str], float] = {}
+        self._lag = store.histogram(Metric.SETTLEMENT_LAG, ())
+        self._meter_cpu = store.counter(Metric.METER_CPU, ())
+        self._cpu_seconds = 0.0
+        store.gauge(Metric.BUILD_INFO, (__version__,)).set(1)
+        self._show_place()
+
+    def _show_place(self) -> None:
+        place, store = self.place, self.store
+        labels = (place.zone, place.source)
+        store.gauge(Metric.GRID_CARBON_INTENSITY, labels).set(place.grams_per_kwh)
+        store.gauge(Metric.GRID_DATA_TIMESTAMP, labels).set(place.data_timestamp_seconds)
+        store.gauge(Metric.GRID_WATER_INTENSITY, (place.water_zone, place.water_source)).set(place.ewif)
+        store.gauge(Metric.PUE, (place.zone, place.pue_source)).set(place.pue)
+        store.gauge(Metric.WUE, (place.zone, place.wue_source)).set(place.wue)
+
+    def settled(
+        self,
+        service: str,
+        model: Model,
+        done: Done,
+        settlement: Settlement,
+        heat: tuple[float, float] | None,
+        lag_seconds: float,
+    ) -> Settled:
+        """Count one settled request in every metric that tells of it.
+
+        Args:
+            service: service name of the worker.
+            model: facts of the model.
+            done: the request's record.
+            settlement: what the ledger owes it.
+            heat: mean and maximum temperature over the request in degrees Celsius, if known.
+            lag_seconds: from its end to its settlement.
+
+        Returns:
+            What its span shows.
+        """
+        impact = compute_impact(max(0.0, settlement.joules), self.place)
+        factor = quantization_factor(model.dtype, self._quantization)
+        effective = None
+        if model.parameters is not None:
+            effective = effective_parameters(model.parameters, model.dtype, self._quantization)
+        labels = (service, model.name, model.framework, done.operation, model.device, done.route)
+        now = time.time()
+        with self.store.transaction():
+            bound = self._children(labels, model)
+            self._count(bound, labels, done, settlement)
+            self._add(bound, Metric.CO2E, labels, impact.operational_grams, "operational")
+            self._add(bound, Metric.WATER, labels, impact.onsite_liters, "onsite")
+            self._add(bound, Metric.WATER, labels, impact.offsite_liters, "offsite")
+            seconds = (done.end_ns - done.start_ns) / 1e9
+            values = (settlement.joules, impact.grams, seconds)
+            for child, value in zip(bound.histograms, values, strict=True):
+                child.observe(value, Exemplar(done.trace_id, done.span_id, value, now) if done.span_id else None)
+            if effective is not None:
+                bound.window.add(time.monotonic(), effective, 1, done.items, impact.operational_grams)
+            self._lag.observe(max(0.0, lag_seconds))
+        return Settled(
+            id=done.id,
+            unsettled="",
+            active=settlement.active_joules,
+            idle=settlement.idle_joules,
+            uncertainty=settlement.uncertainty_joules,
+            method=settlement.method,
+            components={
+                name: (active + idle, method) for name, (active, idle, method) in settlement.components.items()
+            },
+            operational_grams=impact.operational_grams,
+            embodied_grams=impact.embodied_grams,
+            onsite_liters=impact.onsite_liters,
+            offsite_liters=impact.offsite_liters,
+            celsius=heat[0] if heat else None,
+            max_celsius=heat[1] if heat else None,
+            ess=None if effective is None else ess(effective, impact.operational_grams),
+            effective_parameters=effective,
+            quantization_factor=factor,
+        )
+
+    def unsettled(self, service: str, reason: str) -> None:
+        """Count one request that gets no energy."""
+        self.store.counter(Metric.UNSETTLED_REQUESTS, (service, reason)).inc()
+
+    def dropped(self, service: str, reason: str, number: int) -> None:
+        """Count requests whose record was lost on the way."""
+        if number > 0:
+            self.store.counter(Metric.DROPPED_REQUESTS, (service, reason)).inc(number)
+
+    def pending(self, service: str, number: int) -> None:
+        """Show how many requests of a service are on their way."""
+        self.store.gauge(Metric.PENDING_REQUESTS, (service,)).set(number)
+
+    def device(self, device: str, component: str, method: str, shares: Shares) -> None:
+        """Show where the joules of one sensor went so far."""
+        with self.store.transaction():
+            for share in _SHARES:
+                value = getattr(shares, share)
+                grown = value - self._shown.get((device, share), 0.0)
+                self.store.counter(Metric.DEVICE_ENERGY, (device, component, method, share)).inc(max(0.0, grown))
+                self._shown[device, share] = value
+            self.store.gauge(Metric.DEVICE_ENERGY_PENDING, (device, component)).set(max(0.0, shares.pending))
+
+    def refresh(self, cpu_seconds: float) -> None:
+        """Bring up to date what changes with time alone; before each scrape.
+
+        Args:
+            cpu_seconds: CPU time of the meter so far.
+        """
+        now = time.monotonic()
+        for labels, window in self._windows.copy().items():
+            for per in _PER:
+                value = window.value(now, per)
+                if value is None:
+                    self.store.remove(Metric.ESS, (*labels, per))
+                else:
+                    self.store.gauge(Metric.ESS, (*labels, per)).set(value)
+        self._meter_cpu.inc(max(0.0, cpu_seconds - self._cpu_seconds))
+        self._cpu_seconds = max(self._cpu_seconds, cpu_seconds)
+
+    def _count(self, bound: _Bound, labels: _Labels, done: Done, settlement: Settlement) -> None:
+        self._add(bound, Metric.REQUESTS, labels, 1, "error" if done.error else "ok")
+        self._add(bound, Metric.ITEMS, labels, done.items, "input")
+        for component, (active, idle, _) in settlement.components.items():
+            self._add(bound, Metric.ENERGY, labels, active, component, "active")
+            self._add(bound, Metric.ENERGY, labels, idle, component, "idle")
+
+    def _add(self, bound: _Bound, spec: MetricSpec, labels: _Labels, value: float, *tail: str) -> None:
+        key = (spec.stem, *tail)
+        child = bound.counters.get(key)
+        if child is None:
+            child = bound.counters[key] = self.store.counter(spec, (*labels, *tail))
+        child.inc(value)
+
+    def _children(self, labels: _Labels, model: Model) -> _Bound:
+        key = (*labels, model.dtype or "")
+        bound = self._bound.get(key)
+        if bound is None:
+            if len(self._bound) >= self._limit:
+                self._forget_all()
+            bound = self._bound[key] = self._bind(labels, model)
+        return bound
+
+    def _forget_all(self) -> None:
+        """Names without end: bind afresh rather than hold them all. Scores begin anew."""
+        self._bound.clear()
+        for labels in self._windows:
+            for per in _PER:
+                self.store.remove(Metric.ESS, (*labels, per))
+        self._windows.clear()
+
+    def _bind(self, labels: _Labels, model: Model) -> _Bound:
+        short = labels[:5]
+        dtype = model.dtype or ""
+        if model.parameters is not None:
+            about = (model.name, model.framework, dtype)
+            effective = effective_parameters(model.parameters, model.dtype, self._quantization)
+            self.store.gauge(Metric.MODEL_PARAMETERS, about).set(model.parameters)
+            self.store.gauge(Metric.MODEL_EFFECTIVE_PARAMETERS, about).set(effective)
+        # Operations and routes of one model share its score.
+        window = self._windows.setdefault((labels[0], labels[1], labels[2], labels[4], dtype), EssWindow())
+        return _Bound(
+            {},
+            (
+                self.store.histogram(Metric.REQUEST_ENERGY, short),
+                self.store.histogram(Metric.REQUEST_CO2E, short),
+                self.store.histogram(Metric.REQUEST_DURATION, short),
+            ),
+            window,
+        )

@@ -1,0 +1,73 @@
+"""Which web route a request was made for, at every sampling rate.
+
+The span processor notes each SERVER span in a context variable when it starts; requests made while it is served
+remember it, and its ``http.route`` is read when they are reported. For that, SERVER spans must exist even when
+sampling drops them: :class:`RouteSampler` turns DROP into RECORD_ONLY for root SERVER spans, which are recorded
+and never exported, and whose children are dropped as before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from opentelemetry import trace
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
+from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
+from opentelemetry.trace import Link, Span, SpanKind, TraceState
+
+from ecolyzer_otel.request import server_span
+
+if TYPE_CHECKING:
+    from opentelemetry.context import Context
+    from opentelemetry.util.types import Attributes
+
+__all__ = ["RouteProcessor", "RouteSampler"]
+
+
+class RouteProcessor(SpanProcessor):
+    """Notes the SERVER span of the web request being served."""
+
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+        """Called in the context in which the web framework goes on to serve the request."""
+        if getattr(span, "kind", None) is SpanKind.SERVER:
+            server_span.set(span)
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """Forget the span where it ended in the context that it began in."""
+        noted = server_span.get()
+        if noted is not None and noted.get_span_context() == span.context:
+            server_span.set(None)
+
+
+class RouteSampler(Sampler):
+    """The configured sampler, except that no root SERVER span goes unrecorded."""
+
+    def __init__(self, inner: Sampler) -> None:
+        self._inner = inner
+
+    def should_sample(
+        self,
+        parent_context: Context | None,
+        trace_id: int,
+        name: str,
+        kind: SpanKind | None = None,
+        attributes: Attributes = None,
+        links: Sequence[Link] | None = None,
+        trace_state: TraceState | None = None,
+    ) -> SamplingResult:
+        """See :class:`opentelemetry.sdk.trace.sampling.Sampler`."""
+        result = self._inner.should_sample(parent_context, trace_id, name, kind, attributes, links, trace_state)
+        if result.decision is Decision.DROP and kind is SpanKind.SERVER and _is_root(parent_context):
+            return SamplingResult(Decision.RECORD_ONLY, result.attributes, result.trace_state)
+        return result
+
+    def get_description(self) -> str:
+        """What this sampler does, for people."""
+        return f"RouteSampler({self._inner.get_description()})"
+
+
+def _is_root(parent_context: Context | None) -> bool:
+    """Root of this process: no parent, or one that came over the network."""
+    parent = trace.get_current_span(parent_context).get_span_context()
+    return not parent.is_valid or parent.is_remote

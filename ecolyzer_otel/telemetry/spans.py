@@ -1,0 +1,156 @@
+"""The span of a request: started late with its recorded start time, ended at settlement with its recorded end.
+
+Leaf calls never make a span current, so theirs is started off the request path, by the background thread, with
+the parent that the caller's thread had. Public OpenTelemetry API only; works with any TracerProvider.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from opentelemetry import trace
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode
+
+from ecolyzer_otel.names import Attr
+from ecolyzer_otel.version import __version__
+
+if TYPE_CHECKING:
+    from opentelemetry.util.types import AttributeValue
+
+    from ecolyzer_otel.agent.protocol import PlaceFacts, Settled
+    from ecolyzer_otel.request import Call
+    from ecolyzer_otel.wrap import ModelFacts
+
+__all__ = ["RequestSpan", "end_span", "route_of", "spans_are_exported", "start_span"]
+
+
+class RequestSpan:
+    """A started span and what is needed to end it."""
+
+    __slots__ = ("end_time_ns", "error", "span")
+
+    def __init__(self, span: Span, end_time_ns: int, error: str) -> None:
+        self.span = span
+        self.end_time_ns = end_time_ns
+        self.error = error
+
+
+def error_name(error: BaseException | type[BaseException] | None) -> str:
+    """The value of ``error.type``: the qualified class name, without ``builtins``; "" for no error."""
+    if error is None:
+        return ""
+    kind = error if isinstance(error, type) else type(error)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def start_span(call: Call, facts: ModelFacts, framework: str, items: int, epoch_ns: int) -> RequestSpan | None:
+    """Start the span of a finished call; None when the sampler does not want it.
+
+    Args:
+        call: the finished call.
+        facts: what is known of its model.
+        framework: the framework it counts for.
+        items: its batch size.
+        epoch_ns: Unix time less monotonic time, in nanoseconds.
+    """
+    attributes: dict[str, AttributeValue] = {
+        Attr.FRAMEWORK: framework,
+        Attr.OPERATION: call.spec.operation,
+        Attr.MODEL_NAME: facts.name,
+        Attr.DEVICE: facts.device,
+        Attr.BATCH_SIZE: items,
+    }
+    if facts.parameters is not None:
+        attributes[Attr.MODEL_PARAMETERS] = facts.parameters
+    if facts.dtype is not None:
+        attributes[Attr.MODEL_DTYPE] = facts.dtype
+    tracer = trace.get_tracer("ecolyzer_otel", __version__)
+    span = tracer.start_span(
+        f"{call.spec.operation} {facts.name}",
+        context=call.context,
+        kind=SpanKind.INTERNAL,
+        attributes=attributes,
+        start_time=call.start_ns + epoch_ns,
+    )
+    if not span.is_recording():
+        return None
+    return RequestSpan(span, call.end_ns + epoch_ns, error_name(call.error))
+
+
+def end_span(request: RequestSpan, settled: Settled | None, place: PlaceFacts | None) -> None:
+    """End a span with its settlement; None says that none will come."""
+    span = request.span
+    if settled is None or settled.unsettled or place is None:
+        span.set_attribute(Attr.ENERGY_METHOD, "unsettled")
+    else:
+        span.set_attributes(_settlement_attributes(settled, place))
+    if request.error:
+        span.set_attribute(Attr.ERROR_TYPE, request.error)
+        span.set_status(Status(StatusCode.ERROR))
+    span.end(end_time=request.end_time_ns)
+
+
+def _settlement_attributes(settled: Settled, place: PlaceFacts) -> dict[str, AttributeValue]:
+    values: dict[str, AttributeValue | None] = {
+        Attr.ENERGY_JOULES: settled.active + settled.idle,
+        Attr.ENERGY_ACTIVE_JOULES: settled.active,
+        Attr.ENERGY_IDLE_JOULES: settled.idle,
+        Attr.ENERGY_UNCERTAINTY_JOULES: settled.uncertainty,
+        Attr.ENERGY_METHOD: settled.method,
+        Attr.CO2E_GRAMS: settled.operational_grams + (settled.embodied_grams or 0.0),
+        Attr.CO2E_OPERATIONAL_GRAMS: settled.operational_grams,
+        Attr.CO2E_EMBODIED_GRAMS: settled.embodied_grams,
+        Attr.WATER_LITERS: settled.onsite_liters + settled.offsite_liters,
+        Attr.WATER_ONSITE_LITERS: settled.onsite_liters,
+        Attr.WATER_OFFSITE_LITERS: settled.offsite_liters,
+        Attr.THERMAL_CELSIUS: settled.celsius,
+        Attr.THERMAL_MAX_CELSIUS: settled.max_celsius,
+        Attr.ESS: settled.ess,
+        Attr.MODEL_EFFECTIVE_PARAMETERS: settled.effective_parameters,
+        Attr.MODEL_QUANTIZATION_FACTOR: settled.quantization_factor,
+        Attr.GRID_ZONE: place.zone,
+        Attr.GRID_GRAMS_PER_KWH: place.grams_per_kwh,
+        Attr.GRID_BASIS: place.basis,
+        Attr.GRID_SOURCE: place.source,
+        Attr.PUE: place.pue,
+    }
+    energies = {
+        "cpu": (Attr.ENERGY_CPU_JOULES, Attr.ENERGY_CPU_METHOD),
+        "gpu": (Attr.ENERGY_GPU_JOULES, Attr.ENERGY_GPU_METHOD),
+        "dram": (Attr.ENERGY_DRAM_JOULES, None),
+    }
+    for component, (joules, method) in settled.components.items():
+        energy_key, method_key = energies[component]
+        values[energy_key] = joules
+        if method_key is not None:
+            values[method_key] = method
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def route_of(call: Call) -> tuple[str, bool]:
+    """The ``http.route`` that the call was made for, and whether that is final.
+
+    From the SERVER span that our span processor noted; with a foreign provider from the parent span itself.
+    """
+    server = call.server
+    if server is None and call.context is not None:
+        server = trace.get_current_span(call.context)
+    attributes = getattr(server, "attributes", None)
+    if not attributes:
+        return "", True
+    route = attributes.get(Attr.HTTP_ROUTE)
+    if isinstance(route, str):
+        return route, True
+    # Some web frameworks learn the route only when they have answered.
+    return "", call.server is None or getattr(server, "end_time", None) is not None
+
+
+def spans_are_exported() -> bool:
+    """Whether an exemplar may point at spans of this process: somebody beside us processes them."""
+    from ecolyzer_otel.telemetry.routes import RouteProcessor
+
+    provider = trace.get_tracer_provider()
+    processors = getattr(getattr(provider, "_active_span_processor", None), "_span_processors", None)
+    if processors is None:
+        return True  # a foreign provider: its own business
+    return any(not isinstance(one, RouteProcessor) for one in processors)
