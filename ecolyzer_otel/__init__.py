@@ -1,0 +1,41 @@
+"""The energy meter of live ML inference.
+
+Without a change to the code::
+
+    ecolyzer-instrument python serve.py
+
+From a notebook or a script::
+
+    import ecolyzer_otel
+
+    ecolyzer_otel.start(zone="FR")
+    model.predict(X)
+    ecolyzer_otel.flush()   # http://127.0.0.1:9465/metrics now tells of it
+    ecolyzer_otel.stop()
+
+Importing this package imports no framework and opens nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ecolyzer_otel.version import __version__
+
+if TYPE_CHECKING:
+    from ecolyzer_otel.runtime import Running, counts, flush, instrument, start, stop, uninstrument
+
+__all__ = ["Running", "__version__", "counts", "flush", "instrument", "start", "stop", "uninstrument"]
+
+
+def __getattr__(name: str) -> Any:
+    # Late, so that a command-line tool or a worker that needs one module does not pay for all.
+    if name in __all__:
+        from ecolyzer_otel import runtime
+
+        return getattr(runtime, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -97,7 +97,10 @@ class State:
 
     def start(self) -> None:
         """Start the background thread, once; a failure is final for this process and silent in the service."""
-        self.started = True
+        with self._drop_lock:
+            if self.started:
+                return
+            self.started = True
         if self.start_worker is not None:
             self.worker = self.start_worker(self)
 
@@ -135,6 +138,8 @@ def begin(spec: CallSpec, model: Any, args: tuple[Any, ...], kwargs: dict[str, A
     """Open a call. None when something of ours failed: then the caller goes on uninstrumented."""
     try:
         here = _state
+        if here.start_worker is None:
+            return None  # patched, but nobody measures
         call = Call(spec, model, here)
         here.open[id(call)] = call
         call.token = current_call.set(call)

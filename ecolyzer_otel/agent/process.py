@@ -10,27 +10,13 @@ import shutil
 import signal
 import socket
 import sys
-from dataclasses import asdict
 from typing import Any
 
 from ecolyzer_otel.agent.server import Server
+from ecolyzer_otel.assembly import Setup, prepare
 from ecolyzer_otel.config import Config
-from ecolyzer_otel.setup import Setup, prepare
 
-__all__ = ["command_line", "main"]
-
-
-def command_line(config: Config, *, listener: int, pid: int, lifeline: int, ready: int, folder: str) -> list[str]:
-    """The arguments after the interpreter: code that does not let the working directory shadow a module."""
-    facts = {
-        "config": asdict(config), "listener": listener, "pid": pid, "lifeline": lifeline, "ready": ready,
-        "folder": folder, "path": [entry for entry in sys.path if entry],
-    }  # fmt: skip
-    code = (
-        "import sys, json; facts = json.loads(sys.argv[1]); sys.path[:] = facts['path']; "
-        "from ecolyzer_otel.agent.process import main; main(facts)"
-    )
-    return ["-c", code, json.dumps(facts), "ecolyzer-meter"]
+__all__ = ["main"]
 
 
 def main(facts: dict[str, Any]) -> None:
@@ -46,7 +32,8 @@ def main(facts: dict[str, Any]) -> None:
     watched = [facts["lifeline"]]
     # It may have ended already, or the kernel be older than 5.3: then the lifeline alone tells.
     with contextlib.suppress(OSError, AttributeError):
-        watched.append(os.pidfd_open(facts["pid"]))
+        if facts["pid"] != 1:  # an init outlives the meter; there the lifeline alone tells
+            watched.append(os.pidfd_open(facts["pid"]))
     try:
         Server(setup.meter, listener, watched).run()
     finally:

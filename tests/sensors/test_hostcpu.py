@@ -92,6 +92,22 @@ def test_v2_tighter_parent_brings_the_usage_of_all_who_share_it(proc, tree):
     assert (host.capacity_cpus, host.busy_seconds()) == (2.0, pytest.approx(9.0))
 
 
+def test_v2_of_equal_limits_the_outermost_counts(proc, tree):
+    """A sidecar in the same pod keeps the same two CPUs busy."""
+    cgroup = tree(
+        "cgroup",
+        {
+            "cgroup.controllers": "cpu",
+            "pod/cpu.max": "200000 100000",
+            "pod/cpu.stat": "usage_usec 9000000",
+            "pod/main/cpu.max": "200000 100000",
+            "pod/main/cpu.stat": "usage_usec 1000000",
+        },
+    )
+    host = HostCpu(proc("0::/pod/main"), cgroup)
+    assert (host.capacity_cpus, host.busy_seconds()) == (2.0, pytest.approx(9.0))
+
+
 def test_v2_cpuset_below_the_quota(proc, tree):
     cgroup = tree(
         "cgroup",

@@ -49,13 +49,12 @@ def test_amd_takes_the_die_before_the_fan_control_value(tree, chip):
 
 def test_two_amd_sockets_are_two_chips_in_order(tree):
     files = {}
-    for index, (chip, value) in enumerate([("hwmon4", 40_000), ("hwmon11", 60_000)]):
+    for chip, value in (("hwmon4", 40_000), ("hwmon11", 60_000)):
         files |= {
             f"class/hwmon/{chip}/name": "k10temp",
             f"class/hwmon/{chip}/temp1_label": "Tctl",
             f"class/hwmon/{chip}/temp1_input": value,
         }
-        assert index < 2
     sysfs = tree("sys", files)
     assert [find_cpu_thermal(sysfs, package).celsius() for package in (0, 1)] == [40.0, 60.0]
 

@@ -1,0 +1,241 @@
+"""``ecolyzer-instrument [options] CMD ARGS...``: start a service unchanged, and measure its requests.
+
+The launcher starts the meter in a session of its own and then *becomes* CMD (``exec``): PID, signals, streams and
+exit status are CMD's own. It imports as little as it can, because CMD waits for it. As PID 1 it stays instead, as
+a small init (:mod:`ecolyzer_otel.cli.init`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+from typing import TYPE_CHECKING, Final, NoReturn
+
+from ecolyzer_otel.config import OPTIONS, Loaded, load, parse_flags
+from ecolyzer_otel.errors import ConfigError
+
+if TYPE_CHECKING:
+    from ecolyzer_otel.config import Config
+
+__all__ = ["main"]
+
+_NOT_FOUND: Final = 127
+_NOT_EXECUTABLE: Final = 126
+_REFUSED: Final = 2
+#: A strict launcher waits this long for the meter's verdict.
+_VERDICT_SECONDS: Final = 20.0
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Entry point of ``ecolyzer-instrument``."""
+    problems: list[ConfigError] = []
+    texts, asked, command = parse_flags(sys.argv[1:] if arguments is None else arguments, problems)
+    if asked:
+        _print_and_exit(asked[0])
+    loaded = load(texts, problems=problems)
+    for problem in loaded.problems:
+        _say(str(problem))
+    if not command:
+        _say("CMD: is missing; write ecolyzer-instrument [options] CMD ARGS..., for example python serve.py")
+        sys.exit(_REFUSED)
+    if loaded.config.strict and loaded.problems:
+        sys.exit(_REFUSED)
+    path = _find(command[0])
+    environment = _environment(loaded, texts)
+    if loaded.config.agent_socket:
+        _execute(path, command, environment)
+    if os.getpid() == 1:
+        from ecolyzer_otel.cli.init import run_as_init
+
+        run_as_init(lambda pid: _start_meter(loaded.config, environment, pid), path, command, environment)
+    _start_meter(loaded.config, environment, os.getpid())
+    _execute(path, command, environment)
+
+
+def _say(line: str) -> None:
+    print(f"ecolyzer: {line}", file=sys.stderr, flush=True)
+
+
+def _find(command: str) -> str:
+    """The file of ``command`` by PATH; ends with 127 or 126, as a shell does, when there is none."""
+    folders = [""] if os.sep in command else os.environ.get("PATH", os.defpath).split(os.pathsep)
+    found = [path for path in (os.path.join(folder, command) for folder in folders) if os.path.isfile(path)]
+    for path in found:
+        if os.access(path, os.X_OK):
+            return path
+    if found:
+        _say(f"CMD: {found[0]} is not executable; write python {found[0]}, or chmod +x it")
+        sys.exit(_NOT_EXECUTABLE)
+    _say(f"CMD: {command!r} was not found; give a command on PATH or a path to one")
+    sys.exit(_NOT_FOUND)
+
+
+def _environment(loaded: Loaded, texts: dict[str, str]) -> dict[str, str]:
+    """CMD's environment: OpenTelemetry's auto-instrumentation with our distro, and the options as variables."""
+    environment = dict(os.environ)
+    for option in OPTIONS:
+        if option.name in texts:
+            environment[option.variable] = str(getattr(loaded.config, option.name))
+    environment.setdefault("OTEL_PYTHON_DISTRO", "ecolyzer")
+    environment.setdefault("OTEL_PYTHON_CONFIGURATOR", "ecolyzer")
+    folder = _auto_instrumentation()
+    known = [entry for entry in environment.get("PYTHONPATH", "").split(os.pathsep) if entry and entry != folder]
+    environment["PYTHONPATH"] = os.pathsep.join([folder, *known])
+    return environment
+
+
+def _auto_instrumentation() -> str:
+    """The folder of OpenTelemetry's ``sitecustomize``; found without importing it, which takes long."""
+    import opentelemetry
+
+    for entry in opentelemetry.__path__:
+        folder = os.path.join(entry, "instrumentation", "auto_instrumentation")
+        if os.path.isfile(os.path.join(folder, "sitecustomize.py")):
+            return folder
+    _say("opentelemetry-instrumentation: is not installed as expected; pip install --force-reinstall it")
+    sys.exit(_REFUSED)
+
+
+def _execute(path: str, command: list[str], environment: dict[str, str]) -> NoReturn:
+    sys.stdout.flush()
+    try:
+        os.execve(path, command, environment)
+    except OSError as error:
+        _say(f"CMD: {path} cannot be run ({error.strerror}); is it a script without a first line #!...?")
+        sys.exit(_NOT_EXECUTABLE)
+
+
+def _start_meter(config: Config, environment: dict[str, str], pid: int) -> tuple[int, int]:
+    """Start the meter for the process ``pid``; sets ``ECOLYZER_AGENT_SOCKET``.
+
+    Returns the meter's PID (0 unless we are PID 1) and the end of the lifeline that CMD inherits (-1: none).
+
+    Whatever fails here costs the measurement, never the service, except under ``--strict``.
+    """
+    try:
+        folder, listener, address = _listen()
+        lifeline, held = os.pipe()
+        verdict, ready = os.pipe()
+    except OSError as error:
+        _say(f"the meter: cannot be started ({error.strerror}); set TMPDIR to a folder that can be written")
+        if config.strict:
+            sys.exit(_REFUSED)
+        return 0, -1
+    os.set_inheritable(held, True)  # CMD and all that it forks keep this end: EOF tells that they are gone
+    meter = _spawn(config, pid, listener, lifeline, ready, folder)
+    for descriptor in (lifeline, ready):
+        os.close(descriptor)
+    listener.close()
+    environment["ECOLYZER_AGENT_SOCKET"] = address
+    if config.strict and not _accepted(verdict):
+        sys.exit(_REFUSED)
+    os.close(verdict)
+    return meter, held
+
+
+def _listen() -> tuple[str, socket.socket, str]:
+    """A listening socket in a private folder, so that workers can connect before the meter is up."""
+    problem: OSError | None = None
+    for root in (os.environ.get("XDG_RUNTIME_DIR"), os.environ.get("TMPDIR"), "/tmp", "/dev/shm", "/var/tmp"):  # noqa: S108 - mkdir is 0700 and exclusive
+        if not root:
+            continue
+        folder = os.path.join(root, f"ecolyzer-{os.getpid()}-{os.urandom(6).hex()}")
+        address = os.path.join(folder, "meter.sock")
+        try:
+            os.mkdir(folder, 0o700)
+            listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            listener.bind(address)
+            os.chmod(address, 0o600)
+            listener.listen(128)
+        except OSError as error:
+            problem = error
+            continue
+        return folder, listener, address
+    raise problem or OSError(2, "no folder to write in")
+
+
+def _spawn(config: Config, pid: int, listener: socket.socket, lifeline: int, ready: int, folder: str) -> int:
+    """Fork the meter twice, into a session of its own: never a child that CMD might wait for."""
+    sys.stderr.flush()
+    first = os.fork()
+    if first == 0:
+        try:
+            os.setsid()
+            if os.getppid() != 1 and os.fork():  # as PID 1 we reap it ourselves
+                os._exit(0)
+            _become_meter(config, pid, listener.fileno(), lifeline, ready, folder)
+        finally:
+            os._exit(1)
+    if os.getpid() != 1:
+        os.waitpid(first, 0)
+        return 0
+    return first
+
+
+def _become_meter(config: Config, pid: int, listener: int, lifeline: int, ready: int, folder: str) -> None:
+    import dataclasses
+
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)
+    os.dup2(null, 1)
+    for descriptor in (listener, lifeline, ready):
+        os.set_inheritable(descriptor, True)
+    # Descriptors that CMD inherits are none of the meter's: it would keep CMD's pipes and ports open.
+    kept = sorted({0, 1, 2, listener, lifeline, ready})
+    for low, high in zip(kept, [*kept[1:], 1 << 16], strict=True):
+        os.closerange(low + 1, high)
+    facts = {
+        "config": dataclasses.asdict(config), "listener": listener, "pid": pid, "lifeline": lifeline, "ready": ready,
+        "folder": folder, "path": [entry for entry in sys.path if entry],
+    }  # fmt: skip
+    # sys.path is handed over and the working directory left out: a types.py there must not shadow a module.
+    code = (
+        "import sys, json; facts = json.loads(sys.argv[1]); sys.path[:] = facts['path']; "
+        "from ecolyzer_otel.agent.process import main; main(facts)"
+    )
+    folders = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    clean = [
+        entry for entry in folders if not entry.endswith(os.path.join("instrumentation", "auto_instrumentation"))
+    ]
+    os.environ["PYTHONPATH"] = os.pathsep.join(clean)
+    os.execv(sys.executable, [sys.executable, "-c", code, json.dumps(facts), "ecolyzer-meter"])
+
+
+def _accepted(verdict: int) -> bool:
+    """What the meter says of the settings, under ``--strict``."""
+    import select
+
+    said = b""
+    while select.select([verdict], [], [], _VERDICT_SECONDS)[0]:
+        data = os.read(verdict, 4096)
+        if not data:
+            break
+        said += data
+    try:
+        return not json.loads(said)["refused"]
+    except (ValueError, KeyError):
+        _say("the meter: did not start; try again with --log-level debug, or without --strict")
+        return False
+
+
+def _print_and_exit(asked: str) -> NoReturn:
+    if asked == "--version":
+        from ecolyzer_otel.version import __version__
+
+        print(f"ecolyzer-instrument {__version__}")
+        sys.exit(0)
+    print("usage: ecolyzer-instrument [options] CMD ARGS...\n")
+    print("Start CMD unchanged and measure the energy, CO2e and water of its inference requests.\n")
+    print("options (each is also a variable, ECOLYZER_PORT for --port, and a key of the file ECOLYZER_CONFIG):")
+    for option in OPTIONS:
+        name = option.flag if option.is_switch else f"{option.flag} {option.metavar}"
+        print(f"  {name:<28}{option.help}")
+    print("  --version                   print the version\n")
+    print("example: ecolyzer-instrument --zone FR python serve.py")
+    sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()
