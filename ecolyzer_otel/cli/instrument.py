@@ -187,8 +187,8 @@ def _become_meter(config: Config, pid: int, listener: int, lifeline: int, ready:
     for low, high in zip(kept, [*kept[1:], 1 << 16], strict=True):
         os.closerange(low + 1, high)
     facts = {
-        "config": dataclasses.asdict(config), "listener": listener, "pid": pid, "lifeline": lifeline, "ready": ready,
-        "folder": folder, "path": [entry for entry in sys.path if entry],
+        "config": dataclasses.asdict(config), "listener": listener, "pid": pid, "lifeline": lifeline,
+        "ready": ready, "folder": folder, "path": [entry for entry in sys.path if entry],
     }  # fmt: skip
     # sys.path is handed over and the working directory left out: a types.py there must not shadow a module.
     code = (

@@ -1,0 +1,95 @@
+"""OpenTelemetry instrumentor for ONNX Runtime: every ``InferenceSession.run`` is a request.
+
+Usage::
+
+    from ecolyzer_onnxruntime import OnnxRuntimeInstrumentor
+
+    OnnxRuntimeInstrumentor().instrument()
+
+or nothing at all under ``ecolyzer-instrument``. ONNX Runtime is patched when it is imported, not imported by us.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+from typing import Any, Final
+
+import wrapt
+from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
+
+from ecolyzer_onnxruntime.graph import count_parameters
+from ecolyzer_otel import runtime
+from ecolyzer_otel.wrap import CallSpec, ModelFacts, Patches, batch_of, leaf
+
+__all__ = ["OnnxRuntimeInstrumentor"]
+
+#: Where Python's ``InferenceSession`` inherits its methods from.
+_MODULE: Final = "onnxruntime.capi.onnxruntime_inference_collection"
+_DEVICES: Final = {
+    "CUDAExecutionProvider": "cuda",
+    "TensorrtExecutionProvider": "cuda",
+    "ROCMExecutionProvider": "gpu",
+}
+
+
+def describe(session: Any) -> ModelFacts:
+    """Name (file stem, or the graph's own), exact number of parameters, dominant dtype, device of a session."""
+    path = getattr(session, "_model_path", None)
+    source = path or getattr(session, "_model_bytes", None)
+    name = os.path.splitext(os.path.basename(os.fspath(path)))[0] if path else session.get_modelmeta().graph_name
+    # "model.onnx" tells nothing: what it lies in does.
+    if path and name in ("model", "model_quantized", "model_optimized"):
+        name = os.path.basename(os.path.dirname(os.path.abspath(os.fspath(path)))) or name
+    parameters, dtype = count_parameters(source) if source else (None, None)
+    return ModelFacts(name or "onnx", parameters, dtype, _device(session))
+
+
+def _device(session: Any) -> str:
+    providers = session.get_providers()
+    kind = _DEVICES.get(providers[0], "cpu") if providers else "cpu"
+    if kind == "cpu":
+        return "cpu"
+    return f"{kind}:{session.get_provider_options().get(providers[0], {}).get('device_id', '0')}"
+
+
+def _items(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    feed = args[1] if len(args) > 1 else kwargs.get("input_feed")
+    for value in (feed or {}).values():
+        return batch_of(value)
+    return 1
+
+
+_RUN: Final = CallSpec("onnxruntime", "run", describe, _items)
+
+
+class OnnxRuntimeInstrumentor(BaseInstrumentor):  # type: ignore[misc]
+    """Patches ``Session.run``, which ``InferenceSession`` inherits."""
+
+    _patches = Patches()
+    _active = False
+    _hooked = False
+
+    def instrumentation_dependencies(self) -> Collection[str]:
+        """None by name: the CPU and GPU builds are different distributions of one module."""
+        return ()
+
+    def _instrument(self, **kwargs: Any) -> None:
+        runtime.activate()
+        type(self)._active = True
+        if not self._hooked:
+            type(self)._hooked = True
+            wrapt.register_post_import_hook(self._patch, _MODULE)
+        else:
+            import sys
+
+            if _MODULE in sys.modules:
+                self._patch(sys.modules[_MODULE])
+
+    def _patch(self, module: Any) -> None:
+        if self._active:
+            self._patches.replace(module.Session, "run", leaf(module.Session.run, _RUN))
+
+    def _uninstrument(self, **kwargs: Any) -> None:
+        type(self)._active = False
+        self._patches.undo()

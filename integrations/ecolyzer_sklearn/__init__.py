@@ -1,0 +1,172 @@
+"""OpenTelemetry instrumentor for scikit-learn: every outermost inference method of an estimator is a request.
+
+Usage::
+
+    from ecolyzer_sklearn import SklearnInstrumentor
+
+    SklearnInstrumentor().instrument()
+
+or nothing at all under ``ecolyzer-instrument``. scikit-learn is patched when it is imported, not imported by us.
+Estimators have no common base method, so each class is patched where it (or a mixin that it inherits from) defines
+one, when the class is made. Calls inside ``fit``, cross-validation and search are training, not requests.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Collection
+from typing import Any, Final
+
+import wrapt
+from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
+
+from ecolyzer_otel import runtime
+from ecolyzer_otel.request import current_call, forget_model
+from ecolyzer_otel.wrap import CallSpec, ModelFacts, Patches, leaf, lending, training
+from ecolyzer_sklearn.count import count_parameters
+
+__all__ = ["SklearnInstrumentor"]
+
+_INFERENCE: Final = ("predict", "predict_proba", "predict_log_proba", "decision_function", "transform")
+_TRAINING: Final = ("fit", "fit_transform", "fit_predict", "partial_fit")
+_VALIDATION: Final = (
+    "cross_validate", "cross_val_score", "cross_val_predict", "learning_curve", "validation_curve",
+    "permutation_test_score", "_fit_and_score", "_fit_and_predict", "_incremental_fit_estimator",
+)  # fmt: skip
+#: A booster's scikit-learn wrapper counts as the booster.
+_BOOSTERS: Final = ("xgboost", "lightgbm")
+
+
+def describe(estimator: Any) -> ModelFacts:
+    """Class name (of the last step of a pipeline), learned numbers, dominant dtype of an estimator."""
+    root = type(estimator).__module__.partition(".")[0]
+    steps = getattr(estimator, "steps", None)
+    name = type(estimator).__name__
+    if isinstance(steps, list) and steps:
+        name = f"{name}({type(steps[-1][1]).__name__})"
+    parameters, dtype = count_parameters(estimator)
+    return ModelFacts(name, parameters, dtype, framework=root if root in _BOOSTERS else None)
+
+
+_SPECS: Final = {name: CallSpec("sklearn", name, describe) for name in _INFERENCE}
+
+
+class SklearnInstrumentor(BaseInstrumentor):  # type: ignore[misc]
+    """Patches estimator classes as they are made, validation functions and the thread helper of ``n_jobs``."""
+
+    _patches = Patches()
+    _active = False
+    _hooked = False
+
+    def instrumentation_dependencies(self) -> Collection[str]:
+        """None by name: checked when scikit-learn is imported."""
+        return ()
+
+    def _instrument(self, **kwargs: Any) -> None:
+        runtime.activate()
+        type(self)._active = True
+        modules = {
+            "sklearn.base": self._patch_base,
+            "sklearn.model_selection._validation": self._patch_validation,
+            "sklearn.utils.parallel": self._patch_parallel,
+        }
+        for name, patch in modules.items():
+            if not self._hooked:
+                wrapt.register_post_import_hook(patch, name)
+            elif name in sys.modules:
+                patch(sys.modules[name])
+        type(self)._hooked = True
+
+    def _uninstrument(self, **kwargs: Any) -> None:
+        type(self)._active = False
+        self._patches.undo()
+
+    def _patch_base(self, module: Any) -> None:
+        if not self._active:
+            return
+        base = module.BaseEstimator
+        for cls in _subclasses(base):
+            self._patch_class(cls)
+        inherited = base.__init_subclass__.__func__
+
+        def __init_subclass__(cls: type, /, **kwargs: Any) -> None:
+            inherited(cls, **kwargs)
+            try:
+                self._patch_class(cls)
+            except Exception:  # noqa: BLE001 - a class of the service must come to be whatever we think of it
+                return
+
+        self._patches.replace(base, "__init_subclass__", classmethod(__init_subclass__))
+
+    def _patch_class(self, cls: type) -> None:
+        for name in (*_INFERENCE, *_TRAINING):
+            owner = next((one for one in cls.__mro__ if name in vars(one)), None)
+            if owner is None or owner.__module__ == "sklearn.utils._set_output":
+                continue
+            found = vars(owner)[name]
+            if isinstance(found, (staticmethod, classmethod, property)) or _is_ours(found):
+                continue
+            if callable(found):
+                self._patches.replace(owner, name, self._wrap(found, name))
+            elif callable(getattr(found, "fn", None)) and not _is_ours(found.fn):
+                # sklearn's available_if: a descriptor that checks first, then binds ``fn``
+                self._patches.replace(found, "fn", self._wrap(found.fn, name))
+
+    @staticmethod
+    def _wrap(function: Any, name: str) -> Any:
+        spec = _SPECS.get(name)
+        wrapper = leaf(function, spec) if spec else training(function, after=forget_model)
+        wrapper._ecolyzer = True
+        return wrapper
+
+    def _patch_validation(self, module: Any) -> None:
+        if self._active:
+            for name in _VALIDATION:
+                if hasattr(module, name):
+                    self._patches.replace(module, name, training(getattr(module, name)))
+
+    def _patch_parallel(self, module: Any) -> None:
+        """Threads of ``n_jobs`` work for the call that started them."""
+        helper = getattr(module, "_FuncWrapper", None)
+        if not self._active or helper is None:
+            return
+        make, call = helper.__init__, helper.__call__
+
+        def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+            make(self, *args, **kwargs)
+            outer = current_call.get()
+            if outer is not None and outer.open:
+                self._ecolyzer_call = outer.share()
+
+        def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:
+            outer = vars(self).get("_ecolyzer_call")
+            if outer is None or current_call.get() is outer:
+                return call(self, *args, **kwargs)
+            with lending(outer):
+                return call(self, *args, **kwargs)
+
+        def __getstate__(self: Any) -> dict[str, Any]:
+            # Another process knows nothing of the call; its own guard is open there.
+            return {key: value for key, value in vars(self).items() if key != "_ecolyzer_call"}
+
+        for name, function in (("__init__", __init__), ("__call__", __call__), ("__getstate__", __getstate__)):
+            self._patches.replace(helper, name, function)
+
+
+def _subclasses(base: type) -> list[type]:
+    found: list[type] = [base]
+    seen = {base}
+    for cls in found:
+        new: list[type] = [one for one in cls.__subclasses__() if one not in seen]
+        seen.update(new)
+        found += new
+    return found
+
+
+def _is_ours(function: Any) -> bool:
+    """Whether ``function`` is our wrapper, or one of scikit-learn's around it."""
+    while function is not None:
+        if "_ecolyzer" in getattr(function, "__dict__", {}):
+            return True
+        function = getattr(function, "__wrapped__", None)
+    return False
