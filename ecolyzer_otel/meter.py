@@ -130,6 +130,7 @@ class Meter:
         self._faults: dict[tuple[str, str], int] = {}
         self._busy_seconds: tuple[int, float] | None = None
         self._closing = False
+        self._cpu_seconds = 0.0
         for sensor in discovery.sensors:
             info = sensor.info
             self.store.gauge(Metric.SENSOR_UP, (info.id, info.method)).set(0)
@@ -259,6 +260,7 @@ class Meter:
                 self._sample()
                 self._next_sample = now + self._period()
             self._settle_due()
+            self._cpu_seconds = thread_time() if self._alone else process_time()
             return max(0.0, self._next_sample - monotonic())
 
     def close(self, timeout: float = 1.0) -> None:
@@ -283,7 +285,7 @@ class Meter:
         """Bring gauges up to date."""
         with self._lock:
             self._show()
-            self._recorder.refresh(thread_time() if self._alone else process_time())
+            self._recorder.refresh(self._cpu_seconds)
 
     def health(self) -> tuple[bool, dict[str, Any]]:
         """Whether the meter works, and in what state it is."""

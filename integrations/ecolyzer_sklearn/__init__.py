@@ -13,15 +13,17 @@ one, when the class is made. Calls inside ``fit``, cross-validation and search a
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import Any, Final
 
 import wrapt
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
 
 from ecolyzer_otel import runtime
-from ecolyzer_otel.request import current_call, forget_model
+from ecolyzer_otel.request import Call, current_call, forget_model
 from ecolyzer_otel.wrap import CallSpec, ModelFacts, Patches, leaf, lending, training
 from ecolyzer_sklearn.count import count_parameters
 
@@ -130,15 +132,18 @@ class SklearnInstrumentor(BaseInstrumentor):  # type: ignore[misc]
         helper = getattr(module, "_FuncWrapper", None)
         if not self._active or helper is None:
             return
-        make, call = helper.__init__, helper.__call__
+        run, call = module.Parallel.__call__, helper.__call__
 
-        def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
-            make(self, *args, **kwargs)
+        # The tasks are made lazily, and not all of them by the calling thread: each is told whose it is.
+        @functools.wraps(run)
+        def parallel(self: Any, iterable: Any, *args: Any, **kwargs: Any) -> Any:
             outer = current_call.get()
             if outer is not None and outer.open:
-                self._ecolyzer_call = outer.share()
+                iterable = _owned(iterable, outer.share())
+            return run(self, iterable, *args, **kwargs)
 
-        def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:
+        @functools.wraps(call)
+        def task(self: Any, *args: Any, **kwargs: Any) -> Any:
             outer = vars(self).get("_ecolyzer_call")
             if outer is None or current_call.get() is outer:
                 return call(self, *args, **kwargs)
@@ -146,18 +151,26 @@ class SklearnInstrumentor(BaseInstrumentor):  # type: ignore[misc]
                 return call(self, *args, **kwargs)
 
         def __getstate__(self: Any) -> dict[str, Any]:
-            # Another process knows nothing of the call; its own guard is open there.
+            # Another process cannot work for a call of this one; what it runs there is guarded there.
             return {key: value for key, value in vars(self).items() if key != "_ecolyzer_call"}
 
-        for name, function in (("__init__", __init__), ("__call__", __call__), ("__getstate__", __getstate__)):
-            self._patches.replace(helper, name, function)
+        self._patches.replace(module.Parallel, "__call__", parallel)
+        self._patches.replace(helper, "__call__", task)
+        self._patches.replace(helper, "__getstate__", __getstate__)
 
 
-def _subclasses(base: type) -> list[type]:
-    found: list[type] = [base]
+def _owned(tasks: Any, call: Call) -> Iterator[Any]:
+    for task in tasks:
+        with contextlib.suppress(AttributeError, TypeError, IndexError):  # not one of sklearn's own
+            task[0]._ecolyzer_call = call
+        yield task
+
+
+def _subclasses(base: type[Any]) -> list[type[Any]]:
+    found: list[type[Any]] = [base]
     seen = {base}
     for cls in found:
-        new: list[type] = [one for one in cls.__subclasses__() if one not in seen]
+        new: list[type[Any]] = [one for one in cls.__subclasses__() if one not in seen]
         seen.update(new)
         found += new
     return found
