@@ -17,7 +17,7 @@ from ecolyzer_otel.telemetry.otlp import OtlpMetricsExporter, configured
 from ecolyzer_otel.telemetry.store import MetricStore
 from ecolyzer_otel.version import __version__
 
-__all__ = ["Setup", "prepare", "service_name"]
+__all__ = ["Setup", "prepare"]
 
 
 @dataclass(slots=True)
@@ -118,18 +118,3 @@ def _resource() -> dict[str, str]:
 
     attributes: Mapping[str, Any] = Resource.create({"telemetry.distro.name": "ecolyzer-otel"}).attributes
     return {key: str(value) for key, value in attributes.items()} | {"telemetry.distro.version": __version__}
-
-
-def service_name(environ: Mapping[str, str] | None = None) -> str:
-    """``service.name`` by the OpenTelemetry rules: its own variable, the resource's, else ``unknown_service``."""
-    environ = os.environ if environ is None else environ
-    name = environ.get("OTEL_SERVICE_NAME", "").strip()
-    if name:
-        return name
-    for pair in environ.get("OTEL_RESOURCE_ATTRIBUTES", "").split(","):
-        key, _, value = pair.partition("=")
-        if key.strip() == "service.name" and value.strip():
-            from urllib.parse import unquote
-
-            return unquote(value.strip())
-    return "unknown_service"

@@ -8,7 +8,6 @@ with its meter's settings.
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -181,6 +180,8 @@ def _parse(option: Option, text: str, key: str, problems: list[ConfigError]) -> 
 
 
 def _closest(word: str, known: Sequence[str]) -> str:
+    import difflib  # late: the launcher should not pay for a message that it seldom prints
+
     near = difflib.get_close_matches(word, known, n=1)
     return f"did you mean {near[0]}?" if near else "see ecolyzer-instrument --help"
 

@@ -31,6 +31,8 @@ def activate() -> None:
     Cheap, and opens nothing. Called again it changes nothing.
     """
     here = state()
+    if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        return
     if here.start_worker is None:
         config = load().config
         here.start_worker = _socket_worker(config) if config.agent_socket else _own_meter
@@ -51,9 +53,8 @@ def _socket_worker(config: Config) -> Callable[[State], Worker]:
 
 def _begin_worker(here: State, link: Any, config: Config) -> Worker:
     from ecolyzer_otel.agent.worker import Worker
-    from ecolyzer_otel.assembly import service_name
 
-    worker = Worker(here, link, service_name())
+    worker = Worker(here, link)
     here.worker = worker
     if config.exit_flush:
         register()

@@ -6,7 +6,6 @@ import contextlib
 import logging
 import threading
 import weakref
-from collections.abc import Callable
 from dataclasses import replace
 from time import monotonic, monotonic_ns, time_ns
 from typing import Any, Final
@@ -32,6 +31,7 @@ from ecolyzer_otel.agent.protocol import (
     Welcome,
 )
 from ecolyzer_otel.request import Call, State
+from ecolyzer_otel.telemetry import provider
 from ecolyzer_otel.telemetry.spans import (
     RequestSpan,
     end_span,
@@ -115,10 +115,10 @@ class Worker:
     Args:
         state: the calls of this process.
         link: the way to the meter.
-        service: ``service.name`` of the process.
+        service: ``service.name`` of the process; "" takes that of its spans.
     """
 
-    def __init__(self, state: State, link: Link, service: str) -> None:
+    def __init__(self, state: State, link: Link, service: str = "") -> None:
         self._state = state
         self._link = link
         self._service = service
@@ -177,7 +177,7 @@ class Worker:
         self._thread.join(timeout)
 
     def _run(self) -> None:
-        # Our spans would otherwise become children of whatever context the first caller had.
+        provider.ensure()
         while not self._stopping:
             try:
                 self._turn()
@@ -214,7 +214,7 @@ class Worker:
         self._connected, self._backoff = True, 0.0
         self._quiet, self._last_busy = False, monotonic()
         self._models.reset_keys()
-        return self._send(Hello(VERSION, self._state.pid, self._service))
+        return self._send(Hello(VERSION, self._state.pid, self._service or service_of_spans()))
 
     def _send(self, message: Hello | Batch | Flush) -> bool:
         if self._connected and not self._link.send(message):
@@ -387,14 +387,3 @@ def _whole(items: Any) -> int:
         return max(0, int(items))
     except (TypeError, ValueError, OverflowError):
         return 1
-
-
-def start_worker(make_link: Callable[[], Link], service: str) -> Callable[[State], Worker]:
-    """What a :class:`~ecolyzer_otel.request.State` calls at the first request of its process."""
-
-    def start(state: State) -> Worker:
-        worker = Worker(state, make_link(), service)
-        worker.start()
-        return worker
-
-    return start

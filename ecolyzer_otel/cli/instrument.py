@@ -26,6 +26,8 @@ _NOT_EXECUTABLE: Final = 126
 _REFUSED: Final = 2
 #: A strict launcher waits this long for the meter's verdict.
 _VERDICT_SECONDS: Final = 20.0
+#: Where our ``sitecustomize`` lies.
+_AUTO: Final = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "auto")
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
@@ -80,22 +82,9 @@ def _environment(loaded: Loaded, texts: dict[str, str]) -> dict[str, str]:
             environment[option.variable] = str(getattr(loaded.config, option.name))
     environment.setdefault("OTEL_PYTHON_DISTRO", "ecolyzer")
     environment.setdefault("OTEL_PYTHON_CONFIGURATOR", "ecolyzer")
-    folder = _auto_instrumentation()
-    known = [entry for entry in environment.get("PYTHONPATH", "").split(os.pathsep) if entry and entry != folder]
-    environment["PYTHONPATH"] = os.pathsep.join([folder, *known])
+    known = [entry for entry in environment.get("PYTHONPATH", "").split(os.pathsep) if entry and entry != _AUTO]
+    environment["PYTHONPATH"] = os.pathsep.join([_AUTO, *known])
     return environment
-
-
-def _auto_instrumentation() -> str:
-    """The folder of OpenTelemetry's ``sitecustomize``; found without importing it, which takes long."""
-    import opentelemetry
-
-    for entry in opentelemetry.__path__:
-        folder = os.path.join(entry, "instrumentation", "auto_instrumentation")
-        if os.path.isfile(os.path.join(folder, "sitecustomize.py")):
-            return folder
-    _say("opentelemetry-instrumentation: is not installed as expected; pip install --force-reinstall it")
-    sys.exit(_REFUSED)
 
 
 def _execute(path: str, command: list[str], environment: dict[str, str]) -> NoReturn:
@@ -196,10 +185,9 @@ def _become_meter(config: Config, pid: int, listener: int, lifeline: int, ready:
         "from ecolyzer_otel.agent.process import main; main(facts)"
     )
     folders = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    clean = [
-        entry for entry in folders if not entry.endswith(os.path.join("instrumentation", "auto_instrumentation"))
-    ]
-    os.environ["PYTHONPATH"] = os.pathsep.join(clean)
+    # The meter itself is not to be instrumented, whoever started us.
+    own = (_AUTO, os.path.join("instrumentation", "auto_instrumentation"))
+    os.environ["PYTHONPATH"] = os.pathsep.join(entry for entry in folders if not entry.endswith(own))
     os.execv(sys.executable, [sys.executable, "-c", code, json.dumps(facts), "ecolyzer-meter"])
 
 

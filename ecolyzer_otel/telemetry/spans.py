@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ecolyzer_otel.request import Call
     from ecolyzer_otel.wrap import ModelFacts
 
-__all__ = ["RequestSpan", "end_span", "route_of", "spans_are_exported", "start_span"]
+__all__ = ["RequestSpan", "end_span", "route_of", "service_of_spans", "spans_are_exported", "start_span"]
 
 
 class RequestSpan:
@@ -154,3 +154,14 @@ def spans_are_exported() -> bool:
     if processors is None:
         return True  # a foreign provider: its own business
     return any(not isinstance(one, RouteProcessor) for one in processors)
+
+
+def service_of_spans() -> str:
+    """``service.name`` of the spans of this process, so that metrics and spans carry the same."""
+    resource = getattr(trace.get_tracer_provider(), "resource", None)
+    name = getattr(resource, "attributes", {}).get("service.name")
+    if isinstance(name, str) and name:
+        return name
+    from opentelemetry.sdk.resources import Resource
+
+    return str(Resource.create().attributes.get("service.name", "unknown_service"))

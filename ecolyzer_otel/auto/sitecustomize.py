@@ -1,0 +1,60 @@
+"""Put first on ``PYTHONPATH`` by ``ecolyzer-instrument``: runs in every Python process of the service.
+
+OpenTelemetry's own auto-instrumentation takes longer to import than many scripts take to run. So it waits for the
+first import of something that is not of the standard library; a process that never gets there (a supervisor, a
+resource tracker, ``python -c pass``) pays next to nothing and stays as it is. A ``sitecustomize`` that this one
+hides is run as well.
+"""
+
+import os
+import sys
+
+_HERE = os.path.dirname(os.path.abspath(__file__))
+_NEVER = frozenset({"sitecustomize", "usercustomize", "apport_python_hook"})
+
+
+class _FirstImport:
+    """A finder that finds nothing: it only sees what is looked for."""
+
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        if path is None and name not in sys.stdlib_module_names and name not in _NEVER:
+            cls.leave()
+            _initialize()
+
+    @classmethod
+    def leave(cls):
+        if cls in sys.meta_path:
+            sys.meta_path.remove(cls)
+
+
+def _initialize():
+    # Not in processes that are started meanwhile (a resource detector's), or they would start more.
+    before = os.environ.get("PYTHONPATH", "")
+    os.environ["PYTHONPATH"] = os.pathsep.join(p for p in before.split(os.pathsep) if p and p != _HERE)
+    try:
+        from opentelemetry.instrumentation.auto_instrumentation import initialize
+
+        initialize()
+    except ImportError:
+        pass  # another interpreter, without our packages: silent
+    finally:
+        os.environ["PYTHONPATH"] = before
+
+
+def _run_hidden():
+    """Run the ``sitecustomize`` that would have run without us."""
+    from importlib.machinery import PathFinder
+    from importlib.util import module_from_spec
+
+    others = [p for p in sys.path if p != _HERE and not p.endswith(os.path.join("", "auto_instrumentation"))]
+    spec = PathFinder.find_spec("sitecustomize", others)
+    if spec is not None and spec.loader is not None:
+        module = module_from_spec(spec)
+        sys.modules["sitecustomize"] = module
+        spec.loader.exec_module(module)
+
+
+# Python's own finders come after: by then everything is patched.
+sys.meta_path.insert(0, _FirstImport)
+_run_hidden()

@@ -1,0 +1,96 @@
+"""The OpenTelemetry SDK of an instrumented process, set up by the standard ``OTEL_*`` variables.
+
+Importing the SDK takes longer than everything else at start-up. Where nothing is exported, nobody needs it until
+the first request, the first instrumented web framework, or the service's own first look at the SDK; it is set up
+then. Until it is, the API hands out proxies that follow.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+from typing import TYPE_CHECKING, Any, Final
+
+import wrapt
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace.sampling import Sampler
+
+__all__ = ["ensure", "expect"]
+
+_LOG = logging.getLogger(__name__)
+_ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+_EXPORTERS: Final = ("OTEL_TRACES_EXPORTER", "OTEL_METRICS_EXPORTER", "OTEL_LOGS_EXPORTER")
+_PROTOCOL: Final = "OTEL_EXPORTER_OTLP_PROTOCOL"
+
+_expected: dict[str, Any] | None = None
+_lock = threading.RLock()
+
+
+def expect(**kwargs: Any) -> None:
+    """Remember how the SDK is to be set up; do so at once when something is to be exported."""
+    global _expected
+    _expected = kwargs
+    _prepare_environment()
+    exporting = any(os.environ.get(key, "none").strip().lower() not in ("", "none") for key in _EXPORTERS)
+    if exporting or "opentelemetry.sdk.trace" in sys.modules:
+        ensure()
+    else:
+        wrapt.register_post_import_hook(lambda _: ensure(), "opentelemetry.sdk.trace")
+
+
+def ensure() -> None:
+    """Set the SDK up now, if it was expected and has not been yet."""
+    global _expected
+    with _lock:
+        kwargs, _expected = _expected, None
+        if kwargs is not None:
+            _configure(kwargs)
+
+
+def _prepare_environment() -> None:
+    # With an endpoint configured, spans go there; with nothing configured, nothing is exported.
+    if any(os.environ.get(key) for key in _ENDPOINTS):
+        os.environ.setdefault("OTEL_TRACES_EXPORTER", "otlp")
+    # The SDK's default is gRPC; what our extra installs is HTTP.
+    if "OTEL_TRACES_EXPORTER" in os.environ and _PROTOCOL not in os.environ and not _has_grpc():
+        os.environ[_PROTOCOL] = "http/protobuf"
+
+
+def _has_grpc() -> bool:
+    import importlib.util
+
+    try:
+        return importlib.util.find_spec("opentelemetry.exporter.otlp.proto.grpc") is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _configure(kwargs: dict[str, Any]) -> None:
+    # Private names, but the only ones that take a sampler and processors; opentelemetry-distro uses them too.
+    from opentelemetry.sdk._configuration import _get_sampler, _import_sampler, _initialize_components
+    from opentelemetry.sdk.trace.sampling import DEFAULT_ON
+
+    from ecolyzer_otel.telemetry.routes import RouteProcessor, RouteSampler
+
+    kwargs = dict(kwargs)
+    sampler = RouteSampler(kwargs.pop("sampler", None) or _import_sampler(_get_sampler()) or DEFAULT_ON)
+    processors = [RouteProcessor(), *kwargs.pop("span_processors", ())]
+    try:
+        _initialize_components(sampler=sampler, span_processors=processors, **kwargs)
+    except Exception as error:  # noqa: BLE001 - a wrong exporter must not cost the measurement
+        _LOG.error("ecolyzer: OTEL_*: the exporters cannot be set up (%s); nothing is exported", error)
+        _without_exporters(sampler)
+
+
+def _without_exporters(sampler: Sampler) -> None:
+    from opentelemetry import trace
+    from opentelemetry.sdk.trace import TracerProvider
+
+    from ecolyzer_otel.telemetry.routes import RouteProcessor
+
+    provider = TracerProvider(sampler=sampler)
+    provider.add_span_processor(RouteProcessor())
+    trace.set_tracer_provider(provider)
