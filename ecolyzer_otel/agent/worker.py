@@ -37,6 +37,7 @@ from ecolyzer_otel.telemetry.spans import (
     end_span,
     error_name,
     route_of,
+    service_of_spans,
     spans_are_exported,
     start_span,
 )

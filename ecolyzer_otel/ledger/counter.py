@@ -12,12 +12,15 @@ STILL_NS = 1_500_000_000
 #: Below this length an interval's energy is not judged by its mean power: a counter that is updated every
 #: 100 ms may show 100 ms worth of joules between two readings 1 ms apart.
 _JUDGE_NS = 1_000_000_000
+#: An unannounced fall is taken for a restart only where what the counter shows now could have been drawn since, at
+#: this many times the power of the interval before. Else it stepped back, and nothing is known to have been drawn.
+_RESTART_FACTOR = 2.0
 
 
 class Counter:
     """The state of one sensor's counter. Every fault is counted by reason, none yields a negative joule."""
 
-    __slots__ = ("_joules", "_last_ns", "_reset", "_start_ns", "faults", "spec")
+    __slots__ = ("_joules", "_last_ns", "_reset", "_start_ns", "_watts", "faults", "spec")
 
     def __init__(self, spec: SensorSpec) -> None:
         self.spec = spec
@@ -26,6 +29,7 @@ class Counter:
         self._last_ns = 0
         self._joules = 0.0
         self._reset = False
+        self._watts = 0.0
 
     def announce(self, kind: str) -> None:
         """Take note of an event of this sensor: after ``reset`` and ``suspend`` the counter may restart."""
@@ -47,22 +51,26 @@ class Counter:
         self._last_ns = t_ns
         if joules == self._joules and t_ns - self._start_ns < STILL_NS:
             return None
-        interval = Interval(self.spec.id, self._start_ns, t_ns, self._delta(t_ns, joules))
+        length = t_ns - self._start_ns
+        delta = self._delta(length, joules)
+        interval = Interval(self.spec.id, self._start_ns, t_ns, delta)
+        self._watts = delta / (length / 1e9)
         self._start_ns, self._joules, self._reset = t_ns, joules, False
         return interval
 
-    def _delta(self, t_ns: int, joules: float) -> float:
-        assert self._start_ns is not None  # noqa: S101 - for the type checker
+    def _delta(self, length_ns: int, joules: float) -> float:
         delta = joules - self._joules
-        most = self.spec.max_watts * max(t_ns - self._start_ns, _JUDGE_NS) / 1e9
+        most = self.spec.max_watts * max(length_ns, _JUDGE_NS) / 1e9
         if delta < 0 and not self._reset and self.spec.wrap_joules:
             unwrapped = delta + self.spec.wrap_joules
             if 0 <= unwrapped <= most:
                 return unwrapped
         if delta < 0:
-            # It restarted: what it shows now was drawn since. What it had counted before is not known.
             if not self._reset:
                 self._fault("backwards")
+                if joules > _RESTART_FACTOR * self._watts * length_ns / 1e9:
+                    return 0.0
+            # It restarted: what it shows now was drawn since. What it had counted before is not known.
             delta = joules
         if delta > most:
             self._fault("absurd")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from math import isfinite
 
 __all__ = ["Curve"]
 
@@ -20,11 +21,13 @@ class Curve:
         return bool(self._times)
 
     def add(self, t_ns: int, value: float) -> None:
-        """Append a sample. One that is not later than the last is ignored; a lower value counts as no growth.
+        """Append a sample. One not later than the last, or not finite, is ignored; a lower value is no growth.
 
         A counter that restarts (a clock step, a process replaced under the same PID) must not take back what
         was already charged, so the curve stays flat there.
         """
+        if not isfinite(value):
+            return
         if self._times:
             if t_ns <= self._times[-1]:
                 return
@@ -48,7 +51,7 @@ class Curve:
 
     def growth(self, start_ns: int, end_ns: int) -> float:
         """How much the quantity grew over ``[start_ns, end_ns]``."""
-        return self.at(end_ns) - self.at(start_ns)
+        return max(0.0, self.at(end_ns) - self.at(start_ns))  # a straight line may round past its end
 
     def forget_before(self, t_ns: int) -> None:
         """Drop samples that no interval from ``t_ns`` on can need."""

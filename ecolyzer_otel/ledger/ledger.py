@@ -8,7 +8,7 @@ its own, unknown is not zero. Learned intensity weighs all activity equally for 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Iterator
 
 from ecolyzer_otel.ledger.activity import ActivityBook
 from ecolyzer_otel.ledger.counter import Counter
@@ -94,10 +94,8 @@ class Ledger:
         """A request whose worker died: what it was charged so far becomes process share."""
         live = self._live.pop(request, None)
         if live is not None:
-            for sensor, account in live.accounts.items():
-                shares = self.books[sensor].shares
-                shares.pending -= account.active
-                shares.process += account.active
+            for shares, active in self._release(live):
+                shares.process += active
 
     def advance(self, through_ns: int, overdue_ns: int | None = None) -> list[Settlement]:
         """Close every interval that ends by ``through_ns`` and settle what is then complete.
@@ -159,14 +157,17 @@ class Ledger:
 
     def _settle(self, live: Live) -> Settlement:
         del self._live[live.record.id]
+        for shares, active in self._release(live):
+            shares.requests += active
+        return self._settlement(live)
+
+    def _release(self, live: Live) -> Iterator[tuple[Shares, float]]:
+        """Take a request's joules, no longer in flight, out of pending: (shares of the sensor, active joules)."""
         for sensor, account in live.accounts.items():
             shares = self.books[sensor].shares
-            shares.pending -= account.active
-            shares.requests += account.active
-        if not self._live:
-            for book in self.books.values():
-                book.shares.pending = 0.0  # nothing is pending: what is left is float noise
-        return self._settlement(live)
+            # Where nothing is pending, what would be left is float noise.
+            shares.pending = max(0.0, shares.pending - account.active) if self._live else 0.0
+            yield shares, account.active
 
     def _settlement(self, live: Live) -> Settlement:
         components: dict[Component, tuple[float, float, str]] = {}

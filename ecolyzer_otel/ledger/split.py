@@ -6,8 +6,8 @@ overlap:  f_i = (o_i + q_p x overlap_i / sum overlap) / U,  process = (sum u_p -
 host = (U - sum u_p) / U,  U = max(h, sum u_p).
 
 GPU: by busy time of kernels. With ``B`` the busy seconds of the device, ``P_p`` those of process p and ``R_p``
-the union of its requests' kernels:  T = max(B, sum P_p);  requests of p get R_p / T by their own busy time,
-process = sum (P_p - R_p) / T,  host = (T - sum P_p) / T.
+the union of its requests' kernels:  T = max(B, sum P_p over all processes);  requests of p get R_p / T by their own busy time,
+process = sum (P_p - R_p) / T,  host = the rest.
 
 Nothing known: by overlap over the requests, and to the host where none overlaps.
 """
@@ -55,14 +55,17 @@ def cpu_fractions(live: list[Live], book: ActivityBook, start_ns: int, end_ns: i
         used = sum(work[index] for index in indexes)
         by_requests += used
         by_owners += max(book.process(pid, "cpu", start_ns, end_ns), used)
-    others = 0.0
-    if not book.host:
-        strangers = (pid for pid in book.processes_of("cpu") if pid not in book.owners)
-        others = sum(book.process(pid, "cpu", start_ns, end_ns) for pid in strangers)
+    others = _by_strangers(book, "cpu", start_ns, end_ns)
     total = max(book.host.growth(start_ns, end_ns), by_owners + others)
     if total <= 0.0:
         return overlap_fractions(live, start_ns, end_ns)
     return Fractions([one / total for one in work], (by_owners - by_requests) / total, (total - by_owners) / total)
+
+
+def _by_strangers(book: ActivityBook, quantity: str, start_ns: int, end_ns: int) -> float:
+    """Seconds of the processes that own no request."""
+    strangers = (pid for pid in book.processes_of(quantity) if pid not in book.owners)
+    return sum(book.process(pid, quantity, start_ns, end_ns) for pid in strangers)
 
 
 def _add_pool(
@@ -96,7 +99,8 @@ def gpu_fractions(live: list[Live], book: ActivityBook, device: str, start_ns: i
         union = _union_seconds(spans, start_ns, end_ns)
         processes[pid] = union, max(book.process(pid, device, start_ns, end_ns), union)
     owned = sum(used for _, used in processes.values())
-    total = max(book.device(device, start_ns, end_ns), owned)
+    others = _by_strangers(book, device, start_ns, end_ns)
+    total = max(book.device(device, start_ns, end_ns), owned + others)
     if total <= 0.0:
         return overlap_fractions(live, start_ns, end_ns)
     parts = [0.0] * len(live)
