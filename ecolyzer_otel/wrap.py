@@ -17,6 +17,7 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import thread_time_ns
+from types import CellType, FunctionType
 from typing import Any, Final, TypeVar
 
 from ecolyzer_otel.request import Call, begin, current_call, finish, state
@@ -141,21 +142,23 @@ def training(original: F, after: Callable[[Any], None] | None = None) -> F:
 
     Args:
         original: a method or a function.
-        after: called with the first positional argument when ``original`` has returned or raised.
+        after: called with the first positional argument when ``original`` has returned or raised, within other
+            training too.
     """
 
     @functools.wraps(original)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         outer = current_call.get()
-        if outer is not None and outer.open:
-            return original(*args, **kwargs)
-        guard = _Training(_TRAINING_SPEC, None, state())
-        token = current_call.set(guard)
+        guard = None
+        if outer is None or not outer.open:
+            guard = _Training(_TRAINING_SPEC, None, state())
+            token = current_call.set(guard)
         try:
             return original(*args, **kwargs)
         finally:
-            guard.open = False
-            current_call.reset(token)
+            if guard is not None:
+                guard.open = False
+                current_call.reset(token)
             if after is not None and args:
                 after(args[0])
 
@@ -188,8 +191,8 @@ class Patches:
     """Attributes replaced on classes and modules, put back exactly as they were found.
 
     What was inherited is deleted again rather than copied down, and descriptors are restored as they stood in
-    the owner's ``__dict__``. A wrapper that somebody else has wrapped since is left in place, since taking it
-    out from under theirs would break them; it then only passes through.
+    the owner's ``__dict__``. A wrapper that somebody else has wrapped since in a plain function is taken out of
+    that function's closure; in anything else it is left in place, and then only passes through.
     """
 
     def __init__(self) -> None:
@@ -205,12 +208,32 @@ class Patches:
         """Put everything back, last first."""
         while self._undo:
             owner, name, old, new = self._undo.pop()
-            if vars(owner).get(name) is not new:
-                continue
-            if old is _MISSING:
+            now = vars(owner).get(name)
+            if now is not new:
+                _take_out(now, new, old)
+            elif old is _MISSING:
                 delattr(owner, name)
             else:
                 setattr(owner, name, old)
+
+
+def _take_out(outer: Any, new: Any, old: Any) -> None:
+    """Put ``old`` where ``outer``, a chain of wrappers made by :func:`functools.wraps`, holds ``new``."""
+    while isinstance(outer, FunctionType) and hasattr(outer, "__wrapped__"):
+        cells = [cell for cell in outer.__closure__ or () if _content(cell) is new]
+        if cells and outer.__wrapped__ is new and old is not _MISSING:
+            outer.__wrapped__ = old
+            for cell in cells:
+                cell.cell_contents = old
+            return
+        outer = outer.__wrapped__
+
+
+def _content(cell: CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # empty
+        return None
 
 
 _MISSING: Final = object()

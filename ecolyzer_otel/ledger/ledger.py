@@ -165,9 +165,11 @@ class Ledger:
         """Take a request's joules, no longer in flight, out of pending: (shares of the sensor, active joules)."""
         for sensor, account in live.accounts.items():
             shares = self.books[sensor].shares
-            # Where nothing is pending, what would be left is float noise.
-            shares.pending = max(0.0, shares.pending - account.active) if self._live else 0.0
+            shares.pending = max(0.0, shares.pending - account.active)
             yield shares, account.active
+        if not self._live:
+            for book in self.books.values():
+                book.shares.pending = 0.0  # nothing is pending: what is left is float noise
 
     def _settlement(self, live: Live) -> Settlement:
         components: dict[Component, tuple[float, float, str]] = {}

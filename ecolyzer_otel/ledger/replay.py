@@ -17,6 +17,9 @@ from ecolyzer_otel.ledger.types import Record, SensorSpec, Settlement
 __all__ = ["replay"]
 
 _COMPONENTS = ("cpu", "gpu", "dram")
+_KINDS = ("reset", "lost", "suspend")
+#: Nanoseconds beyond this are no time of any clock (and no float of seconds).
+_LAST_NS = 1 << 63
 
 
 def replay(document: Any) -> dict[str, Any]:
@@ -108,14 +111,14 @@ def _request_result(settlement: Settlement) -> dict[str, Any]:
 
 
 def _load_activity(ledger: Ledger, activity: Mapping[str, Any]) -> None:
-    for t, v in _samples(activity.get("host_cpu", ()), "activity.host_cpu"):
+    for t, v in _samples(activity.get("host_cpu") or [], "activity.host_cpu"):
         ledger.activity.host.add(t, v)
     for device, samples in _mapping(activity, "devices", "activity.").items():
         for t, v in _samples(samples, f"activity.devices.{device}"):
             ledger.activity.add_device(device, t, v)
     for pid, quantities in _mapping(activity, "processes", "activity.").items():
         where = f"activity.processes.{pid}"
-        if not pid.isdecimal() or not isinstance(quantities, Mapping):
+        if not (pid.isdecimal() and len(pid) < 20) or not isinstance(quantities, Mapping):
             raise ReplayError(f"{where}: must be a process id with an object of quantities")
         for quantity, samples in quantities.items():
             if isinstance(samples, list):  # unknown keys of another shape are ignored
@@ -149,10 +152,9 @@ def _records(document: Mapping[str, Any]) -> Iterator[Record]:
 def _busy(item: Mapping[str, Any], where: str) -> dict[str, list[tuple[int, int]]]:
     busy: dict[str, list[tuple[int, int]]] = {}
     for device, spans in _mapping(item, "device_busy_ns", f"{where}.").items():
-        try:
-            busy[device] = [(int(low), int(high)) for low, high in spans]
-        except (TypeError, ValueError):
-            raise ReplayError(f"{where}.device_busy_ns.{device}: must be a list of [start, end]") from None
+        key = f"{where}.device_busy_ns.{device}"
+        pairs = _pairs(spans, key, "[start_ns, end_ns]")
+        busy[device] = [(_whole(low, key), _whole(high, key)) for low, high in pairs]
     return busy
 
 
@@ -162,11 +164,11 @@ def _events(document: Mapping[str, Any], ledger: Ledger) -> Iterator[tuple[int, 
         if not isinstance(item, Mapping):
             raise ReplayError(f"{where}: must be an object")
         kind, sensor = item.get("kind"), item.get("sensor")
-        if not isinstance(kind, str):
-            raise ReplayError(f"{where}.kind: must be reset, lost or suspend")
+        if kind not in _KINDS:
+            raise ReplayError(f"{where}.kind: must be reset, lost or suspend, not {kind!r}")
         # A suspended machine concerns every sensor unless one is named.
         for name in ledger.books if sensor is None else (sensor,):
-            if name not in ledger.books:
+            if not isinstance(name, str) or name not in ledger.books:
                 raise ReplayError(f"{where}.sensor: {name!r} is none of the sensors")
             yield _integer(item, "t_ns", where), kind, name
 
@@ -193,10 +195,30 @@ def _sensor(item: Any, where: str) -> tuple[SensorSpec, list[tuple[int, float]]]
 
 
 def _samples(value: Any, where: str) -> list[tuple[int, float]]:
+    pairs = _pairs(value, where, "[t_ns, number]")
+    return [(_whole(t, where), _number(v, where)) for t, v in pairs]
+
+
+def _pairs(value: Any, where: str, shape: str) -> list[Any]:
+    if isinstance(value, (list, tuple)) and all(isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in value):
+        return list(value)
+    raise ReplayError(f"{where}: must be a list of {shape}")
+
+
+def _whole(value: Any, where: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not -_LAST_NS < value < _LAST_NS:
+        raise ReplayError(f"{where}: must be an integer")
+    return int(value)
+
+
+def _number(value: Any, where: str) -> float:
+    """What a counter may show: NaN and infinities are faults of the sensor, not of the file."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ReplayError(f"{where}: must be a list of [t_ns, number]")
     try:
-        return [(int(t), float(v)) for t, v in value]
-    except (TypeError, ValueError, OverflowError):
-        raise ReplayError(f"{where}: must be a list of [t_ns, number]") from None
+        return float(value)
+    except OverflowError:
+        return math.inf
 
 
 def _list(item: Mapping[str, Any], key: str, where: str, *, required: bool = True) -> list[Any]:
@@ -219,15 +241,13 @@ def _mapping(item: Mapping[str, Any], key: str, where: str = "") -> Mapping[str,
 
 def _integer(item: Mapping[str, Any], key: str, where: str, default: int | None = None) -> int:
     value = item.get(key, default)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise ReplayError(f"{where}.{key}: must be an integer")
-    return int(value)
+    return _whole(value, f"{where}.{key}")
 
 
 def _optional(item: Mapping[str, Any], key: str, where: str) -> float | None:
     value = item.get(key)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e300:
         raise ReplayError(f"{where}.{key}: must be null or a number of at least 0")
     return float(value)

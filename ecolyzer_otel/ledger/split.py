@@ -5,9 +5,9 @@ seconds of request i's own thread and ``q_p`` those of p's native pool threads, 
 overlap:  f_i = (o_i + q_p x overlap_i / sum overlap) / U,  process = (sum u_p - sum f_i U) / U,
 host = (U - sum u_p) / U,  U = max(h, sum u_p).
 
-GPU: by busy time of kernels. With ``B`` the busy seconds of the device, ``P_p`` those of process p and ``R_p``
-the union of its requests' kernels:  T = max(B, sum P_p over all processes);  requests of p get R_p / T by their own busy time,
-process = sum (P_p - R_p) / T,  host = the rest.
+GPU: by busy time of kernels. With ``B`` the busy seconds of the device, ``P_p`` those of process p, with or
+without requests, and ``R_p`` the union of its requests' kernels:  T = max(B, sum P_p);  requests of p get R_p / T
+by their own busy time,  process = sum (P_p - R_p) / T over those with requests,  host = the rest.
 
 Nothing known: by overlap over the requests, and to the host where none overlaps.
 """

@@ -41,7 +41,10 @@ def describe(session: Any) -> ModelFacts:
     # "model.onnx" tells nothing: what it lies in does.
     if path and name in ("model", "model_quantized", "model_optimized"):
         name = os.path.basename(os.path.dirname(os.path.abspath(os.fspath(path)))) or name
-    parameters, dtype = count_parameters(source) if source else (None, None)
+    try:
+        parameters, dtype = count_parameters(source) if source else (None, None)
+    except (OSError, ValueError):  # the file is gone since, or empty
+        parameters = dtype = None
     return ModelFacts(name or "onnx", parameters, dtype, _device(session))
 
 

@@ -16,8 +16,10 @@ from __future__ import annotations
 import contextlib
 import functools
 import sys
+import weakref
 from collections.abc import Collection, Iterator
-from typing import Any, Final
+from types import FunctionType
+from typing import Any, ClassVar, Final
 
 import wrapt
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
@@ -50,6 +52,9 @@ def describe(estimator: Any) -> ModelFacts:
     return ModelFacts(name, parameters, dtype, framework=root if root in _BOOSTERS else None)
 
 
+#: Our wrappers. Not a mark on them: :func:`functools.wraps` would copy it to theirs.
+_ours: Final[weakref.WeakSet[Any]] = weakref.WeakSet()
+
 _SPECS: Final = {name: CallSpec("sklearn", name, describe) for name in _INFERENCE}
 
 
@@ -57,6 +62,7 @@ class SklearnInstrumentor(BaseInstrumentor):  # type: ignore[misc]
     """Patches estimator classes as they are made, validation functions and the thread helper of ``n_jobs``."""
 
     _patches = Patches()
+    _functions: ClassVar[dict[str, tuple[Any, Any]]] = {}
     _active = False
     _hooked = False
 
@@ -82,6 +88,16 @@ class SklearnInstrumentor(BaseInstrumentor):  # type: ignore[misc]
     def _uninstrument(self, **kwargs: Any) -> None:
         type(self)._active = False
         self._patches.undo()
+        self._restore_imported()
+
+    def _restore_imported(self) -> None:
+        """Put back what scikit-learn's own packages imported by name while it was patched."""
+        packages = [module for name, module in sys.modules.items() if name.partition(".")[0] == "sklearn"]
+        for name, (wrapper, original) in self._functions.items():
+            for module in packages:
+                if vars(module).get(name) is wrapper:
+                    setattr(module, name, original)
+        self._functions.clear()
 
     def _patch_base(self, module: Any) -> None:
         if not self._active:
@@ -118,14 +134,17 @@ class SklearnInstrumentor(BaseInstrumentor):  # type: ignore[misc]
     def _wrap(function: Any, name: str) -> Any:
         spec = _SPECS.get(name)
         wrapper = leaf(function, spec) if spec else training(function, after=forget_model)
-        wrapper._ecolyzer = True
+        _ours.add(wrapper)
         return wrapper
 
     def _patch_validation(self, module: Any) -> None:
         if self._active:
             for name in _VALIDATION:
                 if hasattr(module, name):
-                    self._patches.replace(module, name, training(getattr(module, name)))
+                    original = getattr(module, name)
+                    wrapper = training(original)
+                    self._patches.replace(module, name, wrapper)
+                    self._functions[name] = wrapper, original
 
     def _patch_parallel(self, module: Any) -> None:
         """Threads of ``n_jobs`` work for the call that started them."""
@@ -179,7 +198,7 @@ def _subclasses(base: type[Any]) -> list[type[Any]]:
 def _is_ours(function: Any) -> bool:
     """Whether ``function`` is our wrapper, or one of scikit-learn's around it."""
     while function is not None:
-        if "_ecolyzer" in getattr(function, "__dict__", {}):
+        if isinstance(function, FunctionType) and function in _ours:
             return True
         function = getattr(function, "__wrapped__", None)
     return False

@@ -1,0 +1,60 @@
+# The daily commands. Needs CPython >= 3.10 with venv, make, and a pip registry; everything else goes to .venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format docs clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.demo ## a real service, measured for 30 s (DEMO_SECONDS=5; DEMO=keep stays up)
+	@$(BIN)/python examples/demo.py
+
+test: $(VENV)/.test ## all tests (ARGS="-k ledger" chooses)
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.lint ## ruff and mypy
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: $(VENV)/.lint ## mend what ruff can mend
+	@$(BIN)/ruff check --fix-only --quiet .
+	@$(BIN)/ruff format .
+
+docs: $(VENV)/.demo ## docs/metrics.md from the declarations
+	@$(BIN)/python -m ecolyzer_otel.telemetry.reference > docs/metrics.md.new && mv docs/metrics.md.new docs/metrics.md
+
+clean: ## remove .venv and all caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# What is installed is what pyproject.toml said when the stamp was made. Groups add up in one environment.
+
+$(VENV)/.python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+		{ echo "$(PYTHON) is missing or older than 3.10; name another one: make PYTHON=python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+		{ echo "$(PYTHON) cannot make virtual environments; install its venv package (Debian, Ubuntu: apt install python3-venv)" >&2; exit 1; }
+	@echo "Setting up $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) --upgrade "pip>=25.1"
+	@touch $@
+
+$(VENV)/.demo: $(VENV)/.python pyproject.toml
+	@echo "Installing what the demo needs (the first time about 115 MB of downloads)"
+	@$(PIP) --editable . --group demo
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.python pyproject.toml
+	@echo "Installing what the tests need (torch among it)"
+	@$(PIP) --editable . --group test
+	@touch $@ $(VENV)/.demo
+
+$(VENV)/.lint: $(VENV)/.test
+	@$(PIP) --group lint
+	@touch $@

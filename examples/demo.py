@@ -1,0 +1,102 @@
+"""What ``make demo`` runs: the service of ``serve.py``, unchanged, measured under real traffic.
+
+Starts ``ecolyzer-instrument python examples/serve.py`` and an OTLP receiver, both on loopback; sends files and rows
+from four threads; then shows what anybody can see from outside: the figures of ``/metrics``, and one span of each
+model as an exporter got it. Checks that the numbers add up, and ends with status 1 and a reason if they do not.
+
+    DEMO_SECONDS=5        less traffic (default 30)
+    DEMO=keep             stay up afterwards until Ctrl-C
+    ECOLYZER_ZONE=US-CA   another grid zone (default FR)
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from typing import Any
+
+from demo_parts import report
+from demo_parts.common import DemoError
+from demo_parts.receiver import Receiver
+from demo_parts.service import free_port, service, wait_until_up
+from demo_parts.traffic import CLIENTS, Traffic
+
+
+def seconds_asked() -> float:
+    text = os.environ.get("DEMO_SECONDS") or "30"
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 1 <= seconds <= 3600:
+        raise DemoError(f"DEMO_SECONDS: {text!r} cannot be used; give seconds from 1 to 3600")
+    return seconds
+
+
+def demo() -> None:
+    seconds = seconds_asked()
+    port, meter_port = free_port(), free_port(9465)
+    receiver = Receiver()
+    threading.Thread(target=receiver.serve_forever, args=(0.1,), daemon=True).start()
+    with service(port, meter_port, receiver.server_port) as running:
+        print("ecolyzer-instrument python examples/serve.py: three models start", flush=True)
+        health = wait_until_up(running, port, meter_port)
+        print(f"  sensors: {health.get('sensors', '?')}")
+        print(f"{CLIENTS} clients send files and rows for {seconds:.0f} s", flush=True)
+        sent = Traffic(port, seconds).run()
+        metrics = report.wait_until_settled(sent, meter_port)
+        grid = next(metrics.get("ecolyzer_grid_carbon_intensity_grams_per_kwh"), ({"zone": "?"}, 0.0))
+        print(f"\nOn average, from /metrics (zone {grid[0]['zone']}, {grid[1]:g} gCO2e/kWh):\n")
+        print("\n".join(report.requests_table(metrics)))
+        print("\nRequests:\n")
+        print("\n".join(report.outcome_lines(metrics, sent)))
+        print("\nWhere the joules went:\n")
+        print("\n".join(report.ledger_lines(metrics)))
+        print("\nThe same as spans:\n")
+        print("\n".join(report.span_lines(receiver, sent, metrics)))
+        print("\nIt adds up: every request is accounted for and has its span; all joules agree to 1e-6.")
+        if os.environ.get("DEMO") == "keep":
+            keep(running, port, meter_port)
+    receiver.shutdown()
+    print("\nThe service and its meter have ended. Next:\n")
+    print("  DEMO=keep make demo                            stays up: look at /metrics, /healthz and /docs")
+    print("  .venv/bin/ecolyzer-instrument python yours.py  your own service; then open")
+    print("                                                 http://127.0.0.1:9465/metrics and /healthz")
+
+
+def keep(running: subprocess.Popen[bytes], port: int, meter_port: int) -> None:
+    print(f"\nUp until Ctrl-C:\n\n  http://127.0.0.1:{meter_port}/metrics\n  http://127.0.0.1:{meter_port}/healthz")
+    print(f"  http://127.0.0.1:{port}/docs\n", flush=True)
+    try:
+        while running.poll() is None:
+            time.sleep(0.2)
+    except KeyboardInterrupt:
+        return
+    raise DemoError(f"the service ended by itself with status {running.returncode}")
+
+
+def interrupt(number: int, frame: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def main() -> int:
+    signal.signal(signal.SIGTERM, interrupt)
+    signal.signal(signal.SIGHUP, interrupt)
+    try:
+        demo()
+    except KeyboardInterrupt:
+        print("\ninterrupted; the service and its meter have ended", file=sys.stderr)
+        return 130
+    except (DemoError, OSError, http.client.HTTPException) as error:
+        print(f"\ndemo: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

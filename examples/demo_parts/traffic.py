@@ -1,0 +1,87 @@
+"""Clients that send the files and rows of ``examples/inputs``."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import random
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+from demo_parts.common import DemoError
+
+INPUTS = Path(__file__).resolve().parent.parent / "inputs"
+CLIENTS = 4
+
+
+def payloads() -> list[tuple[str, str, bytes]]:
+    """Path, content type and body of each request that a client may send."""
+    files = sorted(INPUTS.iterdir())
+    tumours = json.loads((INPUTS / "tumours.json").read_text())["rows"]
+    found = [("/filetype", "application/octet-stream", path.read_bytes()) for path in files]
+    for size in (1, 4, len(tumours)):
+        found += [("/tumour", "application/json", json.dumps({"rows": tumours[:size]}).encode())] * 4
+    return found + [("/digits", "application/json", (INPUTS / "digits.json").read_bytes())] * len(files)
+
+
+class Traffic:
+    """Clients that ask, think for some hundredths of a second, and ask again."""
+
+    def __init__(self, port: int, seconds: float) -> None:
+        self.port, self.seconds = port, seconds
+        self.sent: Counter[int] = Counter()
+        self.failures: list[str] = []
+        self._stop = threading.Event()
+
+    def run(self) -> int:
+        """Returns how many requests were answered."""
+        clients = [threading.Thread(target=self._client, args=(n,), daemon=True) for n in range(CLIENTS)]
+        began = time.monotonic()
+        for client in clients:
+            client.start()
+        try:
+            while any(client.is_alive() for client in clients) and not self._stop.wait(1.0 if live() else 10.0):
+                passed = max(0.1, min(time.monotonic() - began, self.seconds))
+                sent = self.sent.total()
+                progress(f"{passed:3.0f} of {self.seconds:.0f} s  {sent:,} requests  {sent / passed:.0f}/s")
+        finally:
+            self._stop.set()
+            for client in clients:
+                client.join(15)
+        if live():
+            print()
+        if self.failures:
+            raise DemoError(f"a request failed: {self.failures[0]}")
+        return self.sent.total()
+
+    def _client(self, number: int) -> None:
+        chance = random.Random(number)
+        choices = payloads()
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        until = time.monotonic() + self.seconds
+        try:
+            while time.monotonic() < until and not self._stop.is_set():
+                path, kind, body = chance.choice(choices)
+                connection.request("POST", path, body, {"Content-Type": kind})
+                response = connection.getresponse()
+                answer = response.read()
+                if response.status != 200:
+                    raise DemoError(f"{path} answered {response.status}: {answer[:200]!r}")
+                self.sent[number] += 1
+                time.sleep(min(chance.expovariate(1 / 0.03), 0.3))
+        except (OSError, http.client.HTTPException, DemoError) as error:
+            self.failures.append(str(error) or type(error).__name__)
+            self._stop.set()
+        finally:
+            connection.close()
+
+
+def live() -> bool:
+    return sys.stdout.isatty()
+
+
+def progress(text: str) -> None:
+    print(f"\r  {text}\033[K" if live() else f"  {text}", end="" if live() else "\n", flush=True)

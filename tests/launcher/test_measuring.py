@@ -1,0 +1,181 @@
+"""What is counted and charged under the launcher, read back from ``/metrics`` and from exported spans."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from .conftest import ENGINE
+
+HOLD = "\nimport ecolyzer_otel; assert ecolyzer_otel.flush(5); print('done', flush=True); time.sleep(30)"
+
+
+def test_known_calls_from_four_threads_are_counted_exactly_and_add_up(launch):
+    code = (
+        ENGINE
+        + """
+def work():
+    for n in range(60):
+        engine.infer(0.002)
+        try: engine.fail()
+        except KeyError: pass
+threads = [threading.Thread(target=work) for _ in range(4)]
+[t.start() for t in threads]; [t.join() for t in threads]
+"""
+        + HOLD
+    )
+    service = launch(code, "--zone", "FR", env={"OTEL_SERVICE_NAME": "shop"})
+    service.wait_for("done")
+    metrics = service.metrics()
+
+    def total(name: str, *parts: str) -> float:
+        return sum(v for k, v in metrics.items() if k.partition("{")[0] == name and all(p in k for p in parts))
+
+    assert total("ecolyzer_requests_total", 'operation="infer"', 'status="ok"', 'service="shop"') == 240
+    assert total("ecolyzer_requests_total", 'operation="fail"', 'status="error"') == 240
+    assert total("ecolyzer_requests_total") == 480
+    assert total("ecolyzer_pending_requests") == 0
+    assert total("ecolyzer_unsettled_requests_total") + total("ecolyzer_dropped_requests_total") == 0
+    active = total("ecolyzer_energy_joules_total", 'share="active"')
+    idle = total("ecolyzer_energy_joules_total", 'share="idle"')
+    assert active > 0
+    assert active == pytest.approx(total("ecolyzer_device_energy_joules_total", 'share="requests"'), rel=1e-6)
+    assert idle <= total("ecolyzer_device_energy_joules_total", 'share="idle"') * (1 + 1e-9)
+    # Grams and litres by hand: France, machine only (PUE 1, WUE 0).
+    grams = (active + idle) * 44.18 / 3.6e6
+    assert total("ecolyzer_co2e_grams_total") == pytest.approx(grams, rel=1e-6)
+    assert total("ecolyzer_water_liters_total", "offsite") == pytest.approx(
+        (active + idle) / 3.6e6 * 3.6737, rel=1e-4
+    )
+    infer = total("ecolyzer_co2e_grams_total", 'operation="infer"') + total("ecolyzer_co2e_grams_total", '"fail"')
+    assert total("ecolyzer_ess", 'per="request"') == pytest.approx(1.0 * 480 / infer, rel=1e-6)
+
+
+def test_the_last_requests_of_a_short_script_are_settled_on_their_spans(launch):
+    service = launch(ENGINE + "for _ in range(20): engine.infer()", env={"OTEL_TRACES_EXPORTER": "console"})
+    assert service.wait() == 0
+    spans = [json.loads(text) for text in re.findall(r"^\{.*?^\}", service.stdout, re.S | re.M)]
+    assert len(spans) == 20
+    assert {span["name"] for span in spans} == {"infer engine"}
+    assert {span["attributes"]["ecolyzer.energy.method"] for span in spans} <= {"measured", "modelled"}
+    for span in spans:
+        assert span["attributes"]["ecolyzer.energy.joules"] == pytest.approx(
+            span["attributes"]["ecolyzer.energy.active_joules"] + span["attributes"]["ecolyzer.energy.idle_joules"]
+        )
+
+
+def test_sigterm_settles_the_last_requests_too(launch):
+    code = ENGINE + "for _ in range(20): engine.infer()\nprint('up', flush=True); time.sleep(30)"
+    service = launch(code, env={"OTEL_TRACES_EXPORTER": "console"})
+    service.wait_for("up")
+    service.process.terminate()
+    assert service.wait() == -15
+    assert service.stdout.count('"ecolyzer.co2e.grams"') == 20
+
+
+def test_an_exit_without_goodbye_loses_at_most_one_report(launch):
+    code = ENGINE + "for _ in range(30): engine.infer(); time.sleep(0.02)\nprint('up', flush=True); os._exit(0)"
+    service = launch(code + "", command=None)
+    url = service.metrics_url()
+    assert url
+    assert service.wait() == 0
+
+
+@pytest.mark.parametrize("ratio", ["1", "0"])
+def test_the_route_is_known_at_every_sampling_rate(launch, ratio):
+    pytest.importorskip("uvicorn")
+    code = (
+        ENGINE
+        + """
+import asyncio, socket, urllib.request
+import uvicorn
+from fastapi import FastAPI
+app = FastAPI()
+
+@app.get("/items/{number}")
+def item(number: int):
+    return engine.infer()
+
+sock = socket.socket(); sock.bind(("127.0.0.1", 0)); port = sock.getsockname()[1]
+server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
+threading.Thread(target=lambda: asyncio.run(server.serve([sock])), daemon=True).start()
+while not server.started: time.sleep(0.01)
+for n in range(10):
+    assert urllib.request.urlopen(f"http://127.0.0.1:{port}/items/{n}").read() == b'"answer"'
+"""
+        + HOLD
+    )
+    env = {"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": ratio}
+    service = launch(code, env=env)
+    service.wait_for("done")
+    assert service.total("ecolyzer_requests_total", 'route="/items/{number}"') == 10
+
+
+def test_exemplars_reach_an_openmetrics_scrape_only_for_exported_spans(launch):
+    import urllib.request
+
+    def scrape(service) -> str:
+        request = urllib.request.Request(
+            service.metrics_url(), headers={"Accept": "application/openmetrics-text; version=1.0.0"}
+        )
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return answer.read().decode()
+
+    code = ENGINE + "for _ in range(5): engine.infer()" + HOLD
+    exported = launch(code, env={"OTEL_TRACES_EXPORTER": "console"})
+    silent = launch(code)
+    exported.wait_for("done")
+    silent.wait_for("done")
+    found = set(re.findall(r'# \{trace_id="([0-9a-f]{32})",span_id="([0-9a-f]{16})"\}', scrape(exported)))
+    assert found
+    assert "trace_id" not in scrape(silent)
+
+
+class Rapl(threading.Thread):
+    """A powercap tree whose counters a thread moves at 40 W and 5 W, as the kernel would."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(daemon=True)
+        self.zones = {}
+        for zone, name, watts in (("intel-rapl:0", "package-0", 40), ("intel-rapl:0/intel-rapl:0:0", "dram", 5)):
+            folder = root / "class" / "powercap" / zone
+            folder.mkdir(parents=True)
+            (folder / "name").write_text(name + "\n")
+            (folder / "max_energy_range_uj").write_text("262143328850\n")
+            (folder / "energy_uj").write_text("1000000\n")
+            self.zones[folder / "energy_uj"] = watts
+        # sysfs lists subzones beside their parents as well
+        (root / "class" / "powercap" / "intel-rapl:0:0").symlink_to("intel-rapl:0/intel-rapl:0:0")
+        self.ended = threading.Event()
+
+    def run(self) -> None:
+        start = time.monotonic()
+        while not self.ended.wait(0.002):
+            for path, watts in self.zones.items():
+                with path.open("r+b", buffering=0) as file:
+                    file.write(b"%d\n" % (1_000_000 + int((time.monotonic() - start) * watts * 1e6)))
+
+
+def test_rapl_is_read_through_the_powercap_tree(launch, tmp_path):
+    rapl = Rapl(tmp_path / "sys")
+    rapl.start()
+    try:
+        code = ENGINE + "time.sleep(1); end = time.time() + 2\nwhile time.time() < end: engine.infer(0.01)" + HOLD
+        service = launch(code, "--sysfs", str(tmp_path / "sys"))
+        service.wait_for("done")
+        assert "RAPL package-0, dram-0 |" in service.stderr
+        metrics = service.metrics()
+        for device, watts in (("package-0", 40), ("dram-0", 5)):
+            part = {k: v for k, v in metrics.items() if f'device="{device}"' in k}
+            assert part[next(k for k in part if "power_watts" in k)] == pytest.approx(watts, rel=0.25)
+            measured = [v for k, v in part.items() if k.startswith("ecolyzer_device_energy_joules_total")]
+            assert sum(measured) > watts * 1.5
+            assert {re.search('method="(.*?)"', k)[1] for k in part if "method=" in k} == {"measured"}
+        assert service.total("ecolyzer_energy_joules_total", 'component="dram"') > 0
+    finally:
+        rapl.ended.set()
