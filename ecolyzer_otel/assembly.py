@@ -45,7 +45,9 @@ class Setup:
             self.server.stop()
 
 
-def prepare(config: Config, *, alone: bool = False, serve: bool = True) -> Setup:
+def prepare(
+    config: Config, *, alone: bool = False, serve: bool = True, early: dict[str, Any] | None = None
+) -> Setup:
     """A meter that only needs somebody to call its ``tick``.
 
     Args:
@@ -53,12 +55,14 @@ def prepare(config: Config, *, alone: bool = False, serve: bool = True) -> Setup
             world average, the modelled CPU or no port is used instead.
         alone: the only worker is this process.
         serve: whether to serve ``/metrics`` and to export by OTLP.
+        early: readings from before, as :func:`ecolyzer_otel.early.take` gave them.
     """
     problems: list[EcolyzerError] = []
     place = _place(config, problems)
     discovery = _discover(config, problems)
     store = MetricStore(max_label_sets=config.max_label_sets)
-    setup = Setup(Meter(config, discovery, place, store, alone=alone), place, discovery, problems=problems)
+    meter = Meter(config, discovery, place, store, alone=alone, early=early)
+    setup = Setup(meter, place, discovery, problems=problems)
     if serve:
         _serve(config, setup, store)
     return setup

@@ -32,6 +32,7 @@ from ecolyzer_otel.agent.protocol import (
     Welcome,
 )
 from ecolyzer_otel.config import Config
+from ecolyzer_otel.early import apply
 from ecolyzer_otel.errors import ProtocolError
 from ecolyzer_otel.impact import Place
 from ecolyzer_otel.ledger import Ledger, Record, SensorSpec, Settlement
@@ -105,10 +106,18 @@ class Meter:
         place: the factors.
         store: where the aggregates go.
         alone: True when the only worker is this very process, so that no other can turn up late.
+        early: readings from before, as :func:`ecolyzer_otel.early.take` gave them.
     """
 
     def __init__(
-        self, config: Config, discovery: Discovery, place: Place, store: MetricStore, *, alone: bool = False
+        self,
+        config: Config,
+        discovery: Discovery,
+        place: Place,
+        store: MetricStore,
+        *,
+        alone: bool = False,
+        early: dict[str, Any] | None = None,
     ) -> None:
         self._config = config
         self._discovery = discovery
@@ -131,6 +140,8 @@ class Meter:
         self._busy_seconds: tuple[int, float] | None = None
         self._closing = False
         self._cpu_seconds = 0.0
+        if early is not None:
+            apply(early, discovery, self._ledger)
         for sensor in discovery.sensors:
             info = sensor.info
             self.store.gauge(Metric.SENSOR_UP, (info.id, info.method)).set(0)

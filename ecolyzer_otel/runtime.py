@@ -40,6 +40,15 @@ def activate() -> None:
             chain_sigterm()
 
 
+def make_ready() -> None:
+    """Do now, while a framework is being patched, what the first request would otherwise wait for."""
+    import ecolyzer_otel.agent.link
+    import ecolyzer_otel.agent.worker  # noqa: F401 - for the effect
+    from ecolyzer_otel.telemetry import provider
+
+    provider.ensure()
+
+
 def _socket_worker(config: Config) -> Callable[[State], Worker]:
     path = config.agent_socket or ""
 

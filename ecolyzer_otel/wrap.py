@@ -87,6 +87,9 @@ def leaf(original: F, spec: CallSpec, bypass: Callable[[], bool] | None = None) 
         spec: what it is.
         bypass: asked before anything else; True calls ``original`` alone (a compiler is tracing).
     """
+    from ecolyzer_otel.runtime import make_ready
+
+    make_ready()
     current = current_call.get
 
     if bypass is None:

@@ -41,6 +41,7 @@ def seconds_asked() -> float:
 def demo() -> None:
     seconds = seconds_asked()
     port, meter_port = free_port(), free_port(9465)
+    traffic = Traffic(port, seconds)
     receiver = Receiver()
     threading.Thread(target=receiver.serve_forever, args=(0.1,), daemon=True).start()
     with service(port, meter_port, receiver.server_port) as running:
@@ -48,7 +49,7 @@ def demo() -> None:
         health = wait_until_up(running, port, meter_port)
         print(f"  sensors: {health.get('sensors', '?')}")
         print(f"{CLIENTS} clients send files and rows for {seconds:.0f} s", flush=True)
-        sent = Traffic(port, seconds).run()
+        sent = traffic.run()
         metrics = report.wait_until_settled(sent, meter_port)
         grid = next(metrics.get("ecolyzer_grid_carbon_intensity_grams_per_kwh"), ({"zone": "?"}, 0.0))
         print(f"\nOn average, from /metrics (zone {grid[0]['zone']}, {grid[1]:g} gCO2e/kWh):\n")

@@ -159,7 +159,7 @@ def test_a_wrapped_method_looks_like_the_original(engine: Engine) -> None:
 
 def test_an_argument_may_have_any_name(calls: State) -> None:
     class Odd:
-        def infer(self, **kwargs: Any) -> dict[str, Any]:
+        def infer(self, /, **kwargs: Any) -> dict[str, Any]:
             return kwargs
 
     patches = Patches()

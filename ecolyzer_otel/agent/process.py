@@ -26,7 +26,7 @@ def main(facts: dict[str, Any]) -> None:
         signal.signal(number, signal.SIG_IGN)
     config = Config(**facts["config"])
     logging.basicConfig(level=config.log_level.upper(), format="%(message)s", stream=sys.stderr)
-    setup = prepare(config)
+    setup = prepare(config, early=facts["early"])
     _report(setup, facts["ready"], config)
     listener = socket.socket(fileno=facts["listener"])
     watched = [facts["lifeline"]]

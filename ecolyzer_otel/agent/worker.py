@@ -31,7 +31,6 @@ from ecolyzer_otel.agent.protocol import (
     Welcome,
 )
 from ecolyzer_otel.request import Call, State
-from ecolyzer_otel.telemetry import provider
 from ecolyzer_otel.telemetry.spans import (
     RequestSpan,
     end_span,
@@ -178,7 +177,6 @@ class Worker:
         self._thread.join(timeout)
 
     def _run(self) -> None:
-        provider.ensure()
         while not self._stopping:
             try:
                 self._turn()

@@ -11,9 +11,10 @@ import json
 import os
 import socket
 import sys
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from ecolyzer_otel.config import OPTIONS, Loaded, load, parse_flags
+from ecolyzer_otel.early import take
 from ecolyzer_otel.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -113,7 +114,8 @@ def _start_meter(config: Config, environment: dict[str, str], pid: int) -> tuple
             sys.exit(_REFUSED)
         return 0, -1
     os.set_inheritable(held, True)  # CMD and all that it forks keep this end: EOF tells that they are gone
-    meter = _spawn(config, pid, listener, lifeline, ready, folder)
+    facts = {"pid": pid, "lifeline": lifeline, "ready": ready, "folder": folder, "early": take(config.sysfs)}
+    meter = _spawn(config, listener, facts)
     for descriptor in (lifeline, ready):
         os.close(descriptor)
     listener.close()
@@ -145,7 +147,7 @@ def _listen() -> tuple[str, socket.socket, str]:
     raise problem or OSError(2, "no folder to write in")
 
 
-def _spawn(config: Config, pid: int, listener: socket.socket, lifeline: int, ready: int, folder: str) -> int:
+def _spawn(config: Config, listener: socket.socket, facts: dict[str, Any]) -> int:
     """Fork the meter twice, into a session of its own: never a child that CMD might wait for."""
     sys.stderr.flush()
     first = os.fork()
@@ -154,7 +156,7 @@ def _spawn(config: Config, pid: int, listener: socket.socket, lifeline: int, rea
             os.setsid()
             if os.getppid() != 1 and os.fork():  # as PID 1 we reap it ourselves
                 os._exit(0)
-            _become_meter(config, pid, listener.fileno(), lifeline, ready, folder)
+            _become_meter(config, facts | {"listener": listener.fileno()})
         finally:
             os._exit(1)
     if os.getpid() != 1:
@@ -163,25 +165,24 @@ def _spawn(config: Config, pid: int, listener: socket.socket, lifeline: int, rea
     return first
 
 
-def _become_meter(config: Config, pid: int, listener: int, lifeline: int, ready: int, folder: str) -> None:
+def _become_meter(config: Config, facts: dict[str, Any]) -> None:
     import dataclasses
 
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
     os.dup2(null, 1)
-    for descriptor in (listener, lifeline, ready):
+    inherited = [facts[name] for name in ("listener", "lifeline", "ready")]
+    for descriptor in inherited:
         os.set_inheritable(descriptor, True)
     # Descriptors that CMD inherits are none of the meter's: it would keep CMD's pipes and ports open.
-    kept = sorted({0, 1, 2, listener, lifeline, ready})
+    kept = sorted({0, 1, 2, *inherited})
     for low, high in zip(kept, [*kept[1:], 1 << 16], strict=True):
         os.closerange(low + 1, high)
-    facts = {
-        "config": dataclasses.asdict(config), "listener": listener, "pid": pid, "lifeline": lifeline,
-        "ready": ready, "folder": folder, "path": [entry for entry in sys.path if entry],
-    }  # fmt: skip
+    facts = facts | {"config": dataclasses.asdict(config), "path": [entry for entry in sys.path if entry]}
     # sys.path is handed over and the working directory left out: a types.py there must not shadow a module.
     code = (
-        "import sys, json; facts = json.loads(sys.argv[1]); sys.path[:] = facts['path']; "
+        "import sys; sys.path[:] = [entry for entry in sys.path if entry]; import json; "
+        "facts = json.loads(sys.argv[1]); sys.path[:] = facts['path']; "
         "from ecolyzer_otel.agent.process import main; main(facts)"
     )
     folders = os.environ.get("PYTHONPATH", "").split(os.pathsep)

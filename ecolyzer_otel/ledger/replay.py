@@ -200,7 +200,9 @@ def _samples(value: Any, where: str) -> list[tuple[int, float]]:
 
 
 def _pairs(value: Any, where: str, shape: str) -> list[Any]:
-    if isinstance(value, (list, tuple)) and all(isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in value):
+    if isinstance(value, (list, tuple)) and all(
+        isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in value
+    ):
         return list(value)
     raise ReplayError(f"{where}: must be a list of {shape}")
 

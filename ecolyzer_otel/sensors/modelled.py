@@ -148,6 +148,11 @@ class ModelledCpu(Sensor):
         """What does not change."""
         return self._info
 
+    def begin(self, t_ns: int, busy_seconds: float) -> None:
+        """Count from this earlier look at the same CPU clock, not from the first read."""
+        if self._last is None:
+            self._last = (t_ns, busy_seconds)
+
     def read(self) -> Reading:
         """Modelled joules so far: the sum of P(u) dt, u = busy CPU seconds / (dt * CPUs), cut off to 0..1.
 

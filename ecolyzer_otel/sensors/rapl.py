@@ -58,8 +58,14 @@ class RaplSensor(Sensor):
 
     def __init__(self, folder: Path, info: SensorInfo, thermal: CpuThermal | None = None) -> None:
         self._info = info
+        self._folder = folder
         self._energy = HeldFile(folder / "energy_uj", 32)
         self._thermal = thermal
+
+    @property
+    def folder(self) -> Path:
+        """The zone's folder in sysfs."""
+        return self._folder
 
     @property
     def info(self) -> SensorInfo:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
 
 from demo_parts.common import SERVICE, DemoError, fetch, wait_for
 from demo_parts.receiver import Receiver

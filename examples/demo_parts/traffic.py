@@ -32,6 +32,7 @@ class Traffic:
 
     def __init__(self, port: int, seconds: float) -> None:
         self.port, self.seconds = port, seconds
+        self.choices = payloads()
         self.sent: Counter[int] = Counter()
         self.failures: list[str] = []
         self._stop = threading.Event()
@@ -43,28 +44,32 @@ class Traffic:
         for client in clients:
             client.start()
         try:
-            while any(client.is_alive() for client in clients) and not self._stop.wait(1.0 if live() else 10.0):
-                passed = max(0.1, min(time.monotonic() - began, self.seconds))
-                sent = self.sent.total()
-                progress(f"{passed:3.0f} of {self.seconds:.0f} s  {sent:,} requests  {sent / passed:.0f}/s")
+            while any(client.is_alive() for client in clients):
+                self._stop.wait(min(1.0 if live() else 10.0, max(0.1, self.seconds - self._report(began))))
         finally:
             self._stop.set()
             for client in clients:
                 client.join(15)
+        self._report(began)
         if live():
             print()
         if self.failures:
             raise DemoError(f"a request failed: {self.failures[0]}")
         return self.sent.total()
 
+    def _report(self, began: float) -> float:
+        passed = min(time.monotonic() - began, self.seconds)
+        sent = self.sent.total()
+        progress(f"{passed:3.0f} of {self.seconds:.0f} s  {sent:,} requests  {sent / max(passed, 1):.0f}/s")
+        return passed
+
     def _client(self, number: int) -> None:
         chance = random.Random(number)
-        choices = payloads()
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
         until = time.monotonic() + self.seconds
         try:
             while time.monotonic() < until and not self._stop.is_set():
-                path, kind, body = chance.choice(choices)
+                path, kind, body = chance.choice(self.choices)
                 connection.request("POST", path, body, {"Content-Type": kind})
                 response = connection.getresponse()
                 answer = response.read()

@@ -7,8 +7,8 @@ Usage::
     TorchInstrumentor().instrument()
 
 or nothing at all under ``ecolyzer-instrument``. Torch is patched when it is imported, not imported by us. While
-``torch.compile`` or ``torch.export`` trace, the patch steps aside before it does anything, so that it breaks no
-graph. A compiled *function* that calls a module shows no outer call: it is no request.
+``torch.compile``, ``torch.export`` or ``torch.jit`` trace, the patch steps aside before it does anything, so that it
+breaks and changes no graph. A compiled *function* that calls a module shows no outer call: it is no request.
 """
 
 from __future__ import annotations
@@ -70,7 +70,13 @@ class TorchInstrumentor(BaseInstrumentor):  # type: ignore[misc]
     def _patch(self, torch: Any) -> None:
         if self._active:
             module = torch.nn.Module
-            self._patches.replace(module, "__call__", leaf(module.__call__, _FORWARD, torch.compiler.is_compiling))
+            compiling, tracing = torch.compiler.is_compiling, torch.jit.is_tracing
+
+            # The compiler's question first: it folds to a constant. A tracer would record that we look at shapes.
+            def aside() -> bool:
+                return bool(compiling() or tracing())
+
+            self._patches.replace(module, "__call__", leaf(module.__call__, _FORWARD, aside))
 
     def _uninstrument(self, **kwargs: Any) -> None:
         type(self)._active = False
