@@ -200,7 +200,7 @@ if patched:
 
 graphs = []
 def backend(module, inputs):
-    graphs.append([f"{node.op} {'' if node.op == 'placeholder' else node.target}" for node in module.graph.nodes])
+    graphs.append([f"{node.op} {'' if node.op == 'placeholder' else getattr(node.target, '__name__', node.target)}" for node in module.graph.nodes])
     return module.forward
 
 class Net(nn.Module):

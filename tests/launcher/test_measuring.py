@@ -57,7 +57,9 @@ threads = [threading.Thread(target=work) for _ in range(4)]
 
 
 def test_the_last_requests_of_a_short_script_are_settled_on_their_spans(launch):
-    service = launch(ENGINE + "for _ in range(20): engine.infer()", env={"OTEL_TRACES_EXPORTER": "console"})
+    service = launch(
+        ENGINE + "time.sleep(0.4)\nfor _ in range(20): engine.infer()", env={"OTEL_TRACES_EXPORTER": "console"}
+    )
     assert service.wait() == 0
     spans = [json.loads(text) for text in re.findall(r"^\{.*?^\}", service.stdout, re.S | re.M)]
     assert len(spans) == 20
@@ -79,11 +81,22 @@ def test_sigterm_settles_the_last_requests_too(launch):
 
 
 def test_an_exit_without_goodbye_loses_at_most_one_report(launch):
-    code = ENGINE + "for _ in range(30): engine.infer(); time.sleep(0.02)\nprint('up', flush=True); os._exit(0)"
-    service = launch(code + "", command=None)
-    url = service.metrics_url()
-    assert url
-    assert service.wait() == 0
+    code = (
+        ENGINE
+        + """
+if os.fork() == 0:
+    for _ in range(60): engine.infer(); time.sleep(0.02)
+    os._exit(0)
+os.wait()
+print("done", flush=True)
+time.sleep(30)
+"""
+    )
+    service = launch(code)
+    service.wait_for("done")
+    time.sleep(1.0)
+    # A report holds 0.1 s of calls 20 ms apart; twice that where the machine is slow.
+    assert 50 <= service.total("ecolyzer_requests_total") <= 60
 
 
 @pytest.mark.parametrize("ratio", ["1", "0"])
