@@ -235,7 +235,7 @@ class Meter:
         client.received += 1
         client.open.discard(done.id)
         model = client.models.get(done.model)
-        if model is None or not 0 < done.start_ns <= done.end_ns <= now:
+        if model is None or not _can_be(done, now):
             self._unsettle(client, done, "invalid")
             return
         record = Record(
@@ -365,8 +365,9 @@ class Meter:
         """The instant before which nothing can change any more."""
         active = [client for client in self._clients if not client.gone]
         marks = [max(client.watermark_ns, now - _PATIENCE_NS) for client in active if not client.quiet]
-        flushing = len(active) <= 1 and all(client.flushes for client in active)
-        if not (self._closing or flushing or (self._alone and len(marks) == len(active))):
+        # Somebody nobody knows of may be in its first request, unless there can be nobody else.
+        only = len(active) == 1 and (bool(active[0].flushes) or (self._alone and bool(marks)))
+        if not (self._closing or only):
             marks.append(now - _GRACE_NS)
         return min(marks, default=now)
 
@@ -379,7 +380,11 @@ class Meter:
             number, request = cast("tuple[int, int]", settlement.id)
             client = clients[number]
             done = client.waiting.pop(request)
-            settled = self._settle(client, done, settlement, now)
+            try:
+                settled = self._settle(client, done, settlement, now)
+            except Exception:  # noqa: BLE001 - one settlement that fails must not take the others along
+                _LOG.warning("ecolyzer: a request could not be settled", exc_info=True)
+                settled = self._unsettle(client, done, "error", tell=False)
             if done.want:
                 told.setdefault(number, []).append(settled)
         for client in list(self._clients):
@@ -397,7 +402,8 @@ class Meter:
             client.post(Flushed(client.flushes[-1]))
             client.flushes.clear()
         if client.gone and not client.waiting:
-            self._recorder.pending(client.service, 0)
+            if client.greeted:
+                self._recorder.pending(client.service, 0)
             self._clients.remove(client)
             self._ledger.activity.forget_process(client.number)
 
@@ -436,10 +442,25 @@ class Meter:
                 self._faults[name, reason] = number
         pending: dict[str, int] = {}
         for client in self._clients:
+            if not client.greeted:
+                continue
             count = max(0, client.served - client.accounted - sum(client.dropped.values()))
             pending[client.service] = pending.get(client.service, 0) + count
         for service, count in pending.items():
             self._recorder.pending(service, count)
+
+
+def _can_be(done: Done, now: int) -> bool:
+    """Whether a record is possible; a worker may be newer, older, or wrong."""
+    ids = (len(done.trace_id), len(done.span_id))
+    hexadecimal = all(letter in "0123456789abcdef" for letter in done.trace_id + done.span_id)
+    return (
+        0 < done.start_ns <= done.end_ns <= now
+        and 0 <= done.cpu_ns < 1 << 62
+        and 0 <= done.items < 1 << 62
+        and ids in ((0, 0), (32, 16))
+        and hexadecimal
+    )
 
 
 def _spec(sensor: Sensor) -> SensorSpec:

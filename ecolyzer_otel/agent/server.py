@@ -64,7 +64,7 @@ class Server:
         """Serve until the service is gone."""
         lonely_since: float | None = None
         while True:
-            delay = self._meter.tick()
+            delay = self._tick()
             self._send_all()
             if self._until and not self._alive:
                 self._meter.finish_early()
@@ -77,6 +77,13 @@ class Server:
                 delay = min(delay, 0.05)
             for key, events in self._selector.select(delay):
                 self._handle(key.fd, events)
+
+    def _tick(self) -> float:
+        try:
+            return self._meter.tick()
+        except Exception:  # noqa: BLE001 - the meter must not end for one bad reading
+            _LOG.warning("ecolyzer: the meter met an error and goes on", exc_info=True)
+            return 1.0
 
     def _handle(self, descriptor: int, events: int) -> None:
         if descriptor == self._listener.fileno():
@@ -127,6 +134,9 @@ class Server:
                 self._meter.hear(connection.client, message)  # type: ignore[arg-type]
         except ProtocolError as error:
             _LOG.warning("ecolyzer: worker %d was disconnected: %s", connection.client.pid, error)
+            self._drop(connection)
+        except Exception:  # noqa: BLE001 - what one worker says must not end the meter for all
+            _LOG.warning("ecolyzer: worker %d was disconnected", connection.client.pid, exc_info=True)
             self._drop(connection)
 
     def _send_all(self) -> None:

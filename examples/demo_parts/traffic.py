@@ -45,7 +45,10 @@ class Traffic:
             client.start()
         try:
             while any(client.is_alive() for client in clients):
-                self._stop.wait(min(1.0 if live() else 10.0, max(0.1, self.seconds - self._report(began))))
+                left = self.seconds - (time.monotonic() - began)
+                self._stop.wait(min(1.0 if live() else 10.0, max(0.1, left)))
+                if live() or left > 10.0:
+                    self._report(began)
         finally:
             self._stop.set()
             for client in clients:
@@ -57,11 +60,10 @@ class Traffic:
             raise DemoError(f"a request failed: {self.failures[0]}")
         return self.sent.total()
 
-    def _report(self, began: float) -> float:
+    def _report(self, began: float) -> None:
         passed = min(time.monotonic() - began, self.seconds)
         sent = self.sent.total()
         progress(f"{passed:3.0f} of {self.seconds:.0f} s  {sent:,} requests  {sent / max(passed, 1):.0f}/s")
-        return passed
 
     def _client(self, number: int) -> None:
         chance = random.Random(number)
