@@ -207,6 +207,10 @@ class Patches:
         setattr(owner, name, new)
         self._undo.append((owner, name, old, vars(owner).get(name)))
 
+    def adopt(self, owner: Any, name: str, wrapper: Any) -> None:
+        """``owner.name`` is a copy of our ``wrapper``, made by others: put its original there in the end."""
+        self._undo.append((owner, name, wrapper.__wrapped__, wrapper))
+
     def undo(self) -> None:
         """Put everything back, last first."""
         while self._undo:

@@ -43,6 +43,9 @@ _SHORT_SOURCES: Final = (
     ("Australian National Greenhouse Accounts", "Australia NGA"),
     ("CEA CO2 Baseline", "India CEA"),
     ("Ember", "Ember"),
+    ("derived: sum_k", "Macknick 2012 x OWID mix"),
+    ("WRI Guidance", "WRI 2020"),
+    ("Li, Yang, Islam & Ren", "Li et al. 2025"),
 )
 
 
@@ -77,6 +80,7 @@ class WaterRow:
     method: str
     year: int
     source: str
+    source_detail: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +162,8 @@ def parse_water(rows: Iterable[Row]) -> dict[str, WaterRow]:
             litres_per_kwh=_number(row, "litres_per_kwh", zone, 0.0, 100.0),
             method=method,
             year=int(_number(row, "year", zone, 1990, 2100)),
-            source=_text(row, "source", zone),
+            source=_short_source(_text(row, "source", zone), zone),
+            source_detail=_text(row, "source", zone),
         )
     return table
 

@@ -122,13 +122,20 @@ class SklearnInstrumentor(BaseInstrumentor):  # type: ignore[misc]
             if owner is None or owner.__module__ == "sklearn.utils._set_output":
                 continue
             found = vars(owner)[name]
-            if isinstance(found, (staticmethod, classmethod, property)) or _is_ours(found):
+            if isinstance(found, (staticmethod, classmethod, property)):
                 continue
-            if callable(found):
-                self._patches.replace(owner, name, self._wrap(found, name))
-            elif callable(getattr(found, "fn", None)) and not _is_ours(found.fn):
-                # sklearn's available_if: a descriptor that checks first, then binds ``fn``
-                self._patches.replace(found, "fn", self._wrap(found.fn, name))
+            # sklearn's available_if is a descriptor that checks first, then binds ``fn``
+            holder, key = (owner, name) if callable(found) else (found, "fn")
+            function = getattr(holder, "__dict__", {}).get(key)
+            if not callable(function):
+                continue
+            if not _is_ours(function):
+                self._patches.replace(holder, key, self._wrap(function, name))
+            elif owner is cls and isinstance(function, FunctionType) and function in _ours:
+                # A class body took a patched method over by name.
+                self._patches.adopt(holder, key, function)
+                if getattr(found, "__wrapped__", None) is function:
+                    self._patches.adopt(found, "__wrapped__", function)
 
     @staticmethod
     def _wrap(function: Any, name: str) -> Any:

@@ -73,7 +73,9 @@ def test_every_run_is_one_request(calls: Any) -> None:
     for _ in range(3):
         model.run(None, batch_for(model, 2))
     found = calls.take()
-    assert [(call.spec.framework, call.spec.operation, call.items) for call in found] == [("onnxruntime", "run", 2)] * 3
+    assert [(call.spec.framework, call.spec.operation, call.items) for call in found] == [
+        ("onnxruntime", "run", 2)
+    ] * 3
     assert all(call.model is model for call in found)
 
 
@@ -188,7 +190,9 @@ def test_a_converted_scikit_learn_model_has_the_parameters_of_its_initialisers(c
 
 
 @pytest.mark.parametrize("raw", [True, False], ids=["raw", "typed-field"])
-@pytest.mark.parametrize("kind", [np.float32, np.float64, np.float16, np.int8, np.int64], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize(
+    "kind", [np.float32, np.float64, np.float16, np.int8, np.int64], ids=lambda kind: kind.__name__
+)
 def test_elements_are_counted_whatever_their_type_and_storage(kind: Any, raw: bool) -> None:
     model = linear(np.ones((300, 7), kind), raw=raw)
     assert count_parameters(model.SerializeToString()) == (2100, np.dtype(kind).name)
@@ -217,7 +221,11 @@ def test_a_scalar_is_one_parameter() -> None:
 def test_weights_in_a_file_of_their_own_are_counted(tmp_path: Path) -> None:
     path = tmp_path / "big.onnx"
     onnx.save_model(
-        linear(np.ones((64, 64), np.float32)), path, save_as_external_data=True, location="weights", size_threshold=0
+        linear(np.ones((64, 64), np.float32)),
+        path,
+        save_as_external_data=True,
+        location="weights",
+        size_threshold=0,
     )
     assert path.stat().st_size < 1000
     assert count_parameters(path) == (4096, "float32")

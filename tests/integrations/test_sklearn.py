@@ -152,9 +152,7 @@ def test_counts_are_exact_from_four_threads(calls: Any, in_threads: Take) -> Non
     assert calls.operations() == ["predict"] * 200
 
 
-@pytest.mark.parametrize(
-    ("given", "items"), [(X[:5], 5), (X[:5].tolist(), 5)], ids=["array", "list"]
-)
+@pytest.mark.parametrize(("given", "items"), [(X[:5], 5), (X[:5].tolist(), 5)], ids=["array", "list"])
 def test_the_batch_size_comes_from_the_first_argument(calls: Any, given: Any, items: int) -> None:
     model = LogisticRegression().fit(X, Y)
     model.predict(given)

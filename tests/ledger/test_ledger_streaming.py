@@ -17,7 +17,9 @@ def ledger(*components: str, idle_watts: float = 0.0) -> Ledger:
     )
 
 
-def record(start: int, end: int | None, cpu: int = 0, seen: int | None = None, pid: int = 1, name: str = "r") -> Record:
+def record(
+    start: int, end: int | None, cpu: int = 0, seen: int | None = None, pid: int = 1, name: str = "r"
+) -> Record:
     return Record(id=name, pid=pid, start_ns=start, end_ns=end, cpu_ns=cpu, seen_ns=seen)
 
 

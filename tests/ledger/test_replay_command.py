@@ -54,7 +54,12 @@ def test_a_dash_reads_standard_input(file: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "problem"),
-    [("{", "is not JSON"), ('{"version": 3}', "version: must be 1"), ("[" * 100_000, "is not JSON"), ("", "is not JSON")],
+    [
+        ("{", "is not JSON"),
+        ('{"version": 3}', "version: must be 1"),
+        ("[" * 100_000, "is not JSON"),
+        ("", "is not JSON"),
+    ],
     ids=["half", "version", "deep", "empty"],
 )
 def test_what_cannot_be_used_is_told_in_one_line(text: str, problem: str) -> None:

@@ -110,9 +110,7 @@ def test_a_process_between_its_requests_is_process_share() -> None:
 
 
 def test_dram_follows_the_cpu_time_too() -> None:
-    result = run(
-        [sensor([[0, 0.0], [S, 8.0]], "dram")], [request("a", 0, 1, cpu=0.25)], {"host_cpu": line(1.0)}
-    )
+    result = run([sensor([[0, 0.0], [S, 8.0]], "dram")], [request("a", 0, 1, cpu=0.25)], {"host_cpu": line(1.0)})
     assert active(result, "a") == pytest.approx(2.0)
 
 
@@ -137,17 +135,13 @@ def test_idle_is_never_more_than_was_measured() -> None:
 
 
 def test_unknown_idle_power_is_learned_from_an_interval_without_requests() -> None:
-    result = run(
-        [sensor([[0, 0.0], [S, 10.0], [2 * S, 40.0]], idle_watts=None)], [request("a", 1, 2, cpu=1.0)]
-    )
+    result = run([sensor([[0, 0.0], [S, 10.0], [2 * S, 40.0]], idle_watts=None)], [request("a", 1, 2, cpu=1.0)])
     assert (active(result, "a"), idle(result, "a")) == pytest.approx((20.0, 10.0))
     assert shares(result) == pytest.approx({"measured_joules": 40.0, "requests": 20.0, "idle": 20.0})
 
 
 def test_steady_load_is_not_taken_for_idle() -> None:
-    result = run(
-        [sensor([[0, 0.0], [S, 30.0], [2 * S, 60.0]], idle_watts=None)], [request("a", 0, 2, cpu=2.0)]
-    )
+    result = run([sensor([[0, 0.0], [S, 30.0], [2 * S, 60.0]], idle_watts=None)], [request("a", 0, 2, cpu=2.0)])
     assert (active(result, "a"), idle(result, "a")) == pytest.approx((60.0, 0.0))
 
 
@@ -205,9 +199,7 @@ def test_a_request_without_kernels_gets_nothing_of_a_device_whose_activity_is_kn
 
 
 def test_kernels_that_one_request_tells_of_make_the_device_known_for_the_others() -> None:
-    result = run(
-        [gpu()], [request("a", 0, 1, device_busy_ns={"gpu0": [[0, S // 2]]}), request("b", 0, 1, cpu=0.5)]
-    )
+    result = run([gpu()], [request("a", 0, 1, device_busy_ns={"gpu0": [[0, S // 2]]}), request("b", 0, 1, cpu=0.5)])
     assert result["requests"]["b"]["sensors"] == {}
     assert result["requests"]["a"]["sensors"] == {"gpu0": {"active": pytest.approx(200.0), "idle": 50.0}}
 
@@ -231,7 +223,8 @@ def test_a_request_on_a_gpu_is_charged_for_its_cpu_time_as_well() -> None:
 @pytest.mark.parametrize("component", ["cpu", "dram", "gpu"])
 def test_without_any_activity_the_overlapping_requests_share_by_overlap(component: str) -> None:
     result = run(
-        [sensor([[0, 0.0], [S, 90.0]], component)], [request("a", 0, 0.5), request("b", 0.75, 1), request("c", 2, 3)]
+        [sensor([[0, 0.0], [S, 90.0]], component)],
+        [request("a", 0, 0.5), request("b", 0.75, 1), request("c", 2, 3)],
     )
     assert (active(result, "a"), active(result, "b"), active(result, "c")) == pytest.approx((60.0, 30.0, 0.0))
 
@@ -260,7 +253,11 @@ def test_without_sensors_nothing_is_known() -> None:
 
 @pytest.mark.parametrize(
     ("methods", "overall"),
-    [(("measured", "measured"), "measured"), (("modelled", "modelled"), "modelled"), (("measured", "modelled"), "mixed")],
+    [
+        (("measured", "measured"), "measured"),
+        (("modelled", "modelled"), "modelled"),
+        (("measured", "modelled"), "mixed"),
+    ],
 )
 def test_the_method_of_a_request_is_that_of_its_components(methods: tuple[str, str], overall: str) -> None:
     both = [
