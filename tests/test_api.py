@@ -373,7 +373,8 @@ memory = InMemorySpanExporter()
 provider = TracerProvider()
 provider.add_span_processor(SimpleSpanProcessor(memory))
 trace.set_tracer_provider(provider)
-running = ecolyzer_otel.start(port=0, sensors="replay:" + sys.argv[1], sampling_period=0.02, zone="FR", pue=1.2, wue=0.3)
+options = {"port": 0, "sensors": "replay:" + sys.argv[1], "sampling_period": 0.02, "zone": "FR"}
+running = ecolyzer_otel.start(pue=1.2, wue=0.3, **options)
 X, Y = make_classification(n_samples=300, n_features=8, random_state=3)
 model = LogisticRegression().fit(X, Y)
 calls = []
@@ -499,7 +500,8 @@ import ecolyzer_otel
 from sklearn.linear_model import LogisticRegression
 
 provider = MeterProvider(metric_readers=[PrometheusMetricReader()])
-running = ecolyzer_otel.start(port=0, sensors="replay:" + sys.argv[1], sampling_period=0.02, meter_provider=provider)
+options = {"port": 0, "sensors": "replay:" + sys.argv[1], "sampling_period": 0.02}
+running = ecolyzer_otel.start(meter_provider=provider, **options)
 model = LogisticRegression().fit([[0.0], [1.0]], [0, 1])
 for _ in range(20):
     model.predict([[0.5]] * 4)

@@ -7,8 +7,8 @@ Usage::
     TorchInstrumentor().instrument()
 
 or nothing at all under ``ecolyzer-instrument``. Torch is patched when it is imported, not imported by us. While
-``torch.compile``, ``torch.export`` or ``torch.jit`` trace, the patch steps aside before it does anything, so that it
-breaks and changes no graph. A compiled *function* that calls a module shows no outer call: it is no request.
+``torch.compile``, ``torch.export`` or ``torch.jit`` trace, the patch steps aside before it does anything: it breaks
+and changes no graph. A compiled *function* that calls a module shows no outer call: it is no request.
 """
 
 from __future__ import annotations

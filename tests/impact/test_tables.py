@@ -21,8 +21,8 @@ GRID = {
     "basis": "lifecycle_production",
     "source": "Ember",
 }
-WATER = {"zone": "FR", "litres_per_kwh": "3.67", "method": "published", "year": "2020", "source": "WRI"}
-CLOUD = {"provider": "aws", "region": "eu-west-3", "zone": "FR", "source": "a list"}
+WATER = {"zone": "FR", "litres_per_kwh": "3.67", "method": "published", "year": "2020", "source": "WRI Guidance for Calculating Water Use"}
+CLOUD = {"provider": "aws", "region": "eu-west-3", "zone": "FR", "source": "WRI Guidance for Calculating Water Use"}
 
 
 @pytest.mark.parametrize(

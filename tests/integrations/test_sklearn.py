@@ -10,13 +10,12 @@ import pickle
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from time import thread_time_ns
 from typing import Any
 
 import numpy as np
 import pytest
-from ecolyzer_sklearn import SklearnInstrumentor
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin, clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import make_classification
@@ -30,14 +29,15 @@ from sklearn.tree import DecisionTreeClassifier
 from sklearn.utils import all_estimators
 from sklearn.utils.metaestimators import available_if
 
+from ecolyzer_sklearn import SklearnInstrumentor
+
 X, Y = make_classification(n_samples=200, n_features=8, random_state=3)
 Take = Callable[..., Any]
 
 
 @pytest.fixture(autouse=True)
-def _patched(instrumented: Callable[[Any], Any]) -> Iterator[None]:
+def _patched(instrumented: Callable[[Any], Any]) -> None:
     instrumented(SklearnInstrumentor())
-    yield
 
 
 # What is a request.
