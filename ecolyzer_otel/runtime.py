@@ -109,7 +109,11 @@ class _InProcess:
         if meter_provider is not None:
             from ecolyzer_otel.telemetry.bridge import bridge
 
-            self._disconnect = bridge(setup.meter.store, meter_provider)
+            try:
+                self._disconnect = bridge(setup.meter.store, meter_provider)
+            except Exception:
+                setup.close()
+                raise
         setup.meter.poke = self._poke.set
         self.setup, self._pid = setup, os.getpid()
         for problem in setup.problems:
@@ -166,7 +170,11 @@ def start(*, meter_provider: MeterProvider | None = None, config: Config | None 
     settings = _settings(config, options)
     here = replace_state(_own_meter)
     here.started = True  # begun right here, not by the first request
-    setup = _running.begin(settings, meter_provider, here)
+    try:
+        setup = _running.begin(settings, meter_provider, here)
+    except Exception:
+        replace_state(None)
+        raise
     instrument()
     url = f"{setup.server.url}/metrics" if setup.server else None
     return Running(url, setup.line(), tuple(str(problem) for problem in setup.problems))
