@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from time import monotonic, sleep
+from typing import Any, Final
 
 from ecolyzer_otel.config import Config
 from ecolyzer_otel.errors import ConfigError, EcolyzerError
@@ -18,6 +21,10 @@ from ecolyzer_otel.telemetry.store import MetricStore
 from ecolyzer_otel.version import __version__
 
 __all__ = ["Setup", "prepare"]
+
+
+#: How long a port in use is tried for.
+_PORT_SECONDS: Final = 1.0
 
 
 @dataclass(slots=True)
@@ -75,7 +82,7 @@ def _place(config: Config, problems: list[EcolyzerError]) -> Place:
         problems.append(
             ConfigError("--zone (ECOLYZER_ZONE)", error.problem, f"{error.remedy}; WORLD is used for now")
         )
-        return resolve_place(None, pue=config.pue, wue=config.wue)
+        return resolve_place("WORLD", pue=config.pue, wue=config.wue)
 
 
 def _discover(config: Config, problems: list[EcolyzerError]) -> Discovery:
@@ -94,7 +101,7 @@ def _discover(config: Config, problems: list[EcolyzerError]) -> Discovery:
 def _serve(config: Config, setup: Setup, store: MetricStore) -> None:
     meter = setup.meter
     try:
-        setup.server = MetricsServer(store, config.host, config.port, meter.health, meter.before_scrape)
+        setup.server = _listen(config, store, meter)
         setup.server.start()
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or str(error)
@@ -110,10 +117,19 @@ def _serve(config: Config, setup: Setup, store: MetricStore) -> None:
         setup.otlp.start()
 
 
-def _is_address_fault(error: BaseException) -> bool:
-    import errno
-    import socket
+def _listen(config: Config, store: MetricStore, meter: Meter) -> MetricsServer:
+    """Bind the port; one that the meter of a service just restarted is about to give back is waited for."""
+    deadline = monotonic() + _PORT_SECONDS
+    while True:
+        try:
+            return MetricsServer(store, config.host, config.port, meter.health, meter.before_scrape)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or monotonic() > deadline:
+                raise
+            sleep(0.05)
 
+
+def _is_address_fault(error: BaseException) -> bool:
     return isinstance(error, socket.gaierror) or getattr(error, "errno", None) == errno.EADDRNOTAVAIL
 
 

@@ -157,7 +157,9 @@ OPTIONS: Final[tuple[Option, ...]] = (
     ),
     Option("agent_socket", _text, "PATH", "socket of a running meter to use instead of starting one"),
     Option("max_label_sets", _integer(10, 1_000_000), "N", "label sets kept per metric; the rest is __other__"),
-    Option("exit_flush", _boolean, "", "wait up to 1 s at exit so that the last requests are settled"),
+    Option(
+        "exit_flush", _boolean, "", "wait up to 1 s at exit for the last requests; on unless --exit-flush=false"
+    ),
 )
 _BY_NAME: Final = {option.name: option for option in OPTIONS}
 

@@ -12,7 +12,7 @@ __all__ = ["HeldFile", "read_int", "read_text"]
 class HeldFile:
     """A small file that is read over and over through one held descriptor.
 
-    ``os.pread`` on a held descriptor costs 2-3 us where open, read and close cost 9 (facts/attribution.md).
+    ``os.pread`` on a held descriptor costs 2-3 us where open, read and close cost 9.
     """
 
     __slots__ = ("_fd", "_size", "path")

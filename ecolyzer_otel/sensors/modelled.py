@@ -1,6 +1,6 @@
 """Processor energy where no counter is to be had: utilisation times the figures of the hardware table.
 
-Two curves, from the same public data (621 instances measured or rated by Teads, see facts/attribution.md):
+Two curves, from the same public data (621 instances measured or rated by Teads):
 
 * Of a processor's design power (TDP) at 0, 10, 50, 100 % load: 0.12, 0.32, 0.75, 1.02 (Boavizta, ``boaviztapi``
   consumption profiles). Joined by straight lines, which meet the published points exactly and need no fit.

@@ -26,12 +26,12 @@ _PACKAGE = re.compile(r"package-(\d+)(?:-die-\d+)?")
 _MICRO = 1e-6
 #: The hardware refreshes the counter about every millisecond (Intel SDM vol. 3B, 15.10).
 _UPDATE_PERIOD_SECONDS = 0.001
-#: One standard uncertainty of RAPL's gain against an external meter: 2-3 % (facts/attribution.md section 3).
+#: One standard uncertainty of RAPL's gain against an external meter: 2-3 %.
 _RELATIVE_UNCERTAINTY = 0.03
 
 _PERMISSION_REMEDY = (
-    "RAPL is root-only since Linux 5.10 (CVE-2020-8694): run the node agent (ecolyzer agent) or the meter as "
-    "root, give it CAP_DAC_READ_SEARCH, or let a group read energy_uj by a udev rule or chmod"
+    "RAPL is root-only since Linux 5.10 (CVE-2020-8694): let the service's group read energy_uj by a udev rule "
+    "or chmod, give the service CAP_DAC_READ_SEARCH, or run it as root"
 )
 _ABSENT_REMEDY = (
     "none is needed: cloud machines hide RAPL; on bare metal load the module intel_rapl_msr, and in a container "

@@ -21,7 +21,7 @@ GRID = {
     "basis": "lifecycle_production",
     "source": "Ember",
 }
-WATER = {"zone": "FR", "litres_per_kwh": "3.67", "method": "published", "year": "2020", "source": "WRI Guidance for Calculating Water Use"}
+WATER = {"zone": "FR", "litres_per_kwh": "3.67", "method": "published", "year": "2020", "source": "WRI Guidance"}
 CLOUD = {"provider": "aws", "region": "eu-west-3", "zone": "FR", "source": "WRI Guidance for Calculating Water Use"}
 
 
