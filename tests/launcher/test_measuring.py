@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 import threading
@@ -192,3 +193,65 @@ def test_rapl_is_read_through_the_powercap_tree(launch, tmp_path):
         assert service.total("ecolyzer_energy_joules_total", 'component="dram"') > 0
     finally:
         rapl.ended.set()
+
+
+def test_spans_and_metrics_go_to_a_collector_when_one_is_configured(launch):
+    from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+    from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+    bodies: dict[str, list[bytes]] = {"/v1/traces": [], "/v1/metrics": []}
+
+    class Collector(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            bodies[self.path].append(gzip.decompress(body) if body[:2] == b"\x1f\x8b" else body)
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Collector) as collector:
+        threading.Thread(target=collector.serve_forever, daemon=True).start()
+        env = {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{collector.server_port}",
+            "OTEL_SERVICE_NAME": "shop",
+        }
+        service = launch(ENGINE + "time.sleep(1)\nfor _ in range(12): engine.infer()\ntime.sleep(0.5)", env=env)
+        meter = service.meter()
+        assert service.wait() == 0, service.stderr
+        meter.wait(5)
+        collector.shutdown()
+    spans = [
+        span
+        for body in bodies["/v1/traces"]
+        for resource in ExportTraceServiceRequest.FromString(body).resource_spans
+        for scope in resource.scope_spans
+        for span in scope.spans
+    ]
+    assert len([span for span in spans if span.name == "infer engine"]) == 12
+    last = ExportMetricsServiceRequest.FromString(bodies["/v1/metrics"][-1]).resource_metrics[0]
+    assert {a.key: a.value.string_value for a in last.resource.attributes}["service.name"] == "shop"
+    by_name = {metric.name: metric for scope in last.scope_metrics for metric in scope.metrics}
+    assert sum(point.as_double or point.as_int for point in by_name["ecolyzer_requests"].sum.data_points) == 12
+    joules = sum(span_attribute(span, "ecolyzer.energy.joules") for span in spans)
+    total = sum(point.as_double for point in by_name["ecolyzer_energy_joules"].sum.data_points)
+    assert total == pytest.approx(joules, rel=1e-9)
+
+
+def span_attribute(span, key: str) -> float:
+    return next(attribute.value.double_value for attribute in span.attributes if attribute.key == key)
+
+
+def test_a_service_restarted_at_once_gets_the_same_port(launch):
+    code = ENGINE + "engine.infer(); print('up', flush=True); time.sleep(30)"
+    first = launch(code)
+    port = re.search(r":(\d+)/metrics", first.metrics_url())[1]
+    first.wait_for("up")
+    first.process.terminate()
+    first.wait()
+    second = launch(code, "--port", port)
+    assert f":{port}/" in second.metrics_url()
+    assert "in use" not in second.stderr
