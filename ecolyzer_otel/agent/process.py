@@ -26,31 +26,27 @@ def main(facts: dict[str, Any]) -> None:
         signal.signal(number, signal.SIG_IGN)
     config = Config(**facts["config"])
     logging.basicConfig(level=config.log_level.upper(), format="%(message)s", stream=sys.stderr)
-    setup = prepare(config, early=facts["early"])
-    _report(setup, facts["ready"], config)
-    listener = socket.socket(fileno=facts["listener"])
-    watched = [facts["lifeline"]]
-    # It may have ended already, or the kernel be older than 5.3: then the lifeline alone tells.
-    with contextlib.suppress(OSError, AttributeError):
-        if facts["pid"] != 1:  # an init outlives the meter; there the lifeline alone tells
-            watched.append(os.pidfd_open(facts["pid"]))
     try:
-        Server(setup.meter, listener, watched).run()
+        setup = prepare(config, early=facts["early"])
+        try:
+            _report(setup, facts["ready"], config)
+            Server(setup.meter, socket.socket(fileno=facts["listener"]), facts["watched"]).run()
+        finally:
+            setup.close()
     finally:
-        setup.close()
         shutil.rmtree(facts["folder"], ignore_errors=True)
 
 
 def _report(setup: Setup, ready: int, config: Config) -> None:
     """Say what is measured by what, where, and where to look; tell a strict launcher what is wrong."""
     refused = config.strict and bool(setup.problems)
-    for problem in setup.problems:
-        print(f"ecolyzer: {problem}", file=sys.stderr)
-    if not refused:
-        print(setup.line(), file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):  # the service's stderr may be closed
+        for problem in setup.problems:
+            print(f"ecolyzer: {problem}", file=sys.stderr)
+        if not refused:
+            print(setup.line(), file=sys.stderr, flush=True)
     with contextlib.suppress(OSError):  # nobody may be waiting
         os.write(ready, json.dumps({"refused": refused}).encode())
     os.close(ready)
     if refused:
-        setup.close()
         raise SystemExit(1)

@@ -114,9 +114,10 @@ def _start_meter(config: Config, environment: dict[str, str], pid: int) -> tuple
             sys.exit(_REFUSED)
         return 0, -1
     os.set_inheritable(held, True)  # CMD and all that it forks keep this end: EOF tells that they are gone
-    facts = {"pid": pid, "lifeline": lifeline, "ready": ready, "folder": folder, "early": take(config.sysfs)}
+    watched = [lifeline, *_pidfd(pid)]
+    facts = {"watched": watched, "ready": ready, "folder": folder, "early": take(config.sysfs)}
     meter = _spawn(config, listener, facts)
-    for descriptor in (lifeline, ready):
+    for descriptor in (*watched, ready):
         os.close(descriptor)
     listener.close()
     environment["ECOLYZER_AGENT_SOCKET"] = address
@@ -124,6 +125,17 @@ def _start_meter(config: Config, environment: dict[str, str], pid: int) -> tuple
         sys.exit(_REFUSED)
     os.close(verdict)
     return meter, held
+
+
+def _pidfd(pid: int) -> list[int]:
+    """What tells of the end of CMD, opened here where its PID cannot have been reused yet.
+
+    None for PID 1, which outlives the meter, and before Linux 5.3: then the lifeline alone tells.
+    """
+    try:
+        return [] if pid == 1 else [os.pidfd_open(pid)]
+    except (OSError, AttributeError):
+        return []
 
 
 def _listen() -> tuple[str, socket.socket, str]:
@@ -171,7 +183,7 @@ def _become_meter(config: Config, facts: dict[str, Any]) -> None:
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
     os.dup2(null, 1)
-    inherited = [facts[name] for name in ("listener", "lifeline", "ready")]
+    inherited = [facts["listener"], facts["ready"], *facts["watched"]]
     for descriptor in inherited:
         os.set_inheritable(descriptor, True)
     # Descriptors that CMD inherits are none of the meter's: it would keep CMD's pipes and ports open.
