@@ -35,6 +35,10 @@ def main(facts: dict[str, Any]) -> None:
             setup.close()
     finally:
         shutil.rmtree(facts["folder"], ignore_errors=True)
+    # All is flushed and given back. Taking the interpreter apart would take longer than draining did.
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.flush()
+    os._exit(0)
 
 
 def _report(setup: Setup, ready: int, config: Config) -> None:
