@@ -87,6 +87,19 @@ class Service:
         return next(meter for meter in meters() if f"ecolyzer-{self.process.pid}-" in " ".join(meter.cmdline()))
 
 
+def seconds_until_gone(process: psutil.Process, limit: float = 10.0) -> float:
+    """How long a process goes on. A zombie is gone: when its new parent reaps it is not ours to say."""
+    began = time.monotonic()
+    while time.monotonic() - began < limit:
+        try:
+            if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:
+                break
+        except psutil.NoSuchProcess:
+            break
+        time.sleep(0.01)
+    return time.monotonic() - began
+
+
 def meters() -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter(["cmdline"]):
@@ -128,4 +141,5 @@ def launch(tmp_path):
         if service.process.poll() is None:
             service.process.send_signal(signal.SIGKILL)
             service.process.wait(10)
-        psutil.wait_procs(left, timeout=5)
+        for meter in left:
+            seconds_until_gone(meter, 5.0)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import ENGINE
+from .conftest import ENGINE, seconds_until_gone
 
 HOLD = "\nimport ecolyzer_otel; assert ecolyzer_otel.flush(5); print('done', flush=True); time.sleep(30)"
 
@@ -222,7 +222,7 @@ def test_spans_and_metrics_go_to_a_collector_when_one_is_configured(launch):
         service = launch(ENGINE + "time.sleep(1)\nfor _ in range(12): engine.infer()\ntime.sleep(0.5)", env=env)
         meter = service.meter()
         assert service.wait() == 0, service.stderr
-        meter.wait(5)
+        seconds_until_gone(meter)
         collector.shutdown()
     spans = [
         span
