@@ -9,22 +9,19 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from time import monotonic, monotonic_ns, process_time, thread_time, time
 from typing import Any, Final, cast
 
+from ecolyzer_otel.agent.client import Client, can_be
 from ecolyzer_otel.agent.protocol import (
     VERSION,
     Batch,
     Done,
     Flush,
     Flushed,
-    FromMeter,
     FromWorker,
     Hello,
-    Model,
     Open,
     PlaceFacts,
     Settled,
@@ -42,7 +39,7 @@ from ecolyzer_otel.telemetry.record import Recorder
 from ecolyzer_otel.telemetry.store import MetricStore
 from ecolyzer_otel.thermal import Thermal
 
-__all__ = ["Client", "Meter"]
+__all__ = ["Meter"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -55,46 +52,7 @@ _OVERDUE_NS: Final = 3_000_000_000
 _REST_PERIOD: Final = 1.0
 _FLUSH_PERIOD: Final = 0.02
 _BUSY_FOR: Final = 2.0
-_MAX_OUTBOX: Final = 100_000
 _MAX_TOLD: Final = 2_000
-
-
-@dataclass(eq=False)
-class Client:
-    """A worker as the meter sees it. ``number`` stands for its process in the ledger."""
-
-    number: int
-    pid: int = 0
-    service: str = "unknown_service"
-    greeted: bool = False
-    gone: bool = False
-    quiet: bool = False
-    watermark_ns: int = 0
-    models: dict[int, Model] = field(default_factory=dict)
-    open: set[int] = field(default_factory=set)
-    waiting: dict[int, Done] = field(default_factory=dict)
-    served: int = 0
-    received: int = 0
-    accounted: int = 0
-    told: int = 0
-    dropped: dict[str, int] = field(default_factory=dict)
-    flushes: deque[int] = field(default_factory=deque)
-    outbox: deque[FromMeter] = field(default_factory=deque)
-    ready: threading.Event = field(default_factory=threading.Event)
-
-    def post(self, message: FromMeter) -> None:
-        """Put a message where the worker will find it; one that never looks loses the oldest."""
-        if len(self.outbox) >= _MAX_OUTBOX:
-            self.outbox.popleft()
-        self.outbox.append(message)
-        self.ready.set()
-
-    def take(self, timeout: float) -> list[FromMeter]:
-        """The messages posted so far, waiting at most ``timeout`` seconds for the first."""
-        if timeout > 0:
-            self.ready.wait(timeout)
-        self.ready.clear()
-        return [self.outbox.popleft() for _ in range(len(self.outbox))]
 
 
 class Meter:
@@ -235,7 +193,7 @@ class Meter:
         client.received += 1
         client.open.discard(done.id)
         model = client.models.get(done.model)
-        if model is None or not _can_be(done, now):
+        if model is None or not can_be(done, now):
             self._unsettle(client, done, "invalid")
             return
         record = Record(
@@ -448,19 +406,6 @@ class Meter:
             pending[client.service] = pending.get(client.service, 0) + count
         for service, count in pending.items():
             self._recorder.pending(service, count)
-
-
-def _can_be(done: Done, now: int) -> bool:
-    """Whether a record is possible; a worker may be newer, older, or wrong."""
-    ids = (len(done.trace_id), len(done.span_id))
-    hexadecimal = all(letter in "0123456789abcdef" for letter in done.trace_id + done.span_id)
-    return (
-        0 < done.start_ns <= done.end_ns <= now
-        and 0 <= done.cpu_ns < 1 << 62
-        and 0 <= done.items < 1 << 62
-        and ids in ((0, 0), (32, 16))
-        and hexadecimal
-    )
 
 
 def _spec(sensor: Sensor) -> SensorSpec:

@@ -92,42 +92,23 @@ def leaf(original: F, spec: CallSpec, bypass: Callable[[], bool] | None = None) 
     make_ready()
     current = current_call.get
 
-    if bypass is None:
-
-        @functools.wraps(original)
-        def wrapper(self: Any, /, *args: Any, **kwargs: Any) -> Any:
-            outer = current()
-            if outer is not None and outer.open:
-                return original(self, *args, **kwargs)
-            call = begin(spec, self, args, kwargs)
-            if call is None:
-                return original(self, *args, **kwargs)
-            try:
-                result = original(self, *args, **kwargs)
-            except BaseException as error:
-                finish(call, error)
-                raise
-            finish(call, None)
-            return result
-    else:
-
-        @functools.wraps(original)
-        def wrapper(self: Any, /, *args: Any, **kwargs: Any) -> Any:
-            if bypass():
-                return original(self, *args, **kwargs)
-            outer = current()
-            if outer is not None and outer.open:
-                return original(self, *args, **kwargs)
-            call = begin(spec, self, args, kwargs)
-            if call is None:
-                return original(self, *args, **kwargs)
-            try:
-                result = original(self, *args, **kwargs)
-            except BaseException as error:
-                finish(call, error)
-                raise
-            finish(call, None)
-            return result
+    @functools.wraps(original)
+    def wrapper(self: Any, /, *args: Any, **kwargs: Any) -> Any:
+        if bypass is not None and bypass():
+            return original(self, *args, **kwargs)
+        outer = current()
+        if outer is not None and outer.open:
+            return original(self, *args, **kwargs)
+        call = begin(spec, self, args, kwargs)
+        if call is None:
+            return original(self, *args, **kwargs)
+        try:
+            result = original(self, *args, **kwargs)
+        except BaseException as error:
+            finish(call, error)
+            raise
+        finish(call, None)
+        return result
 
     return wrapper  # type: ignore[return-value]
 

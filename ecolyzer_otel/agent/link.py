@@ -13,7 +13,8 @@ from ecolyzer_otel.agent.protocol import Frames, FromMeter, FromWorker, encode
 from ecolyzer_otel.errors import ProtocolError
 
 if TYPE_CHECKING:
-    from ecolyzer_otel.meter import Client, Meter
+    from ecolyzer_otel.agent.client import Client
+    from ecolyzer_otel.meter import Meter
 
 __all__ = ["Link", "LocalLink", "SocketLink"]
 

@@ -11,9 +11,10 @@ import struct
 from time import monotonic
 from typing import Final
 
+from ecolyzer_otel.agent.client import Client
 from ecolyzer_otel.agent.protocol import Frames, encode
 from ecolyzer_otel.errors import ProtocolError
-from ecolyzer_otel.meter import Client, Meter
+from ecolyzer_otel.meter import Meter
 
 __all__ = ["Server"]
 

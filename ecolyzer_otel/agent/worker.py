@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import threading
-import weakref
-from dataclasses import replace
 from time import monotonic, monotonic_ns, time_ns
 from typing import Any, Final
 
@@ -14,6 +11,7 @@ from opentelemetry import trace
 
 from ecolyzer_otel.agent.clocks import ProcessClocks, thread_cpu_ns
 from ecolyzer_otel.agent.link import Link
+from ecolyzer_otel.agent.models import ModelBook
 from ecolyzer_otel.agent.protocol import (
     MAX_DONE,
     MAX_NAME,
@@ -24,7 +22,6 @@ from ecolyzer_otel.agent.protocol import (
     Flushed,
     FromMeter,
     Hello,
-    Model,
     Open,
     PlaceFacts,
     Settlements,
@@ -40,7 +37,6 @@ from ecolyzer_otel.telemetry.spans import (
     spans_are_exported,
     start_span,
 )
-from ecolyzer_otel.wrap import ModelFacts
 
 __all__ = ["PERIOD", "Worker"]
 
@@ -53,60 +49,6 @@ _QUIET_AFTER: Final = 2.0
 #: A web framework that has not told its route this long after the call ended is not waited for.
 _HOLD_NS: Final = 500_000_000
 _BACKOFF: Final = (0.1, 2.0)
-_MAX_MODELS: Final = 10_000
-
-
-class ModelBook:
-    """Facts of models, read once per model, and the keys under which the meter knows them."""
-
-    def __init__(self) -> None:
-        self._facts: dict[int, tuple[weakref.ref[Any], str, ModelFacts]] = {}
-        self._keys: dict[ModelFacts, int] = {}
-        self._new: list[Model] = []
-
-    def facts(self, call: Call) -> ModelFacts:
-        """The facts of the model of ``call``, its framework filled in."""
-        key, framework = id(call.model), call.spec.framework
-        known = self._facts.get(key)
-        if known is not None and known[0]() is call.model and known[1] == framework:
-            return known[2]
-        try:
-            facts = call.spec.describe(call.model)
-        except Exception:  # noqa: BLE001 - never hurt the service
-            _LOG.debug("ecolyzer: a model could not be described", exc_info=True)
-            facts = ModelFacts(type(call.model).__name__)
-        facts = replace(facts, name=facts.name[:MAX_NAME], framework=facts.framework or framework)
-        with contextlib.suppress(TypeError):  # not every object can be referenced weakly
-            self._facts[key] = weakref.ref(call.model, lambda _: self._facts.pop(key, None)), framework, facts
-        return facts
-
-    def forget(self, key: int) -> None:
-        """Read the facts of the model with this ``id`` anew."""
-        self._facts.pop(key, None)
-
-    def key(self, facts: ModelFacts) -> int:
-        """The meter's key for these facts; a new one is announced with the next batch."""
-        key = self._keys.get(facts)
-        if key is None:
-            if len(self._keys) >= _MAX_MODELS:
-                facts = ModelFacts("__other__", framework=facts.framework)
-                if facts in self._keys:
-                    return self._keys[facts]
-            key = self._keys[facts] = len(self._keys)
-            self._new.append(
-                Model(key, facts.name, facts.framework or "", facts.parameters, facts.dtype, facts.device)
-            )
-        return key
-
-    def announce(self) -> list[Model]:
-        """The models that the meter does not know yet."""
-        new, self._new = self._new, []
-        return new
-
-    def reset_keys(self) -> None:
-        """Another meter: it knows nothing."""
-        self._keys.clear()
-        self._new.clear()
 
 
 class Worker:

@@ -12,15 +12,12 @@ or nothing at all under ``ecolyzer-instrument``. ONNX Runtime is patched when it
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-import wrapt
-from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
-
 from ecolyzer_onnxruntime.graph import count_parameters
-from ecolyzer_otel import runtime
-from ecolyzer_otel.wrap import CallSpec, ModelFacts, Patches, batch_of, leaf
+from ecolyzer_otel.instrumentor import FrameworkInstrumentor
+from ecolyzer_otel.wrap import CallSpec, ModelFacts, batch_of, leaf
 
 __all__ = ["OnnxRuntimeInstrumentor"]
 
@@ -66,33 +63,12 @@ def _items(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 _RUN: Final = CallSpec("onnxruntime", "run", describe, _items)
 
 
-class OnnxRuntimeInstrumentor(BaseInstrumentor):  # type: ignore[misc]
+class OnnxRuntimeInstrumentor(FrameworkInstrumentor):
     """Patches ``Session.run``, which ``InferenceSession`` inherits."""
 
-    _patches = Patches()
-    _active = False
-    _hooked = False
-
-    def instrumentation_dependencies(self) -> Collection[str]:
-        """None by name: the CPU and GPU builds are different distributions of one module."""
-        return ()
-
-    def _instrument(self, **kwargs: Any) -> None:
-        runtime.activate()
-        type(self)._active = True
-        if not self._hooked:
-            type(self)._hooked = True
-            wrapt.register_post_import_hook(self._patch, _MODULE)
-        else:
-            import sys
-
-            if _MODULE in sys.modules:
-                self._patch(sys.modules[_MODULE])
+    def hooks(self) -> Mapping[str, Callable[[Any], None]]:
+        """See :class:`~ecolyzer_otel.instrumentor.FrameworkInstrumentor`."""
+        return {"onnxruntime.capi.onnxruntime_inference_collection": self._patch}
 
     def _patch(self, module: Any) -> None:
-        if self._active:
-            self._patches.replace(module.Session, "run", leaf(module.Session.run, _RUN))
-
-    def _uninstrument(self, **kwargs: Any) -> None:
-        type(self)._active = False
-        self._patches.undo()
+        self.patches.replace(module.Session, "run", leaf(module.Session.run, _RUN))

@@ -17,16 +17,13 @@ import contextlib
 import functools
 import sys
 import weakref
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from types import FunctionType
 from typing import Any, ClassVar, Final
 
-import wrapt
-from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
-
-from ecolyzer_otel import runtime
+from ecolyzer_otel.instrumentor import FrameworkInstrumentor
 from ecolyzer_otel.request import Call, current_call, forget_model
-from ecolyzer_otel.wrap import CallSpec, ModelFacts, Patches, leaf, lending, training
+from ecolyzer_otel.wrap import CallSpec, ModelFacts, leaf, lending, training
 from ecolyzer_sklearn.count import count_parameters
 
 __all__ = ["SklearnInstrumentor"]
@@ -58,36 +55,21 @@ _ours: Final[weakref.WeakSet[Any]] = weakref.WeakSet()
 _SPECS: Final = {name: CallSpec("sklearn", name, describe) for name in _INFERENCE}
 
 
-class SklearnInstrumentor(BaseInstrumentor):  # type: ignore[misc]
+class SklearnInstrumentor(FrameworkInstrumentor):
     """Patches estimator classes as they are made, validation functions and the thread helper of ``n_jobs``."""
 
-    _patches = Patches()
     _functions: ClassVar[dict[str, tuple[Any, Any]]] = {}
-    _active = False
-    _hooked = False
 
-    def instrumentation_dependencies(self) -> Collection[str]:
-        """None by name: checked when scikit-learn is imported."""
-        return ()
-
-    def _instrument(self, **kwargs: Any) -> None:
-        runtime.activate()
-        type(self)._active = True
-        modules = {
+    def hooks(self) -> Mapping[str, Callable[[Any], None]]:
+        """See :class:`~ecolyzer_otel.instrumentor.FrameworkInstrumentor`."""
+        return {
             "sklearn.base": self._patch_base,
             "sklearn.model_selection._validation": self._patch_validation,
             "sklearn.utils.parallel": self._patch_parallel,
         }
-        for name, patch in modules.items():
-            if not self._hooked:
-                wrapt.register_post_import_hook(patch, name)
-            elif name in sys.modules:
-                patch(sys.modules[name])
-        type(self)._hooked = True
 
     def _uninstrument(self, **kwargs: Any) -> None:
-        type(self)._active = False
-        self._patches.undo()
+        super()._uninstrument(**kwargs)
         self._restore_imported()
 
     def _restore_imported(self) -> None:
@@ -100,8 +82,6 @@ class SklearnInstrumentor(BaseInstrumentor):  # type: ignore[misc]
         self._functions.clear()
 
     def _patch_base(self, module: Any) -> None:
-        if not self._active:
-            return
         base = module.BaseEstimator
         for cls in _subclasses(base):
             self._patch_class(cls)
@@ -114,7 +94,7 @@ class SklearnInstrumentor(BaseInstrumentor):  # type: ignore[misc]
             except Exception:  # noqa: BLE001 - a class of the service must come to be whatever we think of it
                 return
 
-        self._patches.replace(base, "__init_subclass__", classmethod(__init_subclass__))
+        self.patches.replace(base, "__init_subclass__", classmethod(__init_subclass__))
 
     def _patch_class(self, cls: type) -> None:
         for name in (*_INFERENCE, *_TRAINING):
@@ -130,12 +110,12 @@ class SklearnInstrumentor(BaseInstrumentor):  # type: ignore[misc]
             if not callable(function):
                 continue
             if not _is_ours(function):
-                self._patches.replace(holder, key, self._wrap(function, name))
+                self.patches.replace(holder, key, self._wrap(function, name))
             elif owner is cls and isinstance(function, FunctionType) and function in _ours:
                 # A class body took a patched method over by name.
-                self._patches.adopt(holder, key, function)
+                self.patches.adopt(holder, key, function)
                 if getattr(found, "__wrapped__", None) is function:
-                    self._patches.adopt(found, "__wrapped__", function)
+                    self.patches.adopt(found, "__wrapped__", function)
 
     @staticmethod
     def _wrap(function: Any, name: str) -> Any:
@@ -145,18 +125,17 @@ class SklearnInstrumentor(BaseInstrumentor):  # type: ignore[misc]
         return wrapper
 
     def _patch_validation(self, module: Any) -> None:
-        if self._active:
-            for name in _VALIDATION:
-                if hasattr(module, name):
-                    original = getattr(module, name)
-                    wrapper = training(original)
-                    self._patches.replace(module, name, wrapper)
-                    self._functions[name] = wrapper, original
+        for name in _VALIDATION:
+            if hasattr(module, name):
+                original = getattr(module, name)
+                wrapper = training(original)
+                self.patches.replace(module, name, wrapper)
+                self._functions[name] = wrapper, original
 
     def _patch_parallel(self, module: Any) -> None:
         """Threads of ``n_jobs`` work for the call that started them."""
         helper = getattr(module, "_FuncWrapper", None)
-        if not self._active or helper is None:
+        if helper is None:
             return
         run, call = module.Parallel.__call__, helper.__call__
 
@@ -180,9 +159,9 @@ class SklearnInstrumentor(BaseInstrumentor):  # type: ignore[misc]
             # Another process cannot work for a call of this one; what it runs there is guarded there.
             return {key: value for key, value in vars(self).items() if key != "_ecolyzer_call"}
 
-        self._patches.replace(module.Parallel, "__call__", parallel)
-        self._patches.replace(helper, "__call__", task)
-        self._patches.replace(helper, "__getstate__", __getstate__)
+        self.patches.replace(module.Parallel, "__call__", parallel)
+        self.patches.replace(helper, "__call__", task)
+        self.patches.replace(helper, "__getstate__", __getstate__)
 
 
 def _owned(tasks: Any, call: Call) -> Iterator[Any]:

@@ -13,16 +13,12 @@ and changes no graph. A compiled *function* that calls a module shows no outer c
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-import wrapt
-from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
-
-from ecolyzer_otel import runtime
-from ecolyzer_otel.wrap import CallSpec, ModelFacts, Patches, leaf
+from ecolyzer_otel.instrumentor import FrameworkInstrumentor
+from ecolyzer_otel.wrap import CallSpec, ModelFacts, leaf
 
 __all__ = ["TorchInstrumentor"]
 
@@ -47,37 +43,19 @@ def describe(module: Any) -> ModelFacts:
 _FORWARD: Final = CallSpec("torch", "forward", describe)
 
 
-class TorchInstrumentor(BaseInstrumentor):  # type: ignore[misc]
+class TorchInstrumentor(FrameworkInstrumentor):
     """Patches ``torch.nn.Module.__call__``; inner modules find the outer call open and pass through."""
 
-    _patches = Patches()
-    _active = False
-    _hooked = False
-
-    def instrumentation_dependencies(self) -> Collection[str]:
-        """None by name: torch comes in many builds."""
-        return ()
-
-    def _instrument(self, **kwargs: Any) -> None:
-        runtime.activate()
-        type(self)._active = True
-        if not self._hooked:
-            type(self)._hooked = True
-            wrapt.register_post_import_hook(self._patch, _MODULE)
-        elif _MODULE in sys.modules:
-            self._patch(sys.modules[_MODULE])
+    def hooks(self) -> Mapping[str, Callable[[Any], None]]:
+        """See :class:`~ecolyzer_otel.instrumentor.FrameworkInstrumentor`."""
+        return {"torch": self._patch}
 
     def _patch(self, torch: Any) -> None:
-        if self._active:
-            module = torch.nn.Module
-            compiling, tracing = torch.compiler.is_compiling, torch.jit.is_tracing
+        module = torch.nn.Module
+        compiling, tracing = torch.compiler.is_compiling, torch.jit.is_tracing
 
-            # The compiler's question first: it folds to a constant. A tracer would record that we look at shapes.
-            def aside() -> bool:
-                return bool(compiling() or tracing())
+        # The compiler's question first: it folds to a constant. A tracer would record that we look at shapes.
+        def aside() -> bool:
+            return bool(compiling() or tracing())
 
-            self._patches.replace(module, "__call__", leaf(module.__call__, _FORWARD, aside))
-
-    def _uninstrument(self, **kwargs: Any) -> None:
-        type(self)._active = False
-        self._patches.undo()
+        self.patches.replace(module, "__call__", leaf(module.__call__, _FORWARD, aside))
