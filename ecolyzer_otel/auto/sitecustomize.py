@@ -55,6 +55,9 @@ def _run_hidden():
         spec.loader.exec_module(module)
 
 
-# Python's own finders come after: by then everything is patched.
-sys.meta_path.insert(0, _FirstImport)
-_run_hidden()
+# A service may well start an older interpreter than ours; there this file must do no harm.
+if sys.version_info >= (3, 10):
+    # Python's own finders come after: by then everything is patched.
+    sys.meta_path.insert(0, _FirstImport)
+if sys.version_info >= (3, 5):
+    _run_hidden()

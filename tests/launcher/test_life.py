@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import glob
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -202,3 +204,15 @@ time.sleep(30)
 
     def test_a_command_ended_by_a_signal_gives_128_plus_its_number(self, launch):
         assert self.start(launch, "os.kill(os.getpid(), 9)").wait() == 137
+
+
+@pytest.mark.parametrize("version", ["2.7", "3.8"])
+def test_an_older_interpreter_started_by_the_service_is_left_alone(launch, version):
+    found = sorted(glob.glob(os.path.expanduser(f"~/.pyenv/versions/{version}*/bin/python")))
+    python = found[0] if found else shutil.which(f"python{version}")  # pyenv's own first: its shims refuse
+    if python is None:
+        pytest.skip(f"no python{version} on this machine")
+    service = launch("", command=[python, "-c", "import json, wsgiref; print('served')"])
+    assert service.wait() == 0
+    assert service.stdout == "served\n"
+    assert [line for line in service.stderr.splitlines() if not line.startswith("ecolyzer: ")] == []
