@@ -52,16 +52,13 @@ class Setup:
             self.server.stop()
 
 
-def prepare(
-    config: Config, *, alone: bool = False, serve: bool = True, early: dict[str, Any] | None = None
-) -> Setup:
+def prepare(config: Config, *, alone: bool = False, early: dict[str, Any] | None = None) -> Setup:
     """A meter that only needs somebody to call its ``tick``.
 
     Args:
         config: the settings. A zone, sensor file or port that cannot be used is noted in ``problems``, and the
             world average, the modelled CPU or no port is used instead.
         alone: the only worker is this process.
-        serve: whether to serve ``/metrics`` and to export by OTLP.
         early: readings from before, as :func:`ecolyzer_otel.early.take` gave them.
     """
     problems: list[EcolyzerError] = []
@@ -70,8 +67,7 @@ def prepare(
     store = MetricStore(max_label_sets=config.max_label_sets)
     meter = Meter(config, discovery, place, store, alone=alone, early=early)
     setup = Setup(meter, place, discovery, problems=problems)
-    if serve:
-        _serve(config, setup, store)
+    _serve(config, setup, store)
     return setup
 
 

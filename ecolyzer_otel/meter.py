@@ -95,7 +95,6 @@ class Meter:
         self._busy_until = 0.0
         self._ticked = monotonic()
         self._faults: dict[tuple[str, str], int] = {}
-        self._busy_seconds: tuple[int, float] | None = None
         self._closing = False
         self._cpu_seconds = 0.0
         if early is not None:

@@ -52,12 +52,11 @@ class _Part(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Hello(_Message, tag="hello", frozen=True):
-    """First word of a worker. ``resource`` is its OpenTelemetry resource (service.* only)."""
+    """First word of a worker. ``service`` is the ``service.name`` of its spans."""
 
     version: int
     pid: int
     service: str
-    service_version: str = ""
 
 
 class Model(_Part, frozen=True):

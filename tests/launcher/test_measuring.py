@@ -195,6 +195,48 @@ def test_rapl_is_read_through_the_powercap_tree(launch, tmp_path):
         rapl.ended.set()
 
 
+def test_the_temperature_of_the_package_is_on_the_spans_and_in_the_metrics(launch, tmp_path):
+    rapl = Rapl(tmp_path / "sys")
+    chip = tmp_path / "sys" / "class" / "hwmon" / "hwmon0"
+    chip.mkdir(parents=True)
+    for name, text in (("name", "coretemp"), ("temp1_label", "Package id 0"), ("temp1_input", "61500")):
+        (chip / name).write_text(text + "\n")
+    rapl.start()
+    try:
+        code = ENGINE + "time.sleep(1)\nfor _ in range(5): engine.infer(0.01)" + HOLD
+        options = ("--sysfs", str(tmp_path / "sys"))
+        service = launch(code, *options, env={"OTEL_TRACES_EXPORTER": "console"})
+        service.wait_for("done")
+        assert service.total("ecolyzer_device_temperature_celsius", 'device="package-0"') == 61.5
+        service.process.terminate()
+        service.wait()
+        assert service.stdout.count('"ecolyzer.thermal.celsius": 61.5') == 5
+        assert service.stdout.count('"ecolyzer.thermal.max_celsius": 61.5') == 5
+    finally:
+        rapl.ended.set()
+
+
+def test_a_peer_that_talks_nonsense_is_cut_off_with_a_reason_and_harms_nobody(launch):
+    code = (
+        ENGINE
+        + """
+import socket
+for nonsense in (b"GET / HTTP/1.1\\r\\n\\r\\n", b"\\0\\0\\0\\2ab", b"\\xff" * 64, b"\\0\\0\\0\\1\\xc0"):
+    peer = socket.socket(socket.AF_UNIX)
+    peer.settimeout(5)
+    peer.connect(os.environ["ECOLYZER_AGENT_SOCKET"])
+    peer.sendall(nonsense)
+    assert peer.recv(100) == b"", "the connection was kept"
+for _ in range(5): engine.infer()
+"""
+        + HOLD
+    )
+    service = launch(code)
+    service.wait_for("done")
+    assert service.total("ecolyzer_requests_total") == 5
+    assert service.stderr.count("was disconnected: a frame") == 4
+
+
 def test_spans_and_metrics_go_to_a_collector_when_one_is_configured(launch):
     from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
