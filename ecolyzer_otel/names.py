@@ -317,6 +317,20 @@ class Metric:
         ("service", "reason"),
         "{request}",
     )
+    WORKERS: Final = MetricSpec(
+        "ecolyzer_workers",
+        "gauge",
+        "Processes that report to the meter, by service and container (short id; empty outside one).",
+        ("service", "container"),
+        "{worker}",
+    )
+    HOST_METERS: Final = MetricSpec(
+        "ecolyzer_host_meters",
+        "gauge",
+        "Meters seen on this host, this one included; above 1, one agent for all services would measure better.",
+        (),
+        "{meter}",
+    )
     GRID_CARBON_INTENSITY: Final = MetricSpec(
         "ecolyzer_grid_carbon_intensity_grams_per_kwh",
         "gauge",

@@ -3,22 +3,33 @@
 On a socket each message is a frame: four bytes of length, big-endian, then MessagePack of an array whose first
 element is the tag. Numbers and names only: never inputs, outputs or prompts. In-process the same objects are
 handed over as they are.
+
+**Versions.** :class:`Hello` tells the newest and the oldest version that a worker speaks; the meter answers with the
+newest that both do, or with :class:`Refused`. Within a version, fields are only ever added at the end, with a default:
+an older reader ignores them, a newer one fills them in.
+
+**Bounds.** Every number, name and list has one, checked while a frame is decoded: what is over it is no message.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from typing import Final, Union
+from typing import Annotated, Final, Union
 
 import msgspec
 
 from ecolyzer_otel.errors import ProtocolError
 
 __all__ = [
+    "MAX_DONE",
     "MAX_FRAME",
+    "MAX_NAME",
+    "MAX_OPEN",
+    "OLDEST",
     "VERSION",
     "Batch",
+    "Busy",
     "Done",
     "Flush",
     "Flushed",
@@ -29,6 +40,7 @@ __all__ = [
     "Model",
     "Open",
     "PlaceFacts",
+    "Refused",
     "Settled",
     "Settlements",
     "Welcome",
@@ -36,11 +48,29 @@ __all__ = [
 ]
 
 VERSION: Final = 1
-#: A batch of the largest size that a worker sends stays far below this.
+#: The oldest version that this package still speaks.
+OLDEST: Final = 1
+#: A batch of the largest size that a worker sends stays below this.
 MAX_FRAME: Final = 4 * 1024 * 1024
+#: Finished requests, open requests and new models of one batch.
 MAX_DONE: Final = 2_000
+MAX_OPEN: Final = 10_000
 MAX_NAME: Final = 256
+#: Busy intervals of one request on one device; a worker joins neighbours until they fit.
+MAX_SPANS: Final = 64
+_MAX_DEVICES: Final = 32
 _LENGTH: Final = struct.Struct(">I")
+
+_Natural = Annotated[int, msgspec.Meta(ge=0, le=(1 << 62))]
+_Id = Annotated[str, msgspec.Meta(max_length=64)]
+_Name = Annotated[str, msgspec.Meta(max_length=MAX_NAME)]
+_Instant = Annotated[int, msgspec.Meta(ge=-(1 << 62), le=(1 << 62))]
+#: Busy intervals ``[start_ns, end_ns]`` of a request's kernels, by device: ``gpu0``, or the UUID of a GPU or of a MIG
+#: instance. Empty where kernels are not timed.
+Busy = Annotated[
+    dict[_Name, Annotated[list[tuple[_Instant, _Instant]], msgspec.Meta(max_length=MAX_SPANS)]],
+    msgspec.Meta(max_length=_MAX_DEVICES),
+]
 
 
 class _Message(msgspec.Struct, array_like=True, frozen=True, tag=True, forbid_unknown_fields=False):
@@ -52,48 +82,60 @@ class _Part(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Hello(_Message, tag="hello", frozen=True):
-    """First word of a worker. ``service`` is the ``service.name`` of its spans."""
+    """First word of a worker. ``service`` is the ``service.name`` of its spans.
 
-    version: int
-    pid: int
-    service: str
+    ``token`` is a random word that stays the same when the worker connects again, so that nothing is counted twice.
+    """
+
+    version: _Natural
+    pid: _Natural
+    service: _Name
+    oldest: _Natural = 1
+    token: _Id = ""
 
 
 class Model(_Part, frozen=True):
-    """Facts of a model, told once per connection under a small ``key``."""
+    """Facts of a model, told once per connection under a small ``key``.
 
-    key: int
-    name: str
-    framework: str
-    parameters: int | None
-    dtype: str | None
-    device: str
+    ``device`` is the framework's word for where it lies (``cuda:0``), ``sensor`` that of the meter (``gpu2``, or a UUID:
+    a container's first GPU may be the host's third).
+    """
+
+    key: _Natural
+    name: _Name
+    framework: _Name
+    parameters: _Natural | None
+    dtype: _Name | None
+    device: _Name
+    sensor: _Name = ""
 
 
 class Open(_Part, frozen=True):
-    """A request that has been open for longer than 250 ms, with its CPU time so far."""
+    """A request that has been open for longer than 250 ms, with its CPU time and kernels so far."""
 
-    id: int
-    start_ns: int
-    cpu_ns: int
-    device: str = "cpu"
+    id: _Natural
+    start_ns: _Instant
+    cpu_ns: _Natural
+    device: _Name = "cpu"
+    busy: Busy = {}
 
 
 class Done(_Part, frozen=True):
     """A finished request. ``want`` asks for the settlement; trace and span id are "" unless exported."""
 
-    id: int
-    model: int
-    operation: str
-    start_ns: int
-    end_ns: int
-    cpu_ns: int
-    items: int
-    error: str
-    route: str
-    trace_id: str
-    span_id: str
+    id: _Natural
+    model: _Natural
+    operation: _Name
+    start_ns: _Instant
+    end_ns: _Instant
+    cpu_ns: _Natural
+    items: _Natural
+    error: _Name
+    route: _Name
+    trace_id: _Id
+    span_id: _Id
     want: bool
+    busy: Busy = {}
 
 
 class Batch(_Message, tag="batch", frozen=True):
@@ -101,25 +143,27 @@ class Batch(_Message, tag="batch", frozen=True):
 
     ``watermark_ns``: no record of a request unknown to the meter can still come with an earlier start. It is the
     start of the oldest open request that no open record tells of, or ``now_ns``. ``clocks``: ``[t_ns,
-    process_cpu_ns, pool_cpu_ns]``, cumulative. ``dropped``: cumulative by reason. ``quiet``: nothing runs; the
-    watermark is no longer told until the next batch.
+    process_cpu_ns, pool_cpu_ns]``, cumulative. ``served`` and ``dropped`` (by reason): cumulative over the process, less
+    what other meters have settled. ``quiet``: nothing runs; the watermark is no longer told until the next batch.
+    ``devices``: ``[t_ns, kernel_ns]`` of the whole process by device, cumulative, where known.
     """
 
-    now_ns: int
-    watermark_ns: int
-    clocks: list[tuple[int, int, int]]
-    models: list[Model]
-    open: list[Open]
-    done: list[Done]
-    served: int
-    dropped: dict[str, int]
+    now_ns: _Instant
+    watermark_ns: _Instant
+    clocks: Annotated[list[tuple[_Instant, _Natural, _Natural]], msgspec.Meta(max_length=16)]
+    models: Annotated[list[Model], msgspec.Meta(max_length=MAX_DONE + MAX_OPEN)]
+    open: Annotated[list[Open], msgspec.Meta(max_length=MAX_OPEN)]
+    done: Annotated[list[Done], msgspec.Meta(max_length=MAX_DONE)]
+    served: _Natural
+    dropped: Annotated[dict[_Name, _Natural], msgspec.Meta(max_length=16)]
     quiet: bool = False
+    devices: Annotated[dict[_Name, tuple[_Instant, _Natural]], msgspec.Meta(max_length=_MAX_DEVICES)] = {}
 
 
 class Flush(_Message, tag="flush", frozen=True):
     """Settle all that was sent, as soon as can be, and answer with :class:`Flushed`."""
 
-    number: int
+    number: _Natural
 
 
 class PlaceFacts(_Part, frozen=True):
@@ -133,10 +177,22 @@ class PlaceFacts(_Part, frozen=True):
 
 
 class Welcome(_Message, tag="welcome", frozen=True):
-    """First word of a meter."""
+    """First word of a meter, in the version that both speak.
+
+    ``meter`` tells one life of a meter from another; ``received`` is how many finished requests it has of this worker
+    by now, over all of its connections.
+    """
 
     version: int
     place: PlaceFacts
+    meter: str = ""
+    received: int = 0
+
+
+class Refused(_Message, tag="refused", frozen=True):
+    """First and last word of a meter that cannot serve this worker; ``reason`` is for its log."""
+
+    reason: str
 
 
 class Settled(_Part, frozen=True):
@@ -174,7 +230,7 @@ class Flushed(_Message, tag="flushed", frozen=True):
 
 
 FromWorker = Union[Hello, Batch, Flush]  # noqa: UP007 - msgspec needs a runtime union on 3.10
-FromMeter = Union[Welcome, Settlements, Flushed]  # noqa: UP007
+FromMeter = Union[Welcome, Refused, Settlements, Flushed]  # noqa: UP007
 
 _encoder = msgspec.msgpack.Encoder()
 _decoders: Final = {

@@ -53,6 +53,8 @@ class Ledger:
     def __init__(self, sensors: Iterable[SensorSpec]) -> None:
         self.books: dict[str, SensorBook] = {spec.id: SensorBook(spec) for spec in sensors}
         self.activity = ActivityBook()
+        #: Meters that measure the same hardware and know nothing of each other's requests, this one included.
+        self.meters = 1
         self._live: dict[Hashable, Live] = {}
 
     def __len__(self) -> int:
@@ -133,14 +135,15 @@ class Ledger:
 
     def _fractions(self, book: SensorBook, live: list[Live], interval: Interval) -> Fractions:
         if book.spec.component == "gpu":
-            return gpu_fractions(live, self.activity, book.spec.id, interval.start_ns, interval.end_ns)
-        return cpu_fractions(live, self.activity, interval.start_ns, interval.end_ns)
+            return gpu_fractions(
+                live, self.activity, book.spec.id, interval.start_ns, interval.end_ns, self.meters
+            )
+        return cpu_fractions(live, self.activity, interval.start_ns, interval.end_ns, self.meters)
 
-    @staticmethod
-    def _charge_idle(book: SensorBook, live: list[Live], interval: Interval, idle: float) -> None:
+    def _charge_idle(self, book: SensorBook, live: list[Live], interval: Interval, idle: float) -> None:
         book.shares.idle += idle
         if idle > 0.0 and live:
-            watts = idle / ((interval.end_ns - interval.start_ns) / 1e9)
+            watts = idle / ((interval.end_ns - interval.start_ns) / 1e9) / self.meters
             for one, seconds in zip(live, idle_seconds(live, interval.start_ns, interval.end_ns), strict=True):
                 one.account(book.spec.id).idle += watts * seconds
 

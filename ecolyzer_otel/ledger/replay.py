@@ -12,7 +12,7 @@ from typing import Any
 
 from ecolyzer_otel.errors import ReplayError
 from ecolyzer_otel.ledger.ledger import Ledger
-from ecolyzer_otel.ledger.types import Record, SensorSpec, Settlement
+from ecolyzer_otel.ledger.types import Partition, Record, SensorSpec, Settlement
 
 __all__ = ["replay"]
 
@@ -146,6 +146,7 @@ def _records(document: Mapping[str, Any]) -> Iterator[Record]:
             end_ns=end,
             cpu_ns=max(0, _integer(item, "cpu_ns", where, default=0)),
             device_busy=_busy(item, where),
+            partitions=_partitions(item, where),
         )
 
 
@@ -156,6 +157,20 @@ def _busy(item: Mapping[str, Any], where: str) -> dict[str, list[tuple[int, int]
         pairs = _pairs(spans, key, "[start_ns, end_ns]")
         busy[device] = [(_whole(low, key), _whole(high, key)) for low, high in pairs]
     return busy
+
+
+def _partitions(item: Mapping[str, Any], where: str) -> dict[str, Partition]:
+    """``{"gpu0": ["MIG-…", 0.43]}``: the part of a divided device that the request ran on."""
+    partitions: dict[str, Partition] = {}
+    for device, value in _mapping(item, "partitions", f"{where}.").items():
+        key = f"{where}.partitions.{device}"
+        if not isinstance(value, list) or len(value) != 2 or not isinstance(value[0], str):
+            raise ReplayError(f"{key}: must be [name, fraction]")
+        fraction = _number(value[1], key)
+        if not 0.0 < fraction <= 1.0:
+            raise ReplayError(f"{key}: the fraction must be above 0 and at most 1")
+        partitions[device] = Partition(value[0], fraction)
+    return partitions
 
 
 def _events(document: Mapping[str, Any], ledger: Ledger) -> Iterator[tuple[int, str, str]]:

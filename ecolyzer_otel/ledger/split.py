@@ -7,9 +7,12 @@ host = (U - sum u_p) / U,  U = max(h, sum u_p).
 
 GPU: by busy time of kernels. With ``B`` the busy seconds of the device, ``P_p`` those of process p, with or
 without requests, and ``R_p`` the union of its requests' kernels:  T = max(B, sum P_p);  requests of p get R_p / T
-by their own busy time,  process = sum (P_p - R_p) / T over those with requests,  host = the rest.
+by their own busy time,  process = sum (P_p - R_p) / T over those with requests,  host = the rest. On a divided
+device (MIG) kernels count with the fraction of the device that their partition is, and only those of one partition
+can overlap.
 
-Nothing known: by overlap over the requests, and to the host where none overlaps.
+Nothing known: by overlap over the requests, and to the host where none overlaps. ``meters`` that measure the same
+device without knowing of each other's requests take an equal part each; the rest is host.
 """
 
 from __future__ import annotations
@@ -21,7 +24,15 @@ from dataclasses import dataclass
 from ecolyzer_otel.ledger.activity import ActivityBook
 from ecolyzer_otel.ledger.live import Live, clipped_seconds
 
-__all__ = ["Fractions", "cpu_fractions", "gpu_fractions", "idle_seconds", "overlap_fractions", "uses_device"]
+__all__ = [
+    "Fractions",
+    "cpu_fractions",
+    "equal_seconds",
+    "gpu_fractions",
+    "idle_seconds",
+    "overlap_fractions",
+    "uses_device",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,16 +44,18 @@ class Fractions:
     host: float
 
 
-def overlap_fractions(live: list[Live], start_ns: int, end_ns: int) -> Fractions:
+def overlap_fractions(live: list[Live], start_ns: int, end_ns: int, meters: int = 1) -> Fractions:
     """The split when no activity is known."""
     seconds = [_overlap_seconds(one, start_ns, end_ns) for one in live]
     total = sum(seconds)
     if total <= 0.0:
         return Fractions([0.0] * len(live), 0.0, 1.0)
-    return Fractions([one / total for one in seconds], 0.0, 0.0)
+    return Fractions([one / total / meters for one in seconds], 0.0, 1.0 - 1.0 / meters)
 
 
-def cpu_fractions(live: list[Live], book: ActivityBook, start_ns: int, end_ns: int) -> Fractions:
+def cpu_fractions(
+    live: list[Live], book: ActivityBook, start_ns: int, end_ns: int, meters: int = 1
+) -> Fractions:
     """The split of a CPU or DRAM interval."""
     work = [one.cpu.growth(start_ns, end_ns) for one in live]
     members: dict[int, list[int]] = defaultdict(list)
@@ -58,7 +71,7 @@ def cpu_fractions(live: list[Live], book: ActivityBook, start_ns: int, end_ns: i
     others = _by_strangers(book, "cpu", start_ns, end_ns)
     total = max(book.host.growth(start_ns, end_ns), by_owners + others)
     if total <= 0.0:
-        return overlap_fractions(live, start_ns, end_ns)
+        return overlap_fractions(live, start_ns, end_ns, meters)
     return Fractions([one / total for one in work], (by_owners - by_requests) / total, (total - by_owners) / total)
 
 
@@ -87,22 +100,26 @@ def uses_device(live: list[Live], book: ActivityBook, device: str) -> list[Live]
     return users if users or book.knows_device(device) else live
 
 
-def gpu_fractions(live: list[Live], book: ActivityBook, device: str, start_ns: int, end_ns: int) -> Fractions:
+def gpu_fractions(
+    live: list[Live], book: ActivityBook, device: str, start_ns: int, end_ns: int, meters: int = 1
+) -> Fractions:
     """The split of a GPU interval over ``live``, the requests that :func:`uses_device` gave."""
-    busy = [clipped_seconds(one.record.device_busy.get(device, ()), start_ns, end_ns) for one in live]
+    busy = [_busy_seconds(one, device, start_ns, end_ns) for one in live]
     members: dict[int, list[int]] = defaultdict(list)
     for index, one in enumerate(live):
         members[one.record.pid].append(index)
     processes: dict[int, tuple[float, float]] = {}
     for pid in book.owners | members.keys():
-        spans = [span for index in members.get(pid, []) for span in live[index].record.device_busy.get(device, ())]
-        union = _union_seconds(spans, start_ns, end_ns)
+        union = _union_busy([live[index] for index in members.get(pid, [])], device, start_ns, end_ns)
         processes[pid] = union, max(book.process(pid, device, start_ns, end_ns), union)
     owned = sum(used for _, used in processes.values())
     others = _by_strangers(book, device, start_ns, end_ns)
-    total = max(book.device(device, start_ns, end_ns), owned + others)
+    whole = book.device(device, start_ns, end_ns)
+    total = max(whole, owned + others)
     if total <= 0.0:
-        return overlap_fractions(live, start_ns, end_ns)
+        return overlap_fractions(live, start_ns, end_ns, meters)
+    if whole <= 0.0 and others <= 0.0:
+        total *= meters  # nothing tells what the workers of the other meters did
     parts = [0.0] * len(live)
     for pid, indexes in members.items():
         own = sum(busy[index] for index in indexes)
@@ -111,6 +128,25 @@ def gpu_fractions(live: list[Live], book: ActivityBook, device: str, start_ns: i
                 parts[index] = processes[pid][0] / total * busy[index] / own
     process = sum(used - union for union, used in processes.values()) / total
     return Fractions(parts, process, (total - owned) / total)
+
+
+def _part_of(one: Live, device: str) -> tuple[str, float]:
+    """The partition of ``device`` that a request ran on, and its fraction of the device."""
+    partition = one.record.partitions.get(device)
+    return (partition.name, partition.fraction) if partition else ("", 1.0)
+
+
+def _busy_seconds(one: Live, device: str, start_ns: int, end_ns: int) -> float:
+    """Seconds of a request's kernels, as if the whole device had run them."""
+    return _part_of(one, device)[1] * clipped_seconds(one.record.device_busy.get(device, ()), start_ns, end_ns)
+
+
+def _union_busy(requests: list[Live], device: str, start_ns: int, end_ns: int) -> float:
+    """Seconds during which kernels of one process' requests ran, overlaps within a partition counted once."""
+    spans: dict[tuple[str, float], list[Sequence[int]]] = defaultdict(list)
+    for one in requests:
+        spans[_part_of(one, device)].extend(one.record.device_busy.get(device, ()))
+    return sum(part[1] * _union_seconds(times, start_ns, end_ns) for part, times in spans.items())
 
 
 def _overlap_seconds(one: Live, start_ns: int, end_ns: int) -> float:
@@ -129,14 +165,21 @@ def _union_seconds(spans: list[Sequence[int]], start_ns: int, end_ns: int) -> fl
 
 
 def idle_seconds(live: list[Live], start_ns: int, end_ns: int) -> list[float]:
-    """Each request's part of the interval's time, every instant divided equally among those in flight.
+    """Each request's part of the interval's time, every instant divided equally among those in flight."""
+    return equal_seconds([one.overlap(start_ns, end_ns) for one in live])
 
-    With K(t) the integral of 1/n over time, n the number in flight, request i gets K(end_i) - K(start_i).
+
+def equal_seconds(parts: Sequence[tuple[int, int] | None]) -> list[float]:
+    """Each part's share of time, every instant divided equally among the parts that hold it, in seconds.
+
+    With K(t) the integral of 1/n over time, n the number of parts that hold t, part i gets K(end_i) - K(start_i).
+
+    Args:
+        parts: ``(start_ns, end_ns)``, or None for one that is empty.
     """
-    parts = [one.overlap(start_ns, end_ns) for one in live]
     edges = sorted(edge for part in parts if part for edge in ((part[0], 1), (part[1], -1)))
     reached: dict[int, float] = {}
-    flying, clock, at = 0, 0.0, start_ns
+    flying, clock, at = 0, 0.0, edges[0][0] if edges else 0
     for when, step in edges:
         if flying:
             clock += (when - at) / 1e9 / flying

@@ -6,7 +6,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-__all__ = ["Busy", "Component", "Interval", "Method", "Record", "SensorSpec", "Settlement", "Shares"]
+__all__ = ["Busy", "Component", "Interval", "Method", "Partition", "Record", "SensorSpec", "Settlement", "Shares"]
 
 Component = Literal["cpu", "gpu", "dram"]
 Method = Literal["measured", "modelled"]
@@ -43,12 +43,21 @@ class Interval:
     joules: float
 
 
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """A part of a device that runs apart from its other parts (a MIG instance): its name and its share of the whole."""
+
+    name: str
+    fraction: float
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
     """One request as its worker tells it.
 
     ``end_ns`` is None while it is open; then ``seen_ns`` is the time up to which ``cpu_ns`` and ``device_busy``
-    are known. ``cpu_ns`` is the CPU time of the request's own thread.
+    are known. ``cpu_ns`` is the CPU time of the request's own thread. ``partitions`` names, by sensor, the part of a
+    device that the kernels in ``device_busy`` ran on, where it is divided.
     """
 
     id: Hashable
@@ -58,6 +67,7 @@ class Record:
     cpu_ns: int = 0
     seen_ns: int | None = None
     device_busy: Mapping[str, Busy] = field(default_factory=dict)
+    partitions: Mapping[str, Partition] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from ecolyzer_otel.sensors.base import (
     Sensor,
     SensorError,
     SensorInfo,
+    Usage,
 )
 from ecolyzer_otel.sensors.cpuinfo import CpuInfo, parse_cpuinfo, read_cpuinfo
 from ecolyzer_otel.sensors.discover import Discovery, discover
@@ -47,6 +48,7 @@ __all__ = [
     "Sensor",
     "SensorError",
     "SensorInfo",
+    "Usage",
     "discover",
     "find_cpu_thermal",
     "load_recording",

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import errno
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from ecolyzer_otel.errors import EcolyzerError
 
-__all__ = ["Absence", "Component", "Method", "Reading", "Reason", "Sensor", "SensorError", "SensorInfo"]
+__all__ = ["Absence", "Component", "Method", "Reading", "Reason", "Sensor", "SensorError", "SensorInfo", "Usage"]
 
 Component = Literal["cpu", "gpu", "dram"]
 Method = Literal["measured", "modelled"]
@@ -63,6 +64,8 @@ class SensorInfo:
         temperature_limit_celsius: where the component protects itself, None if unknown.
         update_period_seconds: how often the counter moves.
         relative_uncertainty: one standard uncertainty of the gain (0.03 = 3 %).
+        uuid: what CUDA calls the device (``GPU-…``), None if unknown.
+        partitions: UUID of each MIG instance of the device, and its part of the device's compute slices.
     """
 
     id: str
@@ -75,6 +78,8 @@ class SensorInfo:
     temperature_limit_celsius: float | None = None
     update_period_seconds: float
     relative_uncertainty: float
+    uuid: str | None = None
+    partitions: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +95,19 @@ class Reading:
     t_ns: int
     joules: float
     utilization: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Who used a device so far.
+
+    Attributes:
+        busy_seconds: cumulative seconds during which anything ran on it, None if unknown.
+        processes: cumulative busy seconds by PID, as this process sees PIDs; empty where it may not be seen.
+    """
+
+    busy_seconds: float | None = None
+    processes: Mapping[int, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +153,10 @@ class Sensor(ABC):
 
     def celsius(self) -> float | None:
         """Temperature of the component in degrees Celsius, None if unknown. Never raises."""
+        return None
+
+    def usage(self) -> Usage | None:
+        """Who used the component, at the time of the last :meth:`read`; None where nothing tells. Never raises."""
         return None
 
     def close(self) -> None:  # noqa: B027 - most sensors hold nothing

@@ -6,6 +6,9 @@ The file has the ``sensors`` part of a replay file (docs/architecture.md)::
      "sensors": [{"id": "gpu0", "component": "gpu", "method": "measured", "idle_watts": 60.0, "wrap_joules": null,
                   "samples": [[0, 0.0], [100000000, 9.5]], "celsius": [[0, 41.0]]}]}
 
+A GPU may also have its ``uuid``, ``partitions`` (MIG instances: part of the device by UUID), ``busy`` (cumulative
+seconds during which anything ran on it, ``[[t_ns, seconds], ...]``) and ``processes`` (the same by PID).
+
 All sensors of a file share its clock: its earliest sample happens when the file is loaded. Unknown keys are
 ignored, so a whole replay file can be played.
 """
@@ -15,14 +18,16 @@ from __future__ import annotations
 import json
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any, NoReturn, get_args
 
 from ecolyzer_otel.errors import ConfigError
-from ecolyzer_otel.sensors.base import Component, Method, Reading, Sensor, SensorError, SensorInfo
+from ecolyzer_otel.ledger.curve import Curve
+from ecolyzer_otel.sensors.base import Component, Method, Reading, Sensor, SensorError, SensorInfo, Usage
 
 __all__ = ["RecordedCounter", "load_recording"]
 
@@ -37,6 +42,8 @@ class RecordedCounter(Sensor):
         info: what the recording says of the sensor.
         samples: (t_ns, joules) in order, at least one; raw, wraps included.
         celsius: (t_ns, degrees Celsius) in order.
+        busy: (t_ns, cumulative busy seconds) in order.
+        processes: the same by PID.
         loop_ns: length of one round, None to play once. Rounds carry the counter on: each adds what the whole
             recording added, wraps unwrapped and resets counted as no growth.
         origin_ns: recorded time that is played at the start; default the first sample's.
@@ -50,6 +57,8 @@ class RecordedCounter(Sensor):
         samples: _Samples,
         *,
         celsius: _Samples = (),
+        busy: _Samples = (),
+        processes: Mapping[int, _Samples] | None = None,
         loop_ns: int | None = None,
         origin_ns: int | None = None,
         started_ns: int | None = None,
@@ -64,6 +73,8 @@ class RecordedCounter(Sensor):
             self._growth = self._joules[-1] - self._joules[0]
         self._celsius_times = [t_ns for t_ns, _ in celsius]
         self._celsius = [degrees for _, degrees in celsius]
+        self._busy = _curve(busy)
+        self._processes = {pid: _curve(samples) for pid, samples in (processes or {}).items()}
         self._loop_ns = loop_ns
         self._origin_ns = self._times[0] if origin_ns is None else origin_ns
         self._clock = clock
@@ -99,11 +110,33 @@ class RecordedCounter(Sensor):
         index = bisect_right(self._celsius_times, self._position(self._clock())[1]) - 1
         return self._celsius[index] if index >= 0 else None
 
+    def usage(self) -> Usage | None:
+        """What the recording says of who used the device, read between its samples by straight lines."""
+        if not self._busy and not self._processes:
+            return None
+        rounds, t_ns = self._position(self._clock())
+        return Usage(
+            _grown(self._busy, t_ns, rounds) if self._busy else None,
+            {pid: _grown(curve, t_ns, rounds) for pid, curve in self._processes.items()},
+        )
+
     def _position(self, now: int) -> tuple[int, int]:
         """Rounds already played, and the recorded time that is played at ``now``."""
         elapsed = now - self._started_ns
         rounds = elapsed // self._loop_ns if self._loop_ns else 0
         return rounds, self._origin_ns + elapsed - rounds * (self._loop_ns or 0)
+
+
+def _curve(samples: _Samples) -> Curve:
+    curve = Curve()
+    for t_ns, seconds in samples:
+        curve.add(t_ns, seconds)
+    return curve
+
+
+def _grown(curve: Curve, t_ns: int, rounds: int) -> float:
+    """A cumulative quantity in the given round: each round before added all that the recording added."""
+    return curve.at(t_ns) + rounds * curve.growth(-(1 << 62), 1 << 62)
 
 
 def _unwrapped(joules: Sequence[float], wrap: float | None) -> list[float]:
@@ -137,26 +170,39 @@ def load_recording(path: str | Path, clock: Callable[[], int] = time.monotonic_n
     if not isinstance(loop, bool):
         reader.refuse("loop", "must be true or false")
     parsed = [reader.sensor(f"sensors[{index}]", entry) for index, entry in enumerate(entries)]
-    ids = [info.id for info, _, _ in parsed]
+    ids = [one.info.id for one in parsed]
     if len(set(ids)) < len(ids):
         reader.refuse("sensors", "holds the same id twice")
-    origin_ns = min(samples[0][0] for _, samples, _ in parsed)
-    length_ns = max(samples[-1][0] for _, samples, _ in parsed) - origin_ns
+    origin_ns = min(one.samples[0][0] for one in parsed)
+    length_ns = max(one.samples[-1][0] for one in parsed) - origin_ns
     if loop and length_ns == 0:
         reader.refuse("loop", "needs samples at two times at least")
     started_ns = clock()  # one start for all, so that they stay in step
     return tuple(
         RecordedCounter(
-            info,
-            samples,
-            celsius=celsius,
+            one.info,
+            one.samples,
+            celsius=one.celsius,
+            busy=one.busy,
+            processes=one.processes,
             loop_ns=length_ns if loop else None,
             origin_ns=origin_ns,
             started_ns=started_ns,
             clock=clock,
         )
-        for info, samples, celsius in parsed
+        for one in parsed
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """What a recording holds of one sensor."""
+
+    info: SensorInfo
+    samples: _Samples
+    celsius: _Samples
+    busy: _Samples
+    processes: Mapping[int, _Samples]
 
 
 class _Reader:
@@ -168,7 +214,7 @@ class _Reader:
     def refuse(self, where: str, problem: str) -> NoReturn:
         raise ConfigError("sensors", f"{self._path}: {where} {problem}", _SHAPE)
 
-    def sensor(self, where: str, entry: Any) -> tuple[SensorInfo, _Samples, _Samples]:
+    def sensor(self, where: str, entry: Any) -> _Entry:
         if not isinstance(entry, dict):
             self.refuse(where, "must be an object")
         samples = self._series(f"{where}.samples", entry.get("samples"), lowest=0.0)
@@ -189,12 +235,32 @@ class _Reader:
             wrap_joules=self._number(f"{where}.wrap_joules", entry.get("wrap_joules"), 1e-9),
             update_period_seconds=median(steps) if steps else 0.1,
             relative_uncertainty=0.03 if method == "measured" else 0.2,
+            uuid=self._uuid(f"{where}.uuid", entry.get("uuid")),
+            partitions=self._partitions(f"{where}.partitions", entry.get("partitions", {})),
         )
         wrap = info.wrap_joules
         if wrap is not None and max(joules for _, joules in samples) > wrap:
             self.refuse(f"{where}.samples", f"holds more than wrap_joules ({wrap:g})")
         celsius = self._series(f"{where}.celsius", entry.get("celsius", []), lowest=-273.15)
-        return info, samples, celsius
+        busy = self._series(f"{where}.busy", entry.get("busy", []), lowest=0.0)
+        return _Entry(info, samples, celsius, busy, self._processes(where, entry.get("processes", {})))
+
+    def _processes(self, where: str, value: Any) -> dict[int, _Samples]:
+        if not isinstance(value, dict) or not all(isinstance(pid, str) and pid.isdecimal() for pid in value):
+            self.refuse(f"{where}.processes", "must be an object with PIDs as keys")
+        return {int(pid): self._series(f"{where}.processes.{pid}", one, lowest=0.0) for pid, one in value.items()}
+
+    def _uuid(self, where: str, value: Any) -> str | None:
+        if value is not None and not (isinstance(value, str) and value):
+            self.refuse(where, "must be null or a word")
+        return value  # type: ignore[no-any-return]
+
+    def _partitions(self, where: str, value: Any) -> tuple[tuple[str, float], ...]:
+        if not isinstance(value, dict) or not all(
+            uuid and _is_number(part) and 0.0 < part <= 1.0 for uuid, part in value.items()
+        ):
+            self.refuse(where, "must be an object of UUIDs with a number above 0 and at most 1 each")
+        return tuple((uuid, float(part)) for uuid, part in value.items())
 
     def _word(self, where: str, value: Any, words: tuple[str, ...]) -> Any:
         if value not in words:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from ecolyzer_otel.agent.protocol import Done, Model, Settled
 from ecolyzer_otel.impact import EssWindow, Place, compute_impact, effective_parameters, ess, quantization_factor
@@ -12,6 +13,9 @@ from ecolyzer_otel.ledger import Settlement, Shares
 from ecolyzer_otel.names import Metric, MetricSpec
 from ecolyzer_otel.telemetry.store import CounterChild, Exemplar, HistogramChild, MetricStore
 from ecolyzer_otel.version import __version__
+
+if TYPE_CHECKING:
+    from ecolyzer_otel.meter.client import Client
 
 __all__ = ["Recorder"]
 
@@ -47,6 +51,8 @@ class Recorder:
         self._bound: dict[_Labels, _Bound] = {}
         self._windows: dict[_Labels, EssWindow] = {}
         self._shown: dict[tuple[str, str], float] = {}
+        self._pending: set[str] = set()
+        self._workers: set[tuple[str, str]] = set()
         self._lag = store.histogram(Metric.SETTLEMENT_LAG, ())
         self._meter_cpu = store.counter(Metric.METER_CPU, ())
         self._cpu_seconds = 0.0
@@ -70,6 +76,8 @@ class Recorder:
         settlement: Settlement,
         heat: tuple[float, float] | None,
         lag_seconds: float,
+        name: str,
+        route: str,
     ) -> Settled:
         """Count one settled request in every metric that tells of it.
 
@@ -80,6 +88,8 @@ class Recorder:
             settlement: what the ledger owes it.
             heat: mean and maximum temperature over the request in degrees Celsius, if known.
             lag_seconds: from its end to its settlement.
+            name: the model's name as a label.
+            route: the request's route as a label.
 
         Returns:
             What its span shows.
@@ -89,7 +99,7 @@ class Recorder:
         effective = None
         if model.parameters is not None:
             effective = effective_parameters(model.parameters, model.dtype, self._quantization)
-        labels = (service, model.name, model.framework, done.operation, model.device, done.route)
+        labels = (service, name, model.framework, done.operation, model.device, route)
         now = time.time()
         with self.store.transaction():
             bound = self._children(labels, model)
@@ -134,9 +144,22 @@ class Recorder:
         if number > 0:
             self.store.counter(Metric.DROPPED_REQUESTS, (service, reason)).inc(number)
 
-    def pending(self, service: str, number: int) -> None:
-        """Show how many requests of a service are on their way."""
-        self.store.gauge(Metric.PENDING_REQUESTS, (service,)).set(number)
+    def workers(self, clients: Sequence[Client], meters: int) -> None:
+        """Show who is connected, how many requests of each service are on their way, and how many meters there are."""
+        pending: dict[str, int] = dict.fromkeys(self._pending, 0)
+        workers: dict[tuple[str, str], int] = dict.fromkeys(self._workers, 0)
+        for client in clients:
+            pending[client.service] = pending.get(client.service, 0) + client.pending
+            place = client.service, client.peer.container
+            workers[place] = workers.get(place, 0) + client.active
+        for service, number in pending.items():
+            self.store.gauge(Metric.PENDING_REQUESTS, (service,)).set(number)
+        for place, number in workers.items():
+            self.store.gauge(Metric.WORKERS, place).set(number)
+        self.store.gauge(Metric.HOST_METERS, ()).set(meters)
+        # One that is gone is shown as 0 once and forgotten here, so that names without end do not add up.
+        self._pending = {client.service for client in clients}
+        self._workers = {(client.service, client.peer.container) for client in clients}
 
     def device(self, device: str, component: str, method: str, shares: Shares) -> None:
         """Show where the joules of one sensor went so far."""
@@ -200,7 +223,7 @@ class Recorder:
         short = labels[:5]
         dtype = model.dtype or ""
         if model.parameters is not None:
-            about = (model.name, model.framework, dtype)
+            about = (labels[1], model.framework, dtype)
             effective = effective_parameters(model.parameters, model.dtype, self._quantization)
             self.store.gauge(Metric.MODEL_PARAMETERS, about).set(model.parameters)
             self.store.gauge(Metric.MODEL_EFFECTIVE_PARAMETERS, about).set(effective)

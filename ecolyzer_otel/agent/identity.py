@@ -1,0 +1,81 @@
+"""Who is at the other end of a connection, as the kernel tells it: what a peer says of itself is not needed.
+
+The container is read from the control group of the peer's process. Runtimes name a container's group after its id of
+64 hexadecimal digits: Docker ``docker/<id>`` and ``docker-<id>.scope``, containerd ``cri-containerd-<id>.scope``,
+CRI-O ``crio-<id>.scope``, Podman ``libpod-<id>.scope``, Kubernetes with cgroupfs ``kubepods/…/pod<uid>/<id>``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import struct
+from dataclasses import dataclass
+from typing import Final
+
+__all__ = ["Peer", "container_of", "is_gone", "peer_of"]
+
+_ID: Final = re.compile(r"(?:^|[/-])([0-9a-f]{64})(?:\.scope)?(?=/|$)")
+_SHORT: Final = 12  # as ``docker ps`` shows it
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A process at the other end.
+
+    ``pid`` is 0 and ``uid`` -1 where the kernel cannot tell, ``container`` "" outside one.
+    """
+
+    pid: int = 0
+    uid: int = -1
+    container: str = ""
+
+    def __str__(self) -> str:
+        return f"process {self.pid or '?'}" + (f" in container {self.container}" if self.container else "")
+
+
+def peer_of(link: socket.socket) -> Peer:
+    """The process that connected ``link`` (SO_PEERCRED, unix(7)); its PID as seen from here."""
+    option = getattr(socket, "SO_PEERCRED", None)
+    if option is None:
+        return Peer()
+    pid, uid, _ = struct.unpack("3i", link.getsockopt(socket.SOL_SOCKET, option, struct.calcsize("3i")))
+    return Peer(pid, uid, container_of(pid) if pid else "")
+
+
+def container_of(pid: int, procfs: str = "/proc") -> str:
+    """Short id of the container that a process runs in; "" for none, or where it may not be seen."""
+    try:
+        with open(f"{procfs}/{pid}/cgroup", encoding="utf-8", errors="replace") as file:
+            groups = file.read(65536)
+    except OSError:
+        return ""
+    for line in groups.splitlines():
+        found = _ID.findall(line.partition(":")[2].partition(":")[2])
+        if found:
+            return str(found[-1])[:_SHORT]  # the innermost, where containers are nested
+    return ""
+
+
+def is_gone(pid: int) -> bool:
+    """Whether a process has ended, or is a zombie that nobody has waited for yet. False for 0: it cannot be seen."""
+    if pid <= 0:
+        return False
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] in (b"Z", b"X")
+    except (FileNotFoundError, ProcessLookupError):
+        return _ask_kernel(pid)  # ended, or procfs hides it (hidepid)
+    except (OSError, IndexError):
+        return False
+
+
+def _ask_kernel(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False

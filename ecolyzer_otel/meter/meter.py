@@ -1,0 +1,313 @@
+"""The meter itself: hears workers, samples, closes intervals, settles.
+
+The same object runs as a thread of the service (:func:`ecolyzer_otel.start`), as a process beside it
+(``ecolyzer-instrument``) and as a node daemon (``ecolyzer agent``); only who calls :meth:`Meter.tick` and how clients
+reach :meth:`Meter.hear` differs.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable
+from time import monotonic, monotonic_ns, process_time, thread_time
+from typing import Any, Final, cast
+
+from ecolyzer_otel.agent.identity import Peer
+from ecolyzer_otel.agent.protocol import (
+    Batch,
+    Done,
+    Flush,
+    Flushed,
+    FromWorker,
+    Hello,
+    Model,
+    PlaceFacts,
+    Settled,
+    Settlements,
+)
+from ecolyzer_otel.config import Config
+from ecolyzer_otel.early import apply
+from ecolyzer_otel.errors import ProtocolError
+from ecolyzer_otel.impact import Place
+from ecolyzer_otel.ledger import Ledger, SensorSpec, Settlement
+from ecolyzer_otel.meter.client import Client, Connection
+from ecolyzer_otel.meter.devices import DeviceMap
+from ecolyzer_otel.meter.intake import GRACE_NS, Intake
+from ecolyzer_otel.meter.neighbours import Neighbours
+from ecolyzer_otel.meter.sampler import Sampler
+from ecolyzer_otel.sensors import Discovery, Sensor
+from ecolyzer_otel.telemetry.record import Recorder
+from ecolyzer_otel.telemetry.store import MetricStore
+
+__all__ = ["Meter"]
+
+_LOG = logging.getLogger(__name__)
+
+#: A worker that says nothing for this long no longer keeps intervals open.
+_PATIENCE_NS: Final = 2_000_000_000
+#: A request is settled this long after its end, whatever a sensor does.
+_OVERDUE_NS: Final = 3_000_000_000
+_REST_PERIOD: Final = 1.0
+_FLUSH_PERIOD: Final = 0.02
+_BUSY_FOR: Final = 2.0
+_MAX_TOLD: Final = 2_000
+
+
+class Meter:
+    """Thread-safe by one lock, which only background threads take.
+
+    Args:
+        config: the settings.
+        discovery: the sensors and the host's CPU clock.
+        place: the factors.
+        store: where the aggregates go.
+        alone: True when the only worker is this very process, so that no other can turn up late.
+        early: readings from before, as :func:`ecolyzer_otel.early.take` gave them.
+        patient: True for a meter of many services, which nobody may make read its sensors faster than configured
+            (what a fast reader of an energy counter can learn of others: CVE-2020-8694).
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        discovery: Discovery,
+        place: Place,
+        store: MetricStore,
+        *,
+        alone: bool = False,
+        early: dict[str, Any] | None = None,
+        patient: bool = False,
+    ) -> None:
+        self._config = config
+        self._discovery = discovery
+        self._alone = alone
+        self._patient = patient
+        self.place = place
+        self.store = store
+        self.stopped = False
+        self.poke: Callable[[], None] = lambda: None
+        self._ledger = Ledger(_spec(sensor) for sensor in discovery.sensors)
+        self._recorder = Recorder(store, place, config.quantization, config.max_label_sets)
+        self._sampler = Sampler(discovery, self._ledger, store, self._number_of)
+        devices = DeviceMap(sensor.info for sensor in discovery.sensors)
+        life = os.urandom(8).hex()
+        self._intake = Intake(
+            self._ledger, self._recorder, devices, self._place_facts, life, config.max_label_sets
+        )
+        self._clients = self._intake.clients
+        self._neighbours = Neighbours()
+        self._lock = threading.RLock()
+        self._next_sample = monotonic()
+        self._sampled = 0.0
+        self._busy_until = 0.0
+        self._ticked = monotonic()
+        self._closing = False
+        self._cpu_seconds = 0.0
+        if early is not None:
+            apply(early, discovery, self._ledger)
+
+    def _place_facts(self) -> PlaceFacts:
+        place = self.place
+        return PlaceFacts(place.zone, place.grams_per_kwh, place.basis, place.source, place.pue)
+
+    def _number_of(self, pid: int) -> int | None:
+        return next((client.number for client in self._clients if client.peer.pid == pid), None)
+
+    # Workers.
+
+    def join(self, peer: Peer | None = None, connection: Connection | None = None) -> Client:
+        """A new connection; whom it is for turns out with its first word."""
+        with self._lock:
+            return self._intake.join(peer or Peer(), connection)
+
+    def hear(self, client: Client, message: FromWorker) -> Client:
+        """A message of a worker. Returns the client that it is from: after its hello, maybe one known before.
+
+        Raises:
+            ProtocolError: it makes no sense; the connection must be closed.
+        """
+        with self._lock:
+            if isinstance(message, Hello):
+                return self._intake.greet(client, message)
+            if not client.greeted:
+                raise ProtocolError("the first message was not hello")
+            if isinstance(message, Batch):
+                self._intake.take_in(client, message)
+                if message.done or message.open:
+                    self._be_busy()
+            elif isinstance(message, Flush):
+                client.flushes.append(message.number)
+                self._hurry()
+            return client
+
+    def _be_busy(self) -> None:
+        resting = monotonic() > self._busy_until
+        self._busy_until = monotonic() + _BUSY_FOR
+        if resting:
+            self._hurry()
+
+    def leave(self, client: Client, connection: Connection | None = None) -> None:
+        """The connection is gone: unless the worker lives and comes back, its open requests become process share."""
+        with self._lock:
+            self._intake.leave(client, connection)
+            self._hurry()
+
+    # Time.
+
+    def tick(self) -> float:
+        """Sample if it is time, close intervals, settle. Returns the seconds until the next tick is due."""
+        with self._lock:
+            now = monotonic()
+            self._ticked = now
+            self._intake.sweep(closing=self._closing)
+            if now >= self._next_sample:
+                self._ledger.meters = self._neighbours.count()
+                self._sampler.sample()
+                self._sampled = now
+                self._next_sample = now + self._period()
+            self._settle_due()
+            self._cpu_seconds = thread_time() if self._alone else process_time()
+            return max(0.0, self._next_sample - monotonic())
+
+    def close(self, timeout: float = 1.0) -> None:
+        """Settle what can be settled within ``timeout`` seconds, then end."""
+        self._closing = True
+        deadline = monotonic() + timeout
+        while any(client.waiting for client in self._clients) and monotonic() < deadline:
+            with self._lock:
+                self._next_sample = 0.0
+            self.tick()
+            threading.Event().wait(_FLUSH_PERIOD)
+        with self._lock:
+            for client in self._clients:
+                for done, _ in client.waiting.values():
+                    self._intake.unsettle(client, done, "shutdown")
+                client.waiting.clear()
+            self.stopped = True
+            self._show()
+            self._sampler.close()
+            self._neighbours.close()
+
+    def before_scrape(self) -> None:
+        """Bring gauges up to date."""
+        with self._lock:
+            self._show()
+            self._recorder.refresh(self._cpu_seconds)
+
+    def health(self) -> tuple[bool, dict[str, Any]]:
+        """Whether the meter works, and in what state it is."""
+        silent = monotonic() - self._ticked
+        with self._lock:
+            workers = [
+                {"pid": client.peer.pid, "service": client.service, "container": client.peer.container}
+                for client in self._clients
+                if client.active
+            ]
+        return silent < 10.0, {
+            "status": "ok" if silent < 10.0 else "stalled",
+            "sensors": self._discovery.describe(),
+            "zone": self.place.zone,
+            "clients": len(workers),
+            "workers": workers[:_MAX_TOLD],
+            "meters_on_host": self._ledger.meters,
+            "seconds_since_tick": round(silent, 3),
+        }
+
+    @property
+    def idle(self) -> bool:
+        """Whether no worker is connected or about to be, and nothing waits."""
+        return not any(client.connection or client.active or client.waiting for client in self._clients)
+
+    def finish_early(self) -> None:
+        """No further worker can turn up: stop waiting for one."""
+        if not self._closing:
+            self._closing = True
+            self._hurry()
+
+    def _hurry(self) -> None:
+        # A patient meter goes on at its own pace, but does not sleep on.
+        soonest = self._sampled + self._config.sampling_period if self._patient else 0.0
+        self._next_sample = min(self._next_sample, soonest)
+        self.poke()
+
+    def _period(self) -> float:
+        flushing = any(client.flushes for client in self._clients)
+        if (self._closing or flushing) and not self._patient:
+            return _FLUSH_PERIOD
+        if flushing or monotonic() < self._busy_until or len(self._ledger):
+            return self._config.sampling_period
+        return max(_REST_PERIOD, self._config.sampling_period)
+
+    def _through(self, now: int) -> int:
+        """The instant before which nothing can change any more."""
+        active = [client for client in self._clients if client.active]
+        marks = [max(client.watermark_ns, now - _PATIENCE_NS) for client in active if not client.quiet]
+        # Somebody nobody knows of may be in its first request, unless there can be nobody else.
+        only = len(active) == 1 and (bool(active[0].flushes) or (self._alone and bool(marks)))
+        if not (self._closing or (only and not self._patient)):
+            marks.append(now - GRACE_NS)
+        return min(marks, default=now)
+
+    def _settle_due(self) -> None:
+        now = monotonic_ns()
+        settlements = self._ledger.advance(self._through(now), overdue_ns=now - _OVERDUE_NS)
+        told: dict[int, list[Settled]] = {}
+        clients = {client.number: client for client in self._clients}
+        for settlement in settlements:
+            number, request = cast("tuple[int, int]", settlement.id)
+            client = clients[number]
+            done, model = client.waiting.pop(request)
+            try:
+                settled = self._settle(client, done, model, settlement, now)
+            except Exception:  # noqa: BLE001 - one settlement that fails must not take the others along
+                _LOG.warning("ecolyzer: a request could not be settled", exc_info=True)
+                settled = self._intake.unsettle(client, done, "error", tell=False)
+            if done.want:
+                told.setdefault(number, []).append(settled)
+        for client in list(self._clients):
+            self._answer(client, told.get(client.number, []))
+        if settlements:
+            self._show()
+
+    def _settle(self, client: Client, done: Done, model: Model, settlement: Settlement, now: int) -> Settled:
+        if settlement.method == "unsettled":
+            return self._intake.unsettle(client, done, "no_reading", tell=False)
+        name, route = self._intake.label(client, model, done)
+        heat = self._sampler.heat(model.device, done.start_ns, done.end_ns)
+        lag = (now - done.end_ns) / 1e9
+        settled = self._recorder.settled(client.service, model, done, settlement, heat, lag, name, route)
+        client.accounted += 1
+        return settled
+
+    def _answer(self, client: Client, settled: list[Settled]) -> None:
+        for start in range(0, len(settled), _MAX_TOLD):
+            client.post(Settlements(settled[start : start + _MAX_TOLD], client.accounted))
+        if client.accounted != client.told:
+            client.told = client.accounted
+            client.post(Settlements([], client.accounted))
+        if client.flushes and not client.waiting:
+            client.post(Flushed(client.flushes[-1]))
+            client.flushes.clear()
+        if client.finished and not client.waiting:
+            self._intake.forget(client)
+
+    def _show(self) -> None:
+        for name, book in self._ledger.books.items():
+            info = self._sampler.sensors[name].info
+            self._recorder.device(name, info.component, info.method, book.shares)
+        self._sampler.show()
+        self._recorder.workers([client for client in self._clients if client.greeted], self._ledger.meters)
+
+
+def _spec(sensor: Sensor) -> SensorSpec:
+    info = sensor.info
+    return SensorSpec(
+        id=info.id,
+        component=info.component,
+        method=info.method,
+        idle_watts=info.idle_watts,
+        wrap_joules=info.wrap_joules,
+        relative_uncertainty=info.relative_uncertainty,
+    )
