@@ -155,7 +155,7 @@ OPTIONS: Final[tuple[Option, ...]] = (
         "PRESET",
         "quantization factors of ESS: all 1, or bits/32",
     ),
-    Option("agent_socket", _text, "PATH", "socket of a running meter to use instead of starting one"),
+    Option("agent_socket", _text, "PATH", "socket of the node agent to report to; none starts a meter in any case"),
     Option("max_label_sets", _integer(10, 1_000_000), "N", "label sets kept per metric; the rest is __other__"),
     Option(
         "exit_flush", _boolean, "", "wait up to 1 s at exit for the last requests; on unless --exit-flush=false"

@@ -11,6 +11,8 @@ whose ``start_ns`` is still 0 holds the watermark where it was), and queued *bef
 
 from __future__ import annotations
 
+import _thread
+import mmap
 import os
 import threading
 from collections import deque
@@ -21,14 +23,28 @@ from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry.context import get_current
 
+from ecolyzer_otel.agent.native import original
+
 if TYPE_CHECKING:
     from opentelemetry.context.context import Context
     from opentelemetry.trace import Span
 
     from ecolyzer_otel.wrap import CallSpec
 
-__all__ = ["Call", "State", "begin", "current_call", "finish", "forget_model", "server_span", "state"]
+__all__ = [
+    "Call",
+    "State",
+    "begin",
+    "current_call",
+    "finish",
+    "forget_model",
+    "main_thread",
+    "server_span",
+    "state",
+]
 
+#: Also under gevent the number of the thread, not of the greenlet: clocks are of threads.
+get_ident: Final = original("_thread", "get_ident")
 #: Finished calls that may wait for the background thread; more are dropped and counted.
 MAX_WAITING: Final = 50_000
 
@@ -42,7 +58,7 @@ class Call:
     """One outermost framework call, from its begin to its settlement. Times on ``time.monotonic_ns``."""
 
     __slots__ = (
-        "context", "cpu_ns", "cpu_start_ns", "end_ns", "error", "extra_cpu", "items", "model", "number", "open",
+        "context", "cpu_ns", "cpu_start_ns", "end_ns", "error", "events", "extra_cpu", "items", "model", "number", "open",
         "server", "spec", "start_ns", "state", "thread", "token",
     )  # fmt: skip
 
@@ -59,6 +75,8 @@ class Call:
         #: CPU nanoseconds that helper threads spent on behalf of this call.
         self.extra_cpu: list[int] | None = None
         self.items: Any = None
+        #: What an instrumentor notes of the call, for its ``kernels``.
+        self.events: Any = None
         self.number = 0
         self.token: Token[Call | None] | None = None
         self.context: Context | None = None
@@ -105,7 +123,18 @@ class State:
             self.worker = self.start_worker(self)
 
 
+def _main_ident() -> int:
+    here = original("_thread", "get_native_id")() == os.getpid() if hasattr(_thread, "get_native_id") else False
+    return int(get_ident()) if here else threading.main_thread().ident or 0
+
+
 _state = State()
+_main = _main_ident()
+
+
+def main_thread() -> int:
+    """The number (``get_ident``) of the main thread, whose kernel number is the PID."""
+    return _main
 
 
 def state() -> State:
@@ -121,6 +150,11 @@ def replace_state(start_worker: Callable[[State], Any] | None) -> State:
 
 
 def _after_fork_in_child() -> None:
+    global _main
+    _main = int(get_ident())  # the thread that forked
+    _unforked[0:1] = b"\1"
+    if _state.worker is not None:
+        _state.worker.forked()
     # The calls in flight belong to the parent, which finishes and reports them. Here they guard nothing, and
     # their copies, should the child return through them, go to the queue of a state that nobody reads.
     replace_state(_state.start_worker)
@@ -134,9 +168,27 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
+def _fork_mark() -> mmap.mmap | bytearray:
+    """A byte that is 0 in a child whose fork Python was not told of (uWSGI forks in C), else 1."""
+    try:
+        page = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        page.madvise(_WIPE_ON_FORK)
+    except (OSError, ValueError, AttributeError):  # not Linux, or before 4.14
+        return bytearray(b"\1")
+    page[0:1] = b"\1"
+    return page
+
+
+#: MADV_WIPEONFORK (madvise(2)): reading a byte costs a tenth of asking for the PID.
+_WIPE_ON_FORK: Final = 18
+_unforked: Final = _fork_mark()
+
+
 def begin(spec: CallSpec, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
     """Open a call. None when something of ours failed: then the caller goes on uninstrumented."""
     try:
+        if not _unforked[0]:
+            _after_fork_in_child()
         here = _state
         if here.start_worker is None:
             return None  # patched, but nobody measures
@@ -148,7 +200,7 @@ def begin(spec: CallSpec, model: Any, args: tuple[Any, ...], kwargs: dict[str, A
         call.context = get_current()
         call.server = server_span.get()
         call.items = spec.items(args, kwargs)
-        call.thread = threading.get_ident()
+        call.thread = get_ident()
         call.cpu_start_ns = thread_time_ns()
         call.start_ns = monotonic_ns()
     except Exception:  # noqa: BLE001 - never hurt the service

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -26,7 +27,7 @@ _LOG = logging.getLogger(__name__)
 
 
 def activate() -> None:
-    """Make this process report at its first request: to ``ECOLYZER_AGENT_SOCKET``, else to a meter of its own.
+    """Make this process report at its first request: to the node agent, else to the meter that its service shares.
 
     Cheap, and opens nothing. Called again it changes nothing.
     """
@@ -35,7 +36,7 @@ def activate() -> None:
         return
     if here.start_worker is None:
         config = load().config
-        here.start_worker = _socket_worker(config) if config.agent_socket else _own_meter
+        here.start_worker = _choose_meter(config)
         if config.exit_flush:
             chain_sigterm()
 
@@ -49,15 +50,31 @@ def make_ready() -> None:
     provider.ensure()
 
 
-def _socket_worker(config: Config) -> Callable[[State], Worker]:
-    path = config.agent_socket or ""
+def _choose_meter(config: Config) -> Callable[[State], Worker]:
+    """How a worker of this process will find its meter: the agent, the service's own, or as a last resort a thread."""
+    from ecolyzer_otel.agent.starter import FOLDER, agent_socket, announce_folder
 
-    def begin(here: State) -> Worker:
-        from ecolyzer_otel.agent.link import SocketLink
+    address = agent_socket(config)
+    folder = os.environ.get(FOLDER)
+    if address and (folder is None or os.path.dirname(address) != folder):
+        return lambda here: _socket_worker(here, address, config)
+    if not hasattr(os, "posix_spawn") or sys.platform == "darwin":
+        return _own_meter
+    folder = announce_folder()
+    return _own_meter if folder is None else lambda here: _private_worker(here, folder, config)
 
-        return _begin_worker(here, SocketLink(path), config)
 
-    return begin
+def _socket_worker(here: State, address: str, config: Config) -> Worker:
+    from ecolyzer_otel.agent.link import SocketLink
+
+    return _begin_worker(here, SocketLink(address), config)
+
+
+def _private_worker(here: State, folder: str, config: Config) -> Worker:
+    from ecolyzer_otel.agent.link import PrivateLink
+    from ecolyzer_otel.agent.starter import PrivateMeter
+
+    return _begin_worker(here, PrivateLink(PrivateMeter(folder, config)), config)
 
 
 def _begin_worker(here: State, link: Any, config: Config) -> Worker:
@@ -72,7 +89,7 @@ def _begin_worker(here: State, link: Any, config: Config) -> Worker:
 
 
 def _own_meter(here: State) -> Worker:
-    """A process that was instrumented without a meter beside it starts one as a thread."""
+    """Where no process can be started (macOS, Windows, nowhere to write), the meter is a thread."""
     config = load().config
     _running.begin(config, None, here)
     return here.worker  # type: ignore[no-any-return]

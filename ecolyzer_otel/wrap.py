@@ -14,7 +14,7 @@ A third party's instrumentor needs only this module::
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from time import thread_time_ns
 from types import CellType, FunctionType
@@ -67,6 +67,9 @@ def _first_argument(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 class CallSpec:
     """What one patched method is.
 
+    ``kernels`` gives, where a device tells, the busy intervals ``[start_ns, end_ns]`` (``time.monotonic_ns``) of the
+    call's kernels by device (``cuda:0``, or the meter's name of it); None as long as they are not known. It runs on the
+    background thread, may be asked again and again, also while the call is open, and must not wait for the device.
     ``describe`` gives the facts of a model; it runs on the background thread, once per model. ``items`` gives the
     batch size from the call's arguments; it runs on the request path and must be cheap.
     """
@@ -75,6 +78,7 @@ class CallSpec:
     operation: str
     describe: Callable[[Any], ModelFacts]
     items: Callable[[tuple[Any, ...], dict[str, Any]], Any] = _first_argument
+    kernels: Callable[[Call], Mapping[str, Sequence[Sequence[int]]] | None] | None = None
 
 
 def leaf(original: F, spec: CallSpec, bypass: Callable[[], bool] | None = None) -> F:

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from ecolyzer_otel import request
-from ecolyzer_otel.agent.link import Link
-from ecolyzer_otel.agent.worker import Worker
+from ecolyzer_otel.agent.accounts import Accounts
+from ecolyzer_otel.agent.reports import Reporter
 from ecolyzer_otel.request import State, begin, current_call, finish, replace_state
 from ecolyzer_otel.wrap import CallSpec, ModelFacts
 
@@ -106,34 +106,18 @@ def test_a_call_is_queued_before_it_is_unpublished(calls: State) -> None:
     assert order == ["unpublished with 1 queued"]
 
 
-class NoMeter(Link):
-    """The link of a worker whose thread is not started."""
-
-    def connect(self) -> bool:
-        return False
-
-    def send(self, message: Any) -> bool:
-        return False
-
-    def receive(self, timeout: float) -> None:
-        return None
-
-    def close(self) -> None:
-        return None
-
-
 def test_an_open_call_whose_start_is_not_read_yet_holds_the_watermark(calls: State) -> None:
-    worker = Worker(calls, NoMeter(), "service")
-    before = worker._watermark_ns
+    reporter = Reporter(calls, Accounts(calls))
+    before = reporter.watermark([], 0)
     one = begin(SPEC, object(), (), {})
     assert one is not None
     start_ns, one.start_ns = one.start_ns, 0
     far = start_ns + 10**12
-    assert worker._watermark(list(calls.open.values()), far) == before
+    assert reporter.watermark(list(calls.open.values()), far) == before
     one.start_ns = start_ns
-    assert worker._watermark(list(calls.open.values()), far) == start_ns
+    assert reporter.watermark(list(calls.open.values()), far) == start_ns
     finish(one, None)
-    assert worker._watermark(list(calls.open.values()), far) == far
+    assert reporter.watermark(list(calls.open.values()), far) == far
 
 
 FORK = """

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from time import monotonic_ns, process_time_ns
 
-__all__ = ["ProcessClocks", "thread_cpu_ns"]
+__all__ = ["ProcessClocks", "native_ids", "thread_cpu_ns"]
 
 _TICK_NS = 1_000_000_000 // (os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100)
 #: A scan of the threads may take at most this part of the time.
@@ -32,13 +33,28 @@ def thread_cpu_ns(native_id: int) -> int | None:
         return None
 
 
+def native_ids() -> dict[int, int]:
+    """The kernel's number of each Python thread, by its ``ident``.
+
+    Under gevent none: what ``threading`` lists there are greenlets, and its lock is not for other threads to take.
+    """
+    monkey = sys.modules.get("gevent.monkey")
+    if monkey is not None and monkey.is_module_patched("threading"):
+        return {}
+    found = threading.enumerate()
+    return {one.ident: one.native_id for one in found if one.ident is not None and one.native_id is not None}
+
+
 class ProcessClocks:
     """Cumulative CPU time of the process, and of its native threads that Python's ``threading`` does not know.
 
     The latter (BLAS, OpenMP, ONNX Runtime pools) is the process clock less the clocks of all Python threads.
+    ``own`` are kernel numbers of threads that count as Python's all the same: the main thread, and ours, which
+    ``threading`` does not know.
     """
 
     def __init__(self) -> None:
+        self.own: set[int] = {os.getpid()}
         self._process = process_time_ns()
         self._threads: dict[int, int] = {}
         self._pool = 0
@@ -58,12 +74,11 @@ class ProcessClocks:
     def _scan(self) -> None:
         known: dict[int, int] = {}
         python_ns = 0
-        for thread in threading.enumerate():
-            if thread.native_id is not None:
-                clock = thread_cpu_ns(thread.native_id)
-                if clock is not None:
-                    known[thread.native_id] = clock
-                    python_ns += clock - self._threads.get(thread.native_id, 0)
+        for native in self.own.union(native_ids().values()):
+            clock = thread_cpu_ns(native)
+            if clock is not None:
+                known[native] = clock
+                python_ns += clock - self._threads.get(native, 0)
         process = process_time_ns()
         # A thread that ended since the last scan leaves a remainder; it is at most one period's worth.
         self._pool += max(0, process - self._process - python_ns)

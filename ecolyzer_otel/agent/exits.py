@@ -2,7 +2,7 @@
 
 - Normal end, Ctrl-C, an uncaught exception, ``sys.exit``: a hook of ``threading``'s shutdown, which runs before
   ``atexit`` (where OpenTelemetry's providers shut down) and also in ``multiprocessing`` children.
-- ``multiprocessing`` children that are ended by their pool: a Finalize.
+- children of ``multiprocessing`` and of Celery's ``billiard`` that are ended by their pool: a Finalize.
 - SIGTERM where nobody handles it (uvicorn re-raises it and never reaches ``atexit``): a handler that flushes, puts
   the default back and raises the signal again, so that the exit status is the same.
 
@@ -47,8 +47,9 @@ def register() -> None:
             hook(flush_at_exit)
     except RuntimeError:
         pass  # the interpreter is shutting down already
-    if "multiprocessing.util" in sys.modules:
-        sys.modules["multiprocessing.util"].Finalize(None, flush_at_exit, exitpriority=100)
+    for module in ("multiprocessing.util", "billiard.util"):  # the latter is Celery's
+        if module in sys.modules:
+            sys.modules[module].Finalize(None, flush_at_exit, exitpriority=100)
 
 
 def chain_sigterm() -> None:

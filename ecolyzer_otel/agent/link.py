@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 import contextlib
-import select
-import socket
+import logging
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
+from ecolyzer_otel.agent.native import original
 from ecolyzer_otel.agent.protocol import Frames, FromMeter, FromWorker, encode
 from ecolyzer_otel.errors import ProtocolError
 
 if TYPE_CHECKING:
-    from ecolyzer_otel.agent.client import Client
-    from ecolyzer_otel.meter import Meter
+    from ecolyzer_otel.agent.starter import PrivateMeter
+    from ecolyzer_otel.meter import Client, Meter
 
-__all__ = ["Link", "LocalLink", "SocketLink"]
+__all__ = ["Link", "LocalLink", "PrivateLink", "SocketLink"]
 
-#: A meter that does not read for this long is as good as dead to this worker.
-_SEND_TIMEOUT = 0.5
+#: With this much unread by the meter, nothing more is handed over: what finishes meanwhile waits in the queue, which is
+#: bounded.
+_CONGESTED: Final = 1 << 20
+#: A meter that has read nothing for this long is as good as dead to this worker, in seconds.
+_PATIENCE: Final = 5.0
+#: Seconds between two starts of a meter, from first to last.
+_RESTART: Final = (0.5, 60.0)
+_LOG = logging.getLogger(__name__)
 
 
 class Link(ABC):
-    """A worker's side of its connection. Used by one thread; no method raises."""
+    """A worker's side of its connection. Used by one thread; no method raises or blocks."""
 
     @abstractmethod
     def connect(self) -> bool:
@@ -34,58 +41,92 @@ class Link(ABC):
         """Hand a message over; False when the link is broken, and then it is closed."""
 
     @abstractmethod
-    def receive(self, timeout: float) -> list[FromMeter] | None:
-        """What has come, waiting at most ``timeout`` seconds for the first; None when the link is broken."""
+    def receive(self) -> list[FromMeter] | None:
+        """What has come, and a try to get rid of what waits; None when the link is broken."""
 
     @abstractmethod
     def close(self) -> None:
         """Give the connection back."""
+
+    @property
+    def descriptor(self) -> int:
+        """What becomes readable when something comes; -1 for none."""
+        return -1
+
+    @property
+    def unsent(self) -> bool:
+        """Whether something waits to be sent."""
+        return False
+
+    @property
+    def congested(self) -> bool:
+        """Whether the meter should be given time to read."""
+        return False
 
 
 class SocketLink(Link):
     """A link to the meter process or the node agent that listens on ``path``."""
 
     def __init__(self, path: str) -> None:
-        self._path = path
-        self._socket: socket.socket | None = None
+        self.path = path
+        self._socket: Any = None
         self._frames = Frames("meter")
+        self._waiting = bytearray()
+        self._moved = 0.0
 
     def connect(self) -> bool:  # noqa: D102 - see Link
         self.close()
-        link = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        link.settimeout(_SEND_TIMEOUT)
         try:
-            link.connect(self._path)
-        except OSError:
+            # gevent's would wait in the event loop of the service.
+            module = original("socket", "AF_UNIX"), original("socket", "SOCK_STREAM")
+            link = original("socket", "socket")(*module)
+        except (OSError, AttributeError):
+            return False
+        link.setblocking(False)
+        try:
+            link.connect(self.path)
+        except OSError:  # not there, not allowed, or its queue is full
             link.close()
             return False
         self._socket, self._frames = link, Frames("meter")
+        self._waiting.clear()
+        self._moved = monotonic()
         return True
 
     def send(self, message: FromWorker) -> bool:  # noqa: D102
         if self._socket is None:
             return False
+        if not self._waiting:
+            self._moved = monotonic()
+        self._waiting += encode(message)
+        return self._push()
+
+    def _push(self) -> bool:
         try:
-            self._socket.sendall(encode(message))
-        except (OSError, ProtocolError):
+            while self._waiting:
+                sent = self._socket.send(self._waiting)
+                del self._waiting[:sent]
+                self._moved = monotonic()
+        except BlockingIOError:
+            if monotonic() - self._moved > _PATIENCE:
+                self.close()
+                return False
+        except OSError:
             self.close()
             return False
         return True
 
-    def receive(self, timeout: float) -> list[FromMeter] | None:  # noqa: D102
+    def receive(self) -> list[FromMeter] | None:  # noqa: D102
+        if self._socket is None or not self._push():
+            return None
         messages: list[FromMeter] = []
-        deadline = monotonic() + timeout
-        while self._socket is not None:
-            wait = 0.0 if messages else max(0.0, deadline - monotonic())
-            try:
-                if not select.select([self._socket], [], [], wait)[0]:
-                    return messages
-                data = self._socket.recv(1 << 16)
-                if not data:
-                    break
+        try:
+            while data := self._socket.recv(1 << 16):
                 messages += self._frames.feed(data)  # type: ignore[arg-type]
-            except (OSError, ValueError, ProtocolError):
-                break
+        except BlockingIOError:
+            return messages
+        except (OSError, ProtocolError):
+            pass
         self.close()
         return messages or None
 
@@ -95,28 +136,80 @@ class SocketLink(Link):
                 self._socket.close()
             self._socket = None
 
+    @property
+    def descriptor(self) -> int:  # noqa: D102
+        return -1 if self._socket is None else int(self._socket.fileno())
+
+    @property
+    def unsent(self) -> bool:  # noqa: D102
+        return bool(self._waiting)
+
+    @property
+    def congested(self) -> bool:  # noqa: D102
+        return len(self._waiting) > _CONGESTED
+
+
+class PrivateLink(SocketLink):
+    """A link to a service's own meter, which is started when it is not there.
+
+    Args:
+        meter: the meter.
+    """
+
+    def __init__(self, meter: PrivateMeter) -> None:
+        super().__init__(meter.path)
+        self._meter = meter
+        self._next_start = 0.0
+        self._pause = _RESTART[0]
+
+    def connect(self) -> bool:  # noqa: D102
+        if super().connect():
+            return True
+        now = monotonic()
+        if now < self._next_start:
+            return False
+        # One that keeps dying is started ever more seldom.
+        calm = now - self._next_start > _RESTART[1]
+        self._pause = _RESTART[0] if calm else min(2 * self._pause, _RESTART[1])
+        self._next_start = now + self._pause
+        try:
+            self._meter.start()
+        except FileNotFoundError:
+            return False  # the last one took the folder along just now
+        except OSError as error:
+            _LOG.warning("ecolyzer: the meter cannot be started (%s); requests are not measured", error)
+            return False
+        return super().connect()
+
 
 class LocalLink(Link):
-    """A link to a meter that is a thread of this process."""
+    """A link to a meter that is a thread of this process.
 
-    def __init__(self, meter: Meter) -> None:
+    Args:
+        meter: the meter.
+        notify: called, by the meter's thread, when it has something for the worker.
+    """
+
+    def __init__(self, meter: Meter, notify: Callable[[], None] = lambda: None) -> None:
         self._meter = meter
         self._client: Client | None = None
+        self.notify = notify
 
     def connect(self) -> bool:  # noqa: D102
         self._client = self._meter.join()
+        self._client.notify = self.notify
         return True
 
     def send(self, message: FromWorker) -> bool:  # noqa: D102
         if self._client is None or self._meter.stopped:
             return False
-        self._meter.hear(self._client, message)
+        self._client = self._meter.hear(self._client, message)
         return True
 
-    def receive(self, timeout: float) -> list[FromMeter] | None:  # noqa: D102
+    def receive(self) -> list[FromMeter] | None:  # noqa: D102
         if self._client is None or self._meter.stopped:
             return None
-        return self._client.take(timeout)
+        return self._client.take()
 
     def close(self) -> None:  # noqa: D102
         if self._client is not None:

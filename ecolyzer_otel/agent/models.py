@@ -8,6 +8,7 @@ import weakref
 from dataclasses import replace
 from typing import Any, Final
 
+from ecolyzer_otel.agent.devices import sensor_name
 from ecolyzer_otel.agent.protocol import MAX_NAME, Model
 from ecolyzer_otel.request import Call
 from ecolyzer_otel.wrap import ModelFacts
@@ -56,7 +57,10 @@ class ModelBook:
                     return self._keys[facts]
             key = self._keys[facts] = len(self._keys)
             self._new.append(
-                Model(key, facts.name, facts.framework or "", facts.parameters, facts.dtype, facts.device)
+                Model(
+                    key, facts.name, (facts.framework or "")[:MAX_NAME], facts.parameters, _short(facts.dtype),
+                    facts.device[:MAX_NAME], sensor_name(facts.device)[:MAX_NAME],
+                )  # fmt: skip
             )
         return key
 
@@ -69,3 +73,7 @@ class ModelBook:
         """Another meter: it knows nothing."""
         self._keys.clear()
         self._new.clear()
+
+
+def _short(text: str | None) -> str | None:
+    return None if text is None else text[:MAX_NAME]

@@ -1,4 +1,4 @@
-"""The meter process that ``ecolyzer-instrument`` starts beside the command."""
+"""The meter process of one service: beside the command of ``ecolyzer-instrument``, or started by a worker."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import contextlib
 import json
 import logging
 import os
-import shutil
 import signal
 import socket
 import sys
 from typing import Any
 
 from ecolyzer_otel.agent.server import Server
+from ecolyzer_otel.agent.starter import leave_folder
 from ecolyzer_otel.assembly import Setup, prepare
 from ecolyzer_otel.config import Config
 
@@ -26,15 +26,16 @@ def main(facts: dict[str, Any]) -> None:
         signal.signal(number, signal.SIG_IGN)
     config = Config(**facts["config"])
     logging.basicConfig(level=config.log_level.upper(), format="%(message)s", stream=sys.stderr)
+    listener = socket.socket(fileno=facts["listener"])
     try:
         setup = prepare(config, early=facts["early"])
         try:
             _report(setup, facts["ready"], config)
-            Server(setup.meter, socket.socket(fileno=facts["listener"]), facts["watched"]).run()
+            Server(setup.meter, listener, facts["watched"]).run()
         finally:
             setup.close()
     finally:
-        shutil.rmtree(facts["folder"], ignore_errors=True)
+        leave_folder(facts["folder"], listener)
     # All is flushed and given back. Taking the interpreter apart would take longer than draining did.
     with contextlib.suppress(OSError, ValueError):
         sys.stderr.flush()

@@ -7,14 +7,13 @@ import logging
 import os
 import selectors
 import socket
-import struct
 from time import monotonic
 from typing import Final
 
-from ecolyzer_otel.agent.client import Client
+from ecolyzer_otel.agent.identity import peer_of
 from ecolyzer_otel.agent.protocol import Frames, encode
 from ecolyzer_otel.errors import ProtocolError
-from ecolyzer_otel.meter import Meter
+from ecolyzer_otel.meter import Client, Meter
 
 __all__ = ["Server"]
 
@@ -27,16 +26,27 @@ _MAX_CLIENTS: Final = 1024
 _LINGER: Final = 0.3
 
 
+#: A connection that has not said hello after this long is closed, in seconds.
+_HELLO_SECONDS: Final = 10.0
+
+
 class _Connection:
     """One worker's socket."""
 
-    __slots__ = ("client", "frames", "socket", "unsent")
+    __slots__ = ("_server", "client", "frames", "since", "socket", "unsent")
 
-    def __init__(self, link: socket.socket, client: Client) -> None:
+    client: Client
+
+    def __init__(self, link: socket.socket, server: Server) -> None:
         self.socket = link
-        self.client = client
         self.frames = Frames("worker")
         self.unsent = bytearray()
+        self.since = monotonic()
+        self._server = server
+
+    def replaced(self) -> None:
+        """The worker has connected anew; what it sent here and was not read yet, it counts as lost."""
+        self._server.close(self)
 
 
 class Server:
@@ -55,6 +65,8 @@ class Server:
         self._connections: dict[int, _Connection] = {}
         self._alive = set(watched)
         self._until = bool(watched)
+        self._stopped = False
+        self._wakers: set[int] = set()
         self._selector = selectors.DefaultSelector()
         listener.setblocking(False)
         self._selector.register(listener, selectors.EVENT_READ, None)
@@ -62,11 +74,12 @@ class Server:
             self._selector.register(descriptor, selectors.EVENT_READ, None)
 
     def run(self) -> None:
-        """Serve until the service is gone."""
+        """Serve until the service is gone, or until :meth:`stop`."""
         lonely_since: float | None = None
-        while True:
+        while not self._stopped:
             delay = self._tick()
             self._send_all()
+            self._close_silent()
             if self._until and not self._alive:
                 self._meter.finish_early()
                 if self._meter.idle:
@@ -79,6 +92,15 @@ class Server:
             for key, events in self._selector.select(delay):
                 self._handle(key.fd, events)
 
+    def stop(self) -> None:
+        """End :meth:`run`. For a signal handler, together with :meth:`wake_on`."""
+        self._stopped = True
+
+    def wake_on(self, descriptor: int) -> None:
+        """Look up from waiting when ``descriptor`` becomes readable; what comes there is read and thrown away."""
+        self._selector.register(descriptor, selectors.EVENT_READ, None)
+        self._wakers.add(descriptor)
+
     def _tick(self) -> float:
         try:
             return self._meter.tick()
@@ -89,6 +111,9 @@ class Server:
     def _handle(self, descriptor: int, events: int) -> None:
         if descriptor == self._listener.fileno():
             self._accept()
+        elif descriptor in self._wakers:
+            with contextlib.suppress(OSError):
+                os.read(descriptor, 1024)
         elif descriptor in self._alive:
             self._sign_of_life(descriptor)
         elif descriptor in self._connections:
@@ -114,9 +139,8 @@ class Server:
                 link.close()
                 return
             link.setblocking(False)
-            client = self._meter.join()
-            client.pid = _peer_pid(link)
-            connection = _Connection(link, client)
+            connection = _Connection(link, self)
+            connection.client = self._meter.join(peer_of(link), connection)
             self._connections[link.fileno()] = connection
             self._selector.register(link, selectors.EVENT_READ, None)
 
@@ -132,17 +156,29 @@ class Server:
             return
         try:
             for message in connection.frames.feed(data):
-                self._meter.hear(connection.client, message)  # type: ignore[arg-type]
+                connection.client = self._meter.hear(connection.client, message)  # type: ignore[arg-type]
         except ProtocolError as error:
-            _LOG.warning("ecolyzer: worker %d was disconnected: %s", connection.client.pid, error)
-            self._drop(connection)
+            self._say_goodbye(connection, str(error))
         except Exception:  # noqa: BLE001 - what one worker says must not end the meter for all
-            _LOG.warning("ecolyzer: worker %d was disconnected", connection.client.pid, exc_info=True)
-            self._drop(connection)
+            _LOG.debug("ecolyzer: a message could not be taken in", exc_info=True)
+            self._say_goodbye(connection, "a message could not be taken in")
+
+    def _say_goodbye(self, connection: _Connection, reason: str) -> None:
+        """Close a connection for a reason, after one try to deliver what the worker should know."""
+        _LOG.warning("ecolyzer: %s was disconnected: %s", connection.client.peer, reason)
+        if not connection.client.greeted:
+            with contextlib.suppress(OSError):
+                connection.socket.send(b"".join(encode(one) for one in connection.client.take()))
+        self._drop(connection)
+
+    def _close_silent(self) -> None:
+        for connection in list(self._connections.values()):
+            if not connection.client.greeted and monotonic() - connection.since > _HELLO_SECONDS:
+                self._say_goodbye(connection, f"it did not say hello within {_HELLO_SECONDS:g} s")
 
     def _send_all(self) -> None:
         for connection in list(self._connections.values()):
-            for message in connection.client.take(0):
+            for message in connection.client.take():
                 connection.unsent += encode(message)
             if connection.unsent:
                 self._send(connection)
@@ -157,24 +193,18 @@ class Server:
             self._drop(connection)
             return
         if len(connection.unsent) > _MAX_UNREAD:
-            _LOG.warning("ecolyzer: worker %d reads too slowly and was disconnected", connection.client.pid)
-            self._drop(connection)
+            self._say_goodbye(connection, f"it left more than {_MAX_UNREAD >> 20} MiB unread")
             return
         wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if connection.unsent else 0)
         self._selector.modify(connection.socket, wanted, None)
 
     def _drop(self, connection: _Connection) -> None:
-        self._connections.pop(connection.socket.fileno(), None)
-        with contextlib.suppress(KeyError, ValueError):
-            self._selector.unregister(connection.socket)
-        connection.socket.close()
-        self._meter.leave(connection.client)
+        self.close(connection)
+        self._meter.leave(connection.client, connection)
 
-
-def _peer_pid(link: socket.socket) -> int:
-    """The process at the other end, as the kernel knows it; 0 where it cannot tell."""
-    option = getattr(socket, "SO_PEERCRED", None)
-    if option is None:
-        return 0
-    pid: int = struct.unpack("3i", link.getsockopt(socket.SOL_SOCKET, option, struct.calcsize("3i")))[0]
-    return pid
+    def close(self, connection: _Connection) -> None:
+        """Give a connection's descriptor back."""
+        if self._connections.pop(connection.socket.fileno(), None) is not None:
+            with contextlib.suppress(KeyError, ValueError):
+                self._selector.unregister(connection.socket)
+            connection.socket.close()

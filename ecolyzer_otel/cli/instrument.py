@@ -13,6 +13,7 @@ import socket
 import sys
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
+from ecolyzer_otel.agent.starter import AGENT_SOCKET, AUTO, FOLDER, agent_socket, become, listen_privately, pidfd
 from ecolyzer_otel.config import OPTIONS, Loaded, load, parse_flags
 from ecolyzer_otel.early import take
 from ecolyzer_otel.errors import ConfigError
@@ -27,8 +28,6 @@ _NOT_EXECUTABLE: Final = 126
 _REFUSED: Final = 2
 #: A strict launcher waits this long for the meter's verdict.
 _VERDICT_SECONDS: Final = 20.0
-#: Where our ``sitecustomize`` lies.
-_AUTO: Final = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "auto")
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
@@ -47,7 +46,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         sys.exit(_REFUSED)
     path = _find(command[0])
     environment = _environment(loaded, texts)
-    if loaded.config.agent_socket:
+    if _use_agent(loaded.config, environment, texts):
         _execute(path, command, environment)
     if os.getpid() == 1:
         from ecolyzer_otel.cli.init import run_as_init
@@ -59,6 +58,49 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
 def _say(line: str) -> None:
     print(f"ecolyzer: {line}", file=sys.stderr, flush=True)
+
+
+def _use_agent(config: Config, environment: dict[str, str], texts: dict[str, str]) -> bool:
+    """Whether CMD reports to a meter that runs already, which then goes by its own settings."""
+    address = agent_socket(config)
+    if address is None:
+        if config.agent_socket is None and os.path.exists(AGENT_SOCKET):
+            _say(
+                f"the agent: {AGENT_SOCKET} may not be used by user {os.getuid()}; add the user to the group ecolyzer "
+                "(usermod -aG ecolyzer USER); a meter of CMD's own is started"
+            )
+        return False
+    fault = _fault_of(address)
+    if fault and config.agent_socket is None:
+        _say(f"the agent: {address} does not answer ({fault}); start it again; a meter of CMD's own is started")
+        return False
+    if fault:
+        _say(
+            f"--agent-socket (ECOLYZER_AGENT_SOCKET): {address} does not answer ({fault}); start the agent (ecolyzer "
+            f"agent); until it answers nothing is measured"
+        )
+        if config.strict:
+            sys.exit(_REFUSED)
+    if os.path.dirname(address) != environment.get(FOLDER):
+        environment.pop(FOLDER, None)  # of another meter that started us
+        _say(f"reports to the agent at {address}")
+    ignored = sorted(set(texts) & {"host", "port", "zone", "pue", "wue", "sensors", "sysfs", "sampling_period"})
+    if ignored:
+        flags = ", ".join("--" + name.replace("_", "-") for name in ignored)
+        _say(f"{flags}: the agent goes by its own; set it there, or give --agent-socket none")
+    environment["ECOLYZER_AGENT_SOCKET"] = address
+    return True
+
+
+def _fault_of(address: str) -> str:
+    """Why nothing can be told to this socket; "" when it answers."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(0.5)
+        try:
+            probe.connect(address)
+        except OSError as error:
+            return error.strerror or str(error)
+    return ""
 
 
 def _find(command: str) -> str:
@@ -83,8 +125,8 @@ def _environment(loaded: Loaded, texts: dict[str, str]) -> dict[str, str]:
             environment[option.variable] = str(getattr(loaded.config, option.name))
     environment.setdefault("OTEL_PYTHON_DISTRO", "ecolyzer")
     environment.setdefault("OTEL_PYTHON_CONFIGURATOR", "ecolyzer")
-    known = [entry for entry in environment.get("PYTHONPATH", "").split(os.pathsep) if entry and entry != _AUTO]
-    environment["PYTHONPATH"] = os.pathsep.join([_AUTO, *known])
+    known = [entry for entry in environment.get("PYTHONPATH", "").split(os.pathsep) if entry and entry != AUTO]
+    environment["PYTHONPATH"] = os.pathsep.join([AUTO, *known])
     return environment
 
 
@@ -105,7 +147,7 @@ def _start_meter(config: Config, environment: dict[str, str], pid: int) -> tuple
     Whatever fails here costs the measurement, never the service, except under ``--strict``.
     """
     try:
-        folder, listener, address = _listen()
+        folder, listener, address = listen_privately()
         lifeline, held = os.pipe()
         verdict, ready = os.pipe()
     except OSError as error:
@@ -114,49 +156,18 @@ def _start_meter(config: Config, environment: dict[str, str], pid: int) -> tuple
             sys.exit(_REFUSED)
         return 0, -1
     os.set_inheritable(held, True)  # CMD and all that it forks keep this end: EOF tells that they are gone
-    watched = [lifeline, *_pidfd(pid)]
+    watched = [lifeline, *pidfd(pid)]
     facts = {"watched": watched, "ready": ready, "folder": folder, "early": take(config.sysfs)}
     meter = _spawn(config, listener, facts)
     for descriptor in (*watched, ready):
         os.close(descriptor)
     listener.close()
     environment["ECOLYZER_AGENT_SOCKET"] = address
+    environment[FOLDER] = folder
     if config.strict and not _accepted(verdict):
         sys.exit(_REFUSED)
     os.close(verdict)
     return meter, held
-
-
-def _pidfd(pid: int) -> list[int]:
-    """What tells of the end of CMD, opened here where its PID cannot have been reused yet.
-
-    None for PID 1, which outlives the meter, and before Linux 5.3: then the lifeline alone tells.
-    """
-    try:
-        return [] if pid == 1 else [os.pidfd_open(pid)]
-    except (OSError, AttributeError):
-        return []
-
-
-def _listen() -> tuple[str, socket.socket, str]:
-    """A listening socket in a private folder, so that workers can connect before the meter is up."""
-    problem: OSError | None = None
-    for root in (os.environ.get("XDG_RUNTIME_DIR"), os.environ.get("TMPDIR"), "/tmp", "/dev/shm", "/var/tmp"):  # noqa: S108 - mkdir is 0700 and exclusive
-        if not root:
-            continue
-        folder = os.path.join(root, f"ecolyzer-{os.getpid()}-{os.urandom(6).hex()}")
-        address = os.path.join(folder, "meter.sock")
-        try:
-            os.mkdir(folder, 0o700)
-            listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            listener.bind(address)
-            os.chmod(address, 0o600)
-            listener.listen(128)
-        except OSError as error:
-            problem = error
-            continue
-        return folder, listener, address
-    raise problem or OSError(2, "no folder to write in")
 
 
 def _spawn(config: Config, listener: socket.socket, facts: dict[str, Any]) -> int:
@@ -168,40 +179,13 @@ def _spawn(config: Config, listener: socket.socket, facts: dict[str, Any]) -> in
             os.setsid()
             if os.getppid() != 1 and os.fork():  # as PID 1 we reap it ourselves
                 os._exit(0)
-            _become_meter(config, facts | {"listener": listener.fileno()})
+            become(config, facts | {"listener": listener.fileno()})
         finally:
             os._exit(1)
     if os.getpid() != 1:
         os.waitpid(first, 0)
         return 0
     return first
-
-
-def _become_meter(config: Config, facts: dict[str, Any]) -> None:
-    import dataclasses
-
-    null = os.open(os.devnull, os.O_RDWR)
-    os.dup2(null, 0)
-    os.dup2(null, 1)
-    inherited = [facts["listener"], facts["ready"], *facts["watched"]]
-    for descriptor in inherited:
-        os.set_inheritable(descriptor, True)
-    # Descriptors that CMD inherits are none of the meter's: it would keep CMD's pipes and ports open.
-    kept = sorted({0, 1, 2, *inherited})
-    for low, high in zip(kept, [*kept[1:], 1 << 16], strict=True):
-        os.closerange(low + 1, high)
-    facts = facts | {"config": dataclasses.asdict(config), "path": [entry for entry in sys.path if entry]}
-    # sys.path is handed over and the working directory left out: a types.py there must not shadow a module.
-    code = (
-        "import sys; sys.path[:] = [entry for entry in sys.path if entry]; import json; "
-        "facts = json.loads(sys.argv[1]); sys.path[:] = facts['path']; "
-        "from ecolyzer_otel.agent.process import main; main(facts)"
-    )
-    folders = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    # The meter itself is not to be instrumented, whoever started us.
-    own = (_AUTO, os.path.join("instrumentation", "auto_instrumentation"))
-    os.environ["PYTHONPATH"] = os.pathsep.join(entry for entry in folders if not entry.endswith(own))
-    os.execv(sys.executable, [sys.executable, "-c", code, json.dumps(facts), "ecolyzer-meter"])
 
 
 def _accepted(verdict: int) -> bool:

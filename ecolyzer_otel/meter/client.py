@@ -44,7 +44,7 @@ class Client:
     greeted: bool = False
     finished: bool = False
     away: bool = False
-    lost_at: float = 0.0
+    lost_at: float | None = None
     quiet: bool = False
     watermark_ns: int = 0
     clock: tuple[int, int, int] | None = None

@@ -121,7 +121,7 @@ class Intake:
         self.clients.remove(client)
         connection, old.connection = old.connection, client.connection
         old.models.clear()  # it tells them anew
-        old.away = False
+        old.away, old.lost_at = False, None
         if connection is not None:
             connection.replaced()
         return old
@@ -133,7 +133,7 @@ class Intake:
         client.connection = None
         client.lost_at = monotonic()
         client.flushes.clear()
-        if not client.greeted or not client.token:
+        if connection is None or not client.token:  # of this process, or one that could not be told again
             self._finish(client)
         else:
             self.sweep(closing=False)
@@ -142,7 +142,7 @@ class Intake:
         """See to those that have lost their connection: some come back, some are gone for good."""
         now = monotonic()
         for client in self.clients:
-            if client.connection is not None or client.finished or not client.token:
+            if client.lost_at is None or client.finished:
                 continue
             away = now - client.lost_at
             unseen = client.peer.pid == 0 and away > _UNSEEN_SECONDS

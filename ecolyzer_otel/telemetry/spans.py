@@ -21,18 +21,31 @@ if TYPE_CHECKING:
     from ecolyzer_otel.request import Call
     from ecolyzer_otel.wrap import ModelFacts
 
-__all__ = ["RequestSpan", "end_span", "route_of", "service_of_spans", "spans_are_exported", "start_span"]
+__all__ = ["RequestSpan", "route_of", "service_of_spans", "spans_are_exported", "start_span"]
 
 
 class RequestSpan:
-    """A started span and what is needed to end it."""
+    """A started span and what is needed to end it. ``position``: the how manyth request sent to the meter it is."""
 
-    __slots__ = ("end_time_ns", "error", "span")
+    __slots__ = ("end_time_ns", "error", "position", "span")
 
     def __init__(self, span: Span, end_time_ns: int, error: str) -> None:
         self.span = span
         self.end_time_ns = end_time_ns
         self.error = error
+        self.position = 0
+
+    def end(self, settled: Settled | None, place: PlaceFacts | None) -> None:
+        """End the span with its settlement; None says that none will come."""
+        span = self.span
+        if settled is None or settled.unsettled or place is None:
+            span.set_attribute(Attr.ENERGY_METHOD, "unsettled")
+        else:
+            span.set_attributes(_settlement_attributes(settled, place))
+        if self.error:
+            span.set_attribute(Attr.ERROR_TYPE, self.error)
+            span.set_status(Status(StatusCode.ERROR))
+        span.end(end_time=self.end_time_ns)
 
 
 def error_name(error: BaseException | type[BaseException] | None) -> str:
@@ -75,19 +88,6 @@ def start_span(call: Call, facts: ModelFacts, framework: str, items: int, epoch_
     if not span.is_recording():
         return None
     return RequestSpan(span, call.end_ns + epoch_ns, error_name(call.error))
-
-
-def end_span(request: RequestSpan, settled: Settled | None, place: PlaceFacts | None) -> None:
-    """End a span with its settlement; None says that none will come."""
-    span = request.span
-    if settled is None or settled.unsettled or place is None:
-        span.set_attribute(Attr.ENERGY_METHOD, "unsettled")
-    else:
-        span.set_attributes(_settlement_attributes(settled, place))
-    if request.error:
-        span.set_attribute(Attr.ERROR_TYPE, request.error)
-        span.set_status(Status(StatusCode.ERROR))
-    span.end(end_time=request.end_time_ns)
 
 
 def _settlement_attributes(settled: Settled, place: PlaceFacts) -> dict[str, AttributeValue]:

@@ -68,7 +68,8 @@ class Service:
         return self.process.wait(seconds)
 
     def metrics_url(self) -> str:
-        return re.search(r"http://\S+/metrics", self.wait_for("/metrics", "stderr"))[0]
+        # The last one: a meter that was started again has a port of its own where it may choose.
+        return re.findall(r"http://\S+/metrics", self.wait_for("/metrics", "stderr"))[-1]
 
     def metrics(self) -> dict[str, float]:
         """Samples of the classic exposition, by name and labels as written."""

@@ -1,0 +1,224 @@
+"""What a worker tells of its calls: records of finished and open ones, clocks, the watermark, spans."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from time import monotonic_ns, time_ns
+from typing import Any, Final
+
+from opentelemetry import trace
+
+from ecolyzer_otel.agent.accounts import Accounts
+from ecolyzer_otel.agent.clocks import ProcessClocks, native_ids, thread_cpu_ns
+from ecolyzer_otel.agent.devices import sensor_name
+from ecolyzer_otel.agent.models import ModelBook
+from ecolyzer_otel.agent.protocol import MAX_DONE, MAX_NAME, MAX_OPEN, MAX_SPANS, Batch, Busy, Done, Open
+from ecolyzer_otel.agent.sharing import ThreadShares
+from ecolyzer_otel.request import Call, State, main_thread
+from ecolyzer_otel.telemetry.spans import RequestSpan, error_name, route_of, spans_are_exported, start_span
+
+__all__ = ["Reporter"]
+
+_LOG = logging.getLogger(__name__)
+
+_OPEN_AFTER_NS: Final = 250_000_000
+#: A web framework that has not told its route, and a device that has not told its kernels, this long after the call
+#: ended is not waited for.
+_HOLD_NS: Final = 500_000_000
+_CHUNK: Final = MAX_DONE // 4
+
+
+class Reporter:
+    """Turns the calls of one process into batches. Used by the background thread alone.
+
+    Args:
+        state: the calls of this process.
+        accounts: what became of them.
+    """
+
+    def __init__(self, state: State, accounts: Accounts) -> None:
+        self.models = ModelBook()
+        self.clocks = ProcessClocks()
+        self.spans: dict[int, RequestSpan] = {}
+        self._state = state
+        self._accounts = accounts
+        self._held: list[Call] = []
+        self._shares = ThreadShares()
+        self._next_id = 0
+        self._watermark_ns = monotonic_ns()
+        self._calm_clock: tuple[int, int, int] | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is anything to tell of."""
+        return bool(self._state.open or self._state.done or self._held)
+
+    def rest(self) -> None:
+        """Nothing runs and nothing is told; remember the clocks of the last quiet moment."""
+        self._calm_clock = self.clocks.read()
+
+    def batches(self, *, hold: bool, quiet: bool) -> Iterator[tuple[Batch, list[Call]]]:
+        """All that happened since the last time, in batches of bounded size, each with the calls that it holds.
+
+        Args:
+            hold: keep back calls whose route or kernels may become known in a moment.
+            quiet: say that nothing runs.
+        """
+        now = monotonic_ns()
+        open_calls = list(self._state.open.copy().values())  # before draining: see request.py
+        calls = self._drain(now, hold=hold)
+        natives = native_ids()
+        running = [call for call in self._state.open.copy().values() if call.start_ns]
+        spent = self._shares.spent(calls, running, self._clocks_of(running, now, natives))
+        opens = self._open_records(open_calls, now, spent)
+        clocks = [self.clocks.read()] if self._calm_clock is None else [self._calm_clock, self.clocks.read()]
+        self._calm_clock = None
+        watermark = self.watermark(open_calls, now)
+        epoch_ns = time_ns() - monotonic_ns()
+        exported = spans_are_exported()
+        while True:
+            chunk, calls = calls[:_CHUNK], calls[_CHUNK:]
+            done = [self._done(call, spent.get(id(call), 0), epoch_ns, exported) for call in chunk]
+            last = not calls
+            yield Batch(
+                now, watermark if last else self._watermark_ns, clocks if last else [], self.models.announce(),
+                opens if last else [], done, self._accounts.served - len(calls), self._accounts.dropped(),
+                quiet and last,
+            ), chunk  # fmt: skip
+            if last:
+                break
+        self._watermark_ns = watermark
+
+    def _drain(self, now: int, *, hold: bool) -> list[Call]:
+        """The finished calls of which all is known, or no longer waited for."""
+        while self._state.forgotten:
+            self.models.forget(self._state.forgotten.popleft())
+        done = self._state.done
+        waiting = self._held + [done.popleft() for _ in range(len(done))]
+        self._accounts.drained += len(waiting) - len(self._held)
+        ready: list[Call] = []
+        self._held = []
+        for call in waiting:
+            final = not hold or now - call.end_ns > _HOLD_NS or (route_of(call)[1] and _kernels_known(call))
+            (ready if final else self._held).append(call)
+        return ready
+
+    def drop_waiting(self, reason: str) -> None:
+        """Nobody is there to be told: lose what has finished, and end its spans."""
+        for call in self._drain(monotonic_ns(), hold=False):
+            self._accounts.lose(reason)
+            span = self._start_span(call, time_ns() - monotonic_ns())
+            if span is not None:
+                span.end(None, None)
+
+    def watermark(self, open_calls: Sequence[Call], now: int) -> int:
+        """The start of the oldest call that the meter does not know of, or ``now``; never back."""
+        starts = [call.start_ns or self._watermark_ns for call in open_calls if not call.number]
+        starts += [call.start_ns for call in self._held if not call.number]
+        return max(self._watermark_ns, min(starts, default=now))
+
+    # Open calls.
+
+    def _clocks_of(self, running: list[Call], now: int, natives: Mapping[int, int]) -> dict[int, int]:
+        """The CPU clock now of each thread in which a call has been open for long."""
+        clocks: dict[int, int] = {}
+        for call in running:
+            if now - call.start_ns < _OPEN_AFTER_NS or call.thread in clocks:
+                continue
+            main = self._state.pid if call.thread == main_thread() else None
+            native = natives.get(call.thread, main)
+            clock = thread_cpu_ns(native) if native else None
+            clocks[call.thread] = clock or 0
+        return clocks
+
+    def _open_records(self, open_calls: list[Call], now: int, spent: Mapping[int, int]) -> list[Open]:
+        records: list[Open] = []
+        for call in open_calls:
+            if not call.start_ns or now - call.start_ns < _OPEN_AFTER_NS:
+                continue
+            if len(records) >= MAX_OPEN:
+                break  # the others hold the watermark back
+            self._number(call)
+            cpu_ns = spent.get(id(call), 0) + sum(call.extra_cpu or ())
+            sensor = sensor_name(self.models.facts(call).device)
+            records.append(Open(call.number, call.start_ns, cpu_ns, sensor, _kernels(call)))
+        return records
+
+    def _number(self, call: Call) -> int:
+        if not call.number:
+            self._next_id += 1
+            call.number = self._next_id
+        return call.number
+
+    # Finished calls.
+
+    def _done(self, call: Call, spent_ns: int, epoch_ns: int, exported: bool) -> Done:
+        facts = self.models.facts(call)
+        number = self._number(call)
+        trace_id = span_id = ""
+        span = self._start_span(call, epoch_ns)
+        if span is not None:
+            self.spans[number] = span
+            context = span.span.get_span_context()
+            if exported and context.trace_flags.sampled:
+                trace_id, span_id = trace.format_trace_id(context.trace_id), trace.format_span_id(context.span_id)
+        return Done(
+            number, self.models.key(facts), call.spec.operation[:MAX_NAME], call.start_ns, call.end_ns,
+            spent_ns + sum(call.extra_cpu or ()), whole(call.items), error_name(call.error)[:MAX_NAME],
+            route_of(call)[0][:MAX_NAME], trace_id, span_id, span is not None, _kernels(call),
+        )  # fmt: skip
+
+    def _start_span(self, call: Call, epoch_ns: int) -> RequestSpan | None:
+        facts = self.models.facts(call)
+        return start_span(call, facts, facts.framework or call.spec.framework, whole(call.items), epoch_ns)
+
+    def end_spans(self, after: int = 0) -> None:
+        """End the spans of requests sent after the first ``after``: no settlement of them will come."""
+        for number in [number for number, span in self.spans.items() if span.position > after]:
+            self.spans.pop(number).end(None, None)
+
+
+def whole(items: Any) -> int:
+    """A batch size as an integer of at least 0; 1 where it is none (a symbolic or missing dimension)."""
+    try:
+        return min(max(0, int(items)), 1 << 62)
+    except (TypeError, ValueError, OverflowError):
+        return 1
+
+
+def _kernels_known(call: Call) -> bool:
+    return call.spec.kernels is None or _ask(call) is not None
+
+
+def _ask(call: Call) -> Mapping[str, Sequence[Sequence[int]]] | None:
+    try:
+        return call.spec.kernels(call) if call.spec.kernels is not None else {}
+    except Exception:  # noqa: BLE001 - never hurt the service
+        _LOG.debug("ecolyzer: the kernels of a request could not be read", exc_info=True)
+        return {}
+
+
+def _kernels(call: Call) -> Busy:
+    """Busy intervals of a call's kernels by the meter's name of the device, neighbours joined where there are too many."""
+    told = _ask(call) or {}
+    return {
+        (sensor_name(device) or device)[:MAX_NAME]: _joined(sorted((int(low), int(high)) for low, high in spans))
+        for device, spans in told.items()
+    }
+
+
+def _joined(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """At most :data:`MAX_SPANS` intervals: overlaps become one, then those with the smallest gaps between them do."""
+    merged: list[tuple[int, int]] = []
+    for low, high in spans:
+        if merged and low <= merged[-1][1]:
+            merged[-1] = merged[-1][0], max(high, merged[-1][1])
+        else:
+            merged.append((low, high))
+    if len(merged) <= MAX_SPANS:
+        return merged
+    gaps = sorted(range(1, len(merged)), key=lambda i: merged[i][0] - merged[i - 1][1], reverse=True)
+    starts = sorted([0, *gaps[: MAX_SPANS - 1]])
+    ends = [start - 1 for start in starts[1:]] + [len(merged) - 1]
+    return [(merged[first][0], merged[last][1]) for first, last in zip(starts, ends, strict=True)]
