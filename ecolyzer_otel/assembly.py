@@ -14,7 +14,7 @@ from ecolyzer_otel.config import Config
 from ecolyzer_otel.errors import ConfigError, EcolyzerError
 from ecolyzer_otel.impact import Place, resolve_place
 from ecolyzer_otel.meter import Meter
-from ecolyzer_otel.sensors import Discovery, discover
+from ecolyzer_otel.sensors import Discovery, Scope, discover
 from ecolyzer_otel.telemetry.http import MetricsServer
 from ecolyzer_otel.telemetry.otlp import OtlpMetricsExporter, configured
 from ecolyzer_otel.telemetry.store import MetricStore
@@ -23,6 +23,8 @@ from ecolyzer_otel.version import __version__
 __all__ = ["Setup", "prepare"]
 
 
+#: A page of the node agent is shown for this long, in seconds: nobody reads its counters faster.
+_PAGE_SECONDS: Final = 1.0
 #: How long a port in use is tried for.
 _PORT_SECONDS: Final = 1.0
 
@@ -52,7 +54,9 @@ class Setup:
             self.server.stop()
 
 
-def prepare(config: Config, *, alone: bool = False, early: dict[str, Any] | None = None) -> Setup:
+def prepare(
+    config: Config, *, alone: bool = False, early: dict[str, Any] | None = None, patient: bool = False
+) -> Setup:
     """A meter that only needs somebody to call its ``tick``.
 
     Args:
@@ -60,14 +64,16 @@ def prepare(config: Config, *, alone: bool = False, early: dict[str, Any] | None
             world average, the modelled CPU or no port is used instead.
         alone: the only worker is this process.
         early: readings from before, as :func:`ecolyzer_otel.early.take` gave them.
+        patient: the meter is the whole node's, which no service can hurry (:mod:`ecolyzer_otel.agent.daemon`).
     """
     problems: list[EcolyzerError] = []
     place = _place(config, problems)
-    discovery = _discover(config, problems)
+    # The control group of an agent says nothing of its services: they are anywhere on the host.
+    discovery = _discover(config, problems, "host" if patient else None)
     store = MetricStore(max_label_sets=config.max_label_sets)
-    meter = Meter(config, discovery, place, store, alone=alone, early=early)
+    meter = Meter(config, discovery, place, store, alone=alone, early=early, patient=patient)
     setup = Setup(meter, place, discovery, problems=problems)
-    _serve(config, setup, store)
+    _serve(config, setup, store, _PAGE_SECONDS if patient else 0.0)
     return setup
 
 
@@ -81,12 +87,12 @@ def _place(config: Config, problems: list[EcolyzerError]) -> Place:
         return resolve_place("WORLD", pue=config.pue, wue=config.wue)
 
 
-def _discover(config: Config, problems: list[EcolyzerError]) -> Discovery:
+def _discover(config: Config, problems: list[EcolyzerError], scope: Scope | None) -> Discovery:
     try:
-        discovery = discover(config)
+        discovery = discover(config, scope=scope)
     except ConfigError as error:
         problems.append(error)
-        discovery = discover(replace(config, sensors="modelled"))
+        discovery = discover(replace(config, sensors="modelled"), scope=scope)
     for absence in discovery.absences:
         # That a machine has no such sensor is no fault, unless it was asked for.
         if absence.reason != "absent" or config.sensors == "rapl":
@@ -94,10 +100,10 @@ def _discover(config: Config, problems: list[EcolyzerError]) -> Discovery:
     return discovery
 
 
-def _serve(config: Config, setup: Setup, store: MetricStore) -> None:
+def _serve(config: Config, setup: Setup, store: MetricStore, page_seconds: float) -> None:
     meter = setup.meter
     try:
-        setup.server = _listen(config, store, meter)
+        setup.server = _listen(config, store, meter, page_seconds)
         setup.server.start()
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or str(error)
@@ -113,12 +119,15 @@ def _serve(config: Config, setup: Setup, store: MetricStore) -> None:
         setup.otlp.start()
 
 
-def _listen(config: Config, store: MetricStore, meter: Meter) -> MetricsServer:
+def _listen(config: Config, store: MetricStore, meter: Meter, page_seconds: float) -> MetricsServer:
     """Bind the port; one that the meter of a service just restarted is about to give back is waited for."""
     deadline = monotonic() + _PORT_SECONDS
     while True:
         try:
-            return MetricsServer(store, config.host, config.port, meter.health, meter.before_scrape)
+            return MetricsServer(
+                store, config.host, config.port, meter.health, meter.before_scrape,
+                page_seconds=page_seconds, version=lambda: meter.flushes,
+            )  # fmt: skip
         except OSError as error:
             if error.errno != errno.EADDRINUSE or monotonic() > deadline:
                 raise

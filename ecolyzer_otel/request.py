@@ -45,6 +45,9 @@ __all__ = [
 
 #: Also under gevent the number of the thread, not of the greenlet: clocks are of threads.
 get_ident: Final = original("_thread", "get_ident")
+#: Taken by helper threads of one call only.
+_sharing: Final = threading.Lock()
+_NOBODY: Final[set[int]] = set()
 #: Finished calls that may wait for the background thread; more are dropped and counted.
 MAX_WAITING: Final = 50_000
 
@@ -58,8 +61,8 @@ class Call:
     """One outermost framework call, from its begin to its settlement. Times on ``time.monotonic_ns``."""
 
     __slots__ = (
-        "context", "cpu_ns", "cpu_start_ns", "end_ns", "error", "events", "extra_cpu", "items", "model", "number", "open",
-        "server", "spec", "start_ns", "state", "thread", "token",
+        "context", "cpu_ns", "cpu_start_ns", "end_ns", "error", "events", "extra_cpu",
+        "helpers", "items", "model", "number", "open", "server", "spec", "start_ns", "state", "thread", "token",
     )  # fmt: skip
 
     #: A training call only guards: it is never published, and its inner calls are no requests.
@@ -74,6 +77,8 @@ class Call:
         self.error: BaseException | type[BaseException] | None = None
         #: CPU nanoseconds that helper threads spent on behalf of this call.
         self.extra_cpu: list[int] | None = None
+        #: Helper threads that work for this call now, by number.
+        self.helpers: set[int] = _NOBODY
         self.items: Any = None
         #: What an instrumentor notes of the call, for its ``kernels``.
         self.events: Any = None
@@ -85,9 +90,11 @@ class Call:
         self.cpu_start_ns = self.cpu_ns = self.end_ns = 0
 
     def share(self) -> Call:
-        """Make ready to be lent to helper threads; called in the thread that owns the call."""
+        """Make ready to be lent to helper threads."""
         if self.extra_cpu is None:
-            self.extra_cpu = []
+            with _sharing:
+                if self.extra_cpu is None:
+                    self.helpers, self.extra_cpu = set(), []
         return self
 
 

@@ -14,13 +14,14 @@ A third party's instrumentor needs only this module::
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from time import thread_time_ns
 from types import CellType, FunctionType
 from typing import Any, Final, TypeVar
 
-from ecolyzer_otel.request import Call, begin, current_call, finish, state
+from ecolyzer_otel.request import Call, begin, current_call, finish, get_ident, state
 
 __all__ = ["CallSpec", "ModelFacts", "Patches", "batch_of", "leaf", "lending", "training"]
 
@@ -84,10 +85,11 @@ class CallSpec:
 def leaf(original: F, spec: CallSpec, bypass: Callable[[], bool] | None = None) -> F:
     """Wrap a method whose call is a request when no other request encloses it.
 
-    Results and exceptions pass through untouched. A plain function, not ``wrapt``: it costs a third less.
+    Results and exceptions pass through untouched. A plain function, not ``wrapt``: it costs a third less. A call in
+    another thread to which the context of an open one was handed on is part of that one, its CPU time included.
 
     Args:
-        original: the function found on the class.
+        original: the function found on the class; also a coroutine function.
         spec: what it is.
         bypass: asked before anything else; True calls ``original`` alone (a compiler is tracing).
     """
@@ -95,6 +97,8 @@ def leaf(original: F, spec: CallSpec, bypass: Callable[[], bool] | None = None) 
 
     make_ready()
     current = current_call.get
+    if inspect.iscoroutinefunction(original):
+        return _async_leaf(original, spec)
 
     @functools.wraps(original)
     def wrapper(self: Any, /, *args: Any, **kwargs: Any) -> Any:
@@ -102,7 +106,10 @@ def leaf(original: F, spec: CallSpec, bypass: Callable[[], bool] | None = None) 
             return original(self, *args, **kwargs)
         outer = current()
         if outer is not None and outer.open:
-            return original(self, *args, **kwargs)
+            if outer.thread == get_ident() or outer.training:
+                return original(self, *args, **kwargs)
+            with lending(outer):  # asyncio.to_thread and the like take the context along
+                return original(self, *args, **kwargs)
         call = begin(spec, self, args, kwargs)
         if call is None:
             return original(self, *args, **kwargs)
@@ -115,6 +122,26 @@ def leaf(original: F, spec: CallSpec, bypass: Callable[[], bool] | None = None) 
         return result
 
     return wrapper  # type: ignore[return-value]
+
+
+def _async_leaf(original: Any, spec: CallSpec) -> Any:
+    """The same for a coroutine function: from the first step of the coroutine to its last."""
+
+    @functools.wraps(original)
+    async def wrapper(self: Any, /, *args: Any, **kwargs: Any) -> Any:
+        outer = current_call.get()
+        call = None if outer is not None and outer.open else begin(spec, self, args, kwargs)
+        if call is None:
+            return await original(self, *args, **kwargs)
+        try:
+            result = await original(self, *args, **kwargs)
+        except BaseException as error:
+            finish(call, error)
+            raise
+        finish(call, None)
+        return result
+
+    return wrapper
 
 
 class _Training(Call):
@@ -156,23 +183,28 @@ def training(original: F, after: Callable[[Any], None] | None = None) -> F:
 class lending:
     """``with lending(call):`` in a helper thread: what runs there belongs to ``call``, its CPU time included.
 
-    ``call`` was made ready by ``call.share()`` in its own thread.
+    What it spends after ``call`` has been reported is nobody's: process share.
     """
 
-    __slots__ = ("_call", "_cpu", "_token")
+    __slots__ = ("_call", "_cpu", "_token", "_within")
 
     def __init__(self, call: Call) -> None:
-        self._call = call
+        self._call = call.share()
 
     def __enter__(self) -> None:
+        thread, helpers = get_ident(), self._call.helpers
         self._token = current_call.set(self._call)
+        self._within = thread in helpers  # a call within one that is lent: its time is counted there
+        helpers.add(thread)
         self._cpu = thread_time_ns()
 
     def __exit__(self, *exception: object) -> None:
         spent = thread_time_ns() - self._cpu
         current_call.reset(self._token)
-        if self._call.extra_cpu is not None:
-            self._call.extra_cpu.append(spent)
+        if not self._within:
+            self._call.helpers.discard(get_ident())
+            if self._call.extra_cpu is not None:
+                self._call.extra_cpu.append(spent)
 
 
 class Patches:

@@ -16,6 +16,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Final
 
 from ecolyzer_otel.agent.native import original
+from ecolyzer_otel.early import take
 
 if TYPE_CHECKING:
     from ecolyzer_otel.config import Config
@@ -143,6 +144,11 @@ def _python() -> str:
 
 def stand_alone(facts: dict[str, Any]) -> None:
     """First thing in the new process: close what is not its own, and be nobody's child, whom a service could wait for."""
+    for descriptor in (0, 1, 2):  # a daemon may have closed them; what is opened next must not take their place
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
     kept = sorted({0, 1, 2, facts["listener"], facts["ready"], *facts["watched"]})
     for low, high in zip(kept, [*kept[1:], 1 << 16], strict=True):
         os.closerange(low + 1, high)
@@ -204,6 +210,8 @@ class PrivateMeter:
         self.path = os.path.join(folder, _SOCKET)
         self._folder = folder
         self._config = config
+        # The first request of a service comes before its meter: counters read now cover it.
+        self._early: dict[str, Any] | None = None if os.path.exists(folder) else take(config.sysfs)
 
     def start(self) -> None:
         """Start the meter, unless another process is about to. Returns when it can be connected to, at the latest.
@@ -228,6 +236,7 @@ class PrivateMeter:
         try:
             os.mkdir(self._folder, 0o700)
         except FileExistsError:
+            self._early = None  # there was a meter, which has measured what was before
             found = os.lstat(self._folder)
             # In a folder where anybody may write, somebody else could have made it.
             if found.st_uid != os.getuid() or found.st_mode & 0o170077 != 0o040000:
@@ -248,12 +257,11 @@ class PrivateMeter:
         import contextlib
         import dataclasses
 
-        from ecolyzer_otel.early import take
-
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.path)
         listener, _ = _listen_in(self._folder)
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        early, self._early = self._early or take(self._config.sysfs), None
         own = [listener.fileno(), null, *pidfd(os.getpid()), *self._root()]
         try:
             # Numbers above all of these, so that none is overwritten before it is passed on.
@@ -262,11 +270,12 @@ class PrivateMeter:
             actions += [(os.POSIX_SPAWN_DUP2, old, new) for old, new in zip(own, numbers, strict=True)]
             facts = {
                 "config": dataclasses.asdict(self._config), "listener": numbers[0], "ready": numbers[1],
-                "watched": numbers[2:], "folder": self._folder, "early": take(self._config.sysfs), "detach": True,
+                "watched": numbers[2:], "folder": self._folder, "early": early, "detach": True,
             }  # fmt: skip
             command = command_line(facts)
             # Not subprocess: gevent's would wait in the event loop of the service.
-            first = os.posix_spawn(command[0], command, environment(), file_actions=actions, setsid=True)
+            spawn = original("os", "posix_spawn")
+            first = spawn(command[0], command, environment(), file_actions=actions, setsid=True)
         finally:
             listener.close()
             for descriptor in own[1:]:

@@ -7,10 +7,15 @@ import json
 import sys
 from typing import Any
 
-from ecolyzer_otel.errors import EcolyzerError
+from ecolyzer_otel.agent.starter import AGENT_SOCKET
+from ecolyzer_otel.config import OPTIONS, load
+from ecolyzer_otel.errors import ConfigError, EcolyzerError
 from ecolyzer_otel.version import __version__
 
 __all__ = ["main"]
+
+#: What concerns the process that is measured, not the meter.
+_NOT_FOR_AGENT = ("exit_flush",)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -20,7 +25,21 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     replay = commands.add_parser("replay", help="run the ledger over a recorded file and print the result as JSON")
     replay.add_argument("file", help="replay file (JSON, version 1); - reads standard input")
+    agent = commands.add_parser(
+        "agent",
+        help="one meter for all services of this host, as a daemon",
+        description="The node agent: owns the sensors, serves a socket to the services and /metrics. Ends on SIGTERM.",
+        epilog="Each option is also a variable, ECOLYZER_PORT for --port, and a key of the file ECOLYZER_CONFIG.",
+        allow_abbrev=False,
+    )
+    for option in OPTIONS:
+        if option.name not in _NOT_FOR_AGENT:
+            kind = {"action": "store_const", "const": "true"} if option.is_switch else {"metavar": option.metavar}
+            told = f"socket to serve (default {AGENT_SOCKET})" if option.name == "agent_socket" else option.help
+            agent.add_argument(option.flag, dest=option.name, help=told.replace("%", "%%"), **kind)
     options = parser.parse_args(arguments)
+    if options.command == "agent":
+        return _agent(options)
     try:
         print(json.dumps(_replay(options.file), allow_nan=False))
     except EcolyzerError as error:
@@ -29,6 +48,22 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:
         return 1
     return 0
+
+
+def _agent(options: argparse.Namespace) -> int:
+    from ecolyzer_otel.agent.daemon import run
+
+    flags = {option.name: getattr(options, option.name, None) for option in OPTIONS}
+    loaded = load({name: text for name, text in flags.items() if text is not None})
+    for problem in loaded.problems:
+        print(f"ecolyzer: {problem}", file=sys.stderr, flush=True)
+    if loaded.problems and loaded.config.strict:
+        return 1
+    try:
+        return run(loaded.config)
+    except ConfigError as error:
+        print(f"ecolyzer: {error}", file=sys.stderr, flush=True)
+        return 1
 
 
 def _replay(path: str) -> dict[str, Any]:

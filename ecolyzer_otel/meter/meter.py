@@ -88,6 +88,10 @@ class Meter:
         self.store = store
         self.stopped = False
         self.poke: Callable[[], None] = lambda: None
+        #: Called at each tick.
+        self.on_tick: Callable[[], None] = lambda: None
+        #: Flushes answered so far.
+        self.flushes = 0
         self._ledger = Ledger(_spec(sensor) for sensor in discovery.sensors)
         self._recorder = Recorder(store, place, config.quantization, config.max_label_sets)
         self._sampler = Sampler(discovery, self._ledger, store, self._number_of)
@@ -158,6 +162,7 @@ class Meter:
 
     def tick(self) -> float:
         """Sample if it is time, close intervals, settle. Returns the seconds until the next tick is due."""
+        self.on_tick()
         with self._lock:
             now = monotonic()
             self._ticked = now
@@ -288,6 +293,7 @@ class Meter:
             client.told = client.accounted
             client.post(Settlements([], client.accounted))
         if client.flushes and not client.waiting:
+            self.flushes += 1
             client.post(Flushed(client.flushes[-1]))
             client.flushes.clear()
         if client.finished and not client.waiting:

@@ -50,8 +50,9 @@ class Neighbours:
         now = monotonic()
         if now >= self._next and self._socket is not None:
             self._next = now + _PERIOD
-            self._meters = 1 + self._others()
-            if self._meters > 1 and not self._advised:
+            before, self._meters = self._meters, 1 + self._others()
+            # Twice in a row: that of a service just restarted may be about to end.
+            if min(before, self._meters) > 1 and not self._advised:
                 self._advised = True
                 _LOG.warning(
                     "ecolyzer: %d meters run on this host: requests keep their own CPU share, idle joules are divided by "

@@ -83,6 +83,8 @@ class MetricsServer:
         port: 0 picks a free one.
         health: gives (well or not, details) for ``/healthz``: 200 or 503 with the details as JSON.
         before_scrape: called before each scrape, so that gauges are fresh; what it raises is logged at debug.
+        page_seconds: a page is shown for this long before it is made anew.
+        version: a page is made anew at once when this has changed.
 
     Raises:
         OSError: the address is in use or not of this host; at once, before :meth:`start`.
@@ -95,8 +97,11 @@ class MetricsServer:
         port: int,
         health: Health,
         before_scrape: Callable[[], None] | None = None,
+        *,
+        page_seconds: float = 0.0,
+        version: Callable[[], int] = lambda: 0,
     ) -> None:
-        self._server = _bind(host, port, _Site(store, health, before_scrape))
+        self._server = _bind(host, port, _Site(store, health, before_scrape, page_seconds, version))
         self._thread: threading.Thread | None = None
         self._stopped = False
         self.port: int = self._server.server_address[1]
@@ -147,10 +152,21 @@ if hasattr(os, "register_at_fork"):
 class _Site:
     """The pages, apart from the transport."""
 
-    def __init__(self, store: MetricStore, health: Health, before_scrape: Callable[[], None] | None) -> None:
+    def __init__(
+        self,
+        store: MetricStore,
+        health: Health,
+        before_scrape: Callable[[], None] | None,
+        page_seconds: float,
+        version: Callable[[], int],
+    ) -> None:
         self._store = store
         self._health = health
         self._before_scrape = before_scrape
+        self._page_seconds = page_seconds
+        self._version = version
+        self._kept: dict[bool, tuple[float, int, bytes]] = {}
+        self._making = threading.Lock()
 
     def page(self, path: str, headers: Mapping[str, str]) -> tuple[int, str, bytes]:
         """Status, content type and body of one page."""
@@ -169,14 +185,25 @@ class _Site:
         return 404, _TEXT, b"not found; see /\n"
 
     def _metrics(self, accept: str) -> tuple[int, str, bytes]:
+        openmetrics = accepts_openmetrics(accept)
+        content_type = OPENMETRICS_CONTENT_TYPE if openmetrics else CLASSIC_CONTENT_TYPE
+        if not self._page_seconds:
+            return 200, content_type, self._render(openmetrics)
+        with self._making:
+            made, version, page = self._kept.get(openmetrics, (0.0, -1, b""))
+            if time.monotonic() - made > self._page_seconds or version != self._version():
+                version = self._version()
+                page = self._render(openmetrics)
+                self._kept[openmetrics] = time.monotonic(), version, page
+        return 200, content_type, page
+
+    def _render(self, openmetrics: bool) -> bytes:
         if self._before_scrape is not None:
             try:
                 self._before_scrape()
             except Exception:  # noqa: BLE001 - what is known is still worth a scrape
                 _log.debug("before_scrape failed", exc_info=True)
-        openmetrics = accepts_openmetrics(accept)
-        content_type = OPENMETRICS_CONTENT_TYPE if openmetrics else CLASSIC_CONTENT_TYPE
-        return 200, content_type, render(self._store, openmetrics)
+        return render(self._store, openmetrics)
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -1,0 +1,210 @@
+"""Real servers, as their users start them, with the launcher in front: on loopback, bounded in count and time."""
+
+from __future__ import annotations
+
+import collections
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy
+import onnx
+import psutil
+import pytest
+
+BIN = Path(sys.executable).parent
+SERVICE = Path(__file__).with_name("service")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(scope="session")
+def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    weights = onnx.numpy_helper.from_array(numpy.ones((4, 2), dtype=numpy.float32), "w")
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("MatMul", ["x", "w"], ["y"])],
+        "tiny",
+        [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [None, 4])],
+        [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [None, 2])],
+        [weights],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    path = tmp_path_factory.mktemp("model") / "tiny.onnx"
+    onnx.save(model, path)
+    return path
+
+
+@dataclass
+class Metrics:
+    """One look at ``/metrics``: samples by name and labels as written."""
+
+    samples: dict[str, float]
+
+    @classmethod
+    def of(cls, port: int) -> Metrics:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+            lines = answer.read().decode().splitlines()
+        pairs = (line.rpartition(" ") for line in lines if not line.startswith("#"))
+        return cls({key: float(value) for key, _, value in pairs})
+
+    def total(self, name: str, *parts: str) -> float:
+        return sum(
+            value
+            for key, value in self.samples.items()
+            if key.partition("{")[0] == name and all(part in key for part in parts)
+        )
+
+    @property
+    def settled(self) -> int:
+        return int(self.total("ecolyzer_requests_total"))
+
+    @property
+    def accounted(self) -> int:
+        """Requests that are told of in any way."""
+        names = ("requests_total", "unsettled_requests_total", "dropped_requests_total", "pending_requests")
+        return int(sum(self.total(f"ecolyzer_{name}") for name in names))
+
+    def shares(self, device: str = "") -> dict[str, float]:
+        part = f'device="{device}' if device else ""
+        names = ("requests", "process", "host", "idle")
+        found = {
+            name: self.total("ecolyzer_device_energy_joules_total", f'share="{name}"', part) for name in names
+        }
+        return found | {"pending": self.total("ecolyzer_device_energy_pending_joules", part)}
+
+    def assert_requests_close(self) -> None:
+        """What the requests are told to have used is what the devices are told to have given them."""
+        active = self.total("ecolyzer_energy_joules_total", 'share="active"')
+        assert active == pytest.approx(self.shares()["requests"], rel=1e-6)
+
+
+@dataclass
+class Running:
+    """A started command, its output, and the port of its metrics."""
+
+    process: subprocess.Popen
+    out: Path
+    port: int
+    http: int
+    workers: collections.Counter = field(default_factory=collections.Counter)
+
+    @property
+    def output(self) -> str:
+        return self.out.read_text(errors="replace")
+
+    def wait_until_up(self, seconds: float = 40.0) -> int:
+        """Ask until the first answer; returns how many requests were answered: 1."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            try:
+                return self.get()
+            except OSError:
+                time.sleep(0.1)
+        raise AssertionError(f"it did not answer: {self.output}")
+
+    def get(self) -> int:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.http}/", timeout=20) as answer:
+            self.workers[int(answer.read())] += 1
+        return 1
+
+    def load(self, requests: int, threads: int = 4) -> int:
+        """So many requests from so many clients; returns how many were answered. One refused is sent again."""
+        answered: list[int] = []
+
+        def client(count: int) -> None:
+            for _ in range(count):
+                for _ in range(100):
+                    try:
+                        answered.append(self.get())
+                        break
+                    except OSError as error:
+                        # A worker that is being replaced refuses before it has read anything.
+                        assert not isinstance(error, urllib.error.HTTPError), error.read()
+                        time.sleep(0.05)
+
+        clients = [threading.Thread(target=client, args=(requests // threads,)) for _ in range(threads)]
+        for one in clients:
+            one.start()
+        for one in clients:
+            one.join()
+        return len(answered)
+
+    def metrics(self) -> Metrics:
+        return Metrics.of(self.port)
+
+    def settled(self, expected: int, seconds: float = 10.0) -> Metrics:
+        """The metrics once ``expected`` requests are settled; fails where it is another number in the end."""
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                found = self.metrics()
+            except OSError:
+                found = Metrics({})
+            if found.settled >= expected or time.monotonic() > deadline:
+                break
+            time.sleep(0.1)
+        time.sleep(0.3)  # none may come that is one too many
+        found = self.metrics()
+        assert (found.settled, found.accounted) == (expected, expected), self.output
+        return found
+
+    def meter_lines(self) -> list[str]:
+        """What each meter that came up said of itself."""
+        return [line for line in self.output.splitlines() if line.startswith("ecolyzer: ") and " | http" in line]
+
+
+def environment(model: Path, port: int, **more: str) -> dict[str, str]:
+    clean = {key: value for key, value in os.environ.items() if not key.startswith(("ECOLYZER_", "OTEL_"))}
+    path = os.pathsep.join([str(BIN), clean.get("PATH", os.defpath)])
+    own = {"PATH": path, "MODEL_FILE": str(model), "ECOLYZER_PORT": str(port), "PYTHONPATH": str(SERVICE)}
+    return clean | own | more
+
+
+PLAIN = {"OTEL_PYTHON_DISTRO": "ecolyzer", "OTEL_PYTHON_CONFIGURATOR": "ecolyzer"}
+
+
+@pytest.fixture
+def serve(tmp_path: Path, model_file: Path):
+    """``serve(command, ...)`` starts it under ``ecolyzer-instrument`` (or what ``front`` says); PORT stands for a port."""
+    started: list[Running] = []
+
+    def start(command: list[str], *, front: str = "ecolyzer-instrument", env: dict[str, str] | None = None) -> Running:
+        http, port = free_port(), free_port()
+        words = [word.replace("PORT", str(http)) for word in command]
+        out = tmp_path / f"{len(started)}.out"
+        extra = (PLAIN if front == "opentelemetry-instrument" else {}) | (env or {})
+        with out.open("wb") as file:
+            process = subprocess.Popen(
+                [*([str(BIN / front)] if front else []), *words],
+                env=environment(model_file, port, **extra), cwd=SERVICE, stdin=subprocess.DEVNULL,
+                stdout=file, stderr=subprocess.STDOUT, start_new_session=True,
+            )  # fmt: skip
+        started.append(Running(process, out, port, http))
+        return started[-1]
+
+    yield start
+    for one in started:
+        for number, seconds in ((signal.SIGTERM, 8.0), (signal.SIGKILL, 8.0)):
+            try:
+                os.killpg(one.process.pid, number)
+                one.process.wait(seconds)
+            except (ProcessLookupError, subprocess.TimeoutExpired):
+                continue
+        assert not re.search(r"^Traceback", one.output, re.MULTILINE), one.output
+
+
+def descendants(pid: int) -> list[psutil.Process]:
+    return psutil.Process(pid).children(recursive=True)
