@@ -59,7 +59,8 @@ class Intake:
         devices: which sensor measures what they call their GPU.
         place: the factors, told to each.
         life: tells this meter's life from another's.
-        max_label_sets: label sets (model, operation, route) of one client; what is over shares ``__other__``.
+        max_label_sets: label sets that there may be in all. One client may have half of them (model, operation, route);
+            what is over shares ``__other__``.
     """
 
     def __init__(
@@ -77,7 +78,7 @@ class Intake:
         self._devices = devices
         self._place = place
         self._life = life
-        self._max_label_sets = max_label_sets
+        self._max_label_sets = max(1, max_label_sets // 2)
         self._numbers = 0
         self._by_token: dict[str, Client] = {}
 

@@ -132,6 +132,8 @@ def test_a_celery_worker(serve, tmp_path):
     assert sender.process.wait(90) == 0, sender.output + worker.output
     worker.settled(30)
     assert int(sender.output) > 1, "more than one process worked"
+    os.kill(worker.process.pid, signal.SIGTERM)  # a warm shutdown; all of the group at once would take Celery longer
+    assert worker.process.wait(30) == 0
 
 
 @pytest.mark.parametrize("options", [["-I"], ["-E"]])
