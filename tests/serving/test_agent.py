@@ -1,0 +1,419 @@
+"""The node agent: one meter for all services, with a socket of its own, under systemd or by hand."""
+
+from __future__ import annotations
+
+import grp
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+from .conftest import BIN, SERVICE, Metrics, environment, free_port
+
+pytestmark = pytest.mark.timeout(180)
+
+UNITS = Path(__file__).parents[2] / "deploy" / "systemd"
+DEFAULT = Path("/run/ecolyzer/agent.sock")
+
+
+@dataclass
+class Agent:
+    """A started ``ecolyzer agent``."""
+
+    process: subprocess.Popen
+    out: Path
+    port: int
+    socket: Path
+
+    @property
+    def output(self) -> str:
+        return self.out.read_text()
+
+    def wait_until_up(self, seconds: float = 20.0) -> Agent:
+        deadline = time.monotonic() + seconds
+        while " | agent on " not in self.output:
+            assert self.process.poll() is None, self.output
+            assert time.monotonic() < deadline, self.output
+            time.sleep(0.02)
+        return self
+
+    def metrics(self) -> Metrics:
+        return Metrics.of(self.port)
+
+    def health(self) -> dict:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/healthz", timeout=10) as answer:
+            return json.load(answer)
+
+    def settled(self, expected: int, *parts: str, seconds: float = 10.0) -> Metrics:
+        deadline = time.monotonic() + seconds
+        while self.metrics().total("ecolyzer_requests_total", *parts) < expected and time.monotonic() < deadline:
+            time.sleep(0.1)
+        time.sleep(1.2)  # a page is up to a second old
+        found = self.metrics()
+        assert found.total("ecolyzer_requests_total", *parts) == expected, self.output
+        return found
+
+
+@pytest.fixture
+def agent(tmp_path: Path, model_file: Path):
+    started: list[Agent] = []
+
+    def start(*options: str, path: Path | None = None, port: int | None = None, front: tuple[str, ...] = (), env=None, up=True) -> Agent:  # fmt: skip
+        number = len(started)
+        path = path or tmp_path / "agent.sock"
+        port = port or free_port()
+        out = tmp_path / f"agent{number}.out"
+        with out.open("wb") as file:
+            process = subprocess.Popen(
+                [*front, str(BIN / "ecolyzer"), "agent", "--agent-socket", str(path), "--port", str(port), *options],
+                env=environment(model_file, 0) | {"ECOLYZER_PORT": ""} | (env or {}), stdin=subprocess.DEVNULL,
+                stdout=file, stderr=subprocess.STDOUT, cwd=tmp_path,
+            )  # fmt: skip
+        started.append(Agent(process, out, port, path))
+        return started[-1].wait_until_up() if up else started[-1]
+
+    yield start
+    for one in started:
+        if one.process.poll() is None:
+            one.process.terminate()
+            try:
+                one.process.wait(10)
+            except subprocess.TimeoutExpired:
+                one.process.kill()
+                one.process.wait()
+        assert "Traceback" not in one.output
+
+
+@pytest.fixture
+def group():
+    """The group ``ecolyzer``, made for the test where it is not there."""
+    try:
+        yield grp.getgrnam("ecolyzer")
+    except KeyError:
+        if os.geteuid() != 0 or subprocess.run(["groupadd", "--system", "ecolyzer"], check=False).returncode:
+            pytest.skip("no group ecolyzer, and none can be made")
+        yield grp.getgrnam("ecolyzer")
+        subprocess.run(["groupdel", "ecolyzer"], check=False)
+
+
+JOB = ["python", str(SERVICE / "jobs.py"), "process-spawn"]
+
+
+def test_two_services_on_one_agent_keep_apart_and_no_other_meter_is_started(agent, serve):
+    node = agent("--zone", "FR")
+    for name in ("one", "two"):
+        env = {"ECOLYZER_AGENT_SOCKET": str(node.socket), "OTEL_SERVICE_NAME": name}
+        service = serve(["gunicorn", "-b", "127.0.0.1:PORT", "-w", "2", "--no-control-socket", "app:wsgi"], env=env)
+        sent = service.wait_until_up() + service.load(32)
+        node.settled(sent, f'service="{name}"')
+        assert service.meter_lines() == []
+        assert f"reports to the agent at {node.socket}" in service.output
+        with socket.socket() as probe:
+            assert probe.connect_ex(("127.0.0.1", service.port)) != 0, "a port of its own"
+    metrics = node.metrics()
+    assert metrics.settled == 66
+    metrics.assert_requests_close()
+    assert metrics.total("ecolyzer_host_meters") == 1
+    assert metrics.total("ecolyzer_workers") >= 2
+    assert metrics.total("ecolyzer_meter_cpu_seconds_total") > 0
+
+
+def test_workers_are_known_by_what_the_kernel_says(agent, serve):
+    node = agent("--log-level", "info")
+    env = {"ECOLYZER_AGENT_SOCKET": str(node.socket), "OTEL_SERVICE_NAME": "shop"}
+    service = serve(["waitress-serve", "--listen=127.0.0.1:PORT", "app:wsgi"], env=env)
+    node.settled(service.wait_until_up())
+    (worker,) = node.health()["workers"]
+    assert (worker["pid"], worker["service"]) == (service.process.pid, "shop")
+    assert f"process {service.process.pid} of service shop is connected" in node.output
+    assert node.metrics().total("ecolyzer_workers", 'service="shop"', 'container=""') == 1
+
+
+def test_under_plain_opentelemetry_instrument_too(agent, serve):
+    node = agent()
+    service = serve(JOB, front="opentelemetry-instrument", env={"ECOLYZER_AGENT_SOCKET": str(node.socket)})
+    assert service.process.wait(60) == 0, service.output
+    node.settled(40)
+    assert service.meter_lines() == []
+
+
+def test_the_socket_is_the_groups_and_nobody_elses(agent, group):
+    node = agent()
+    found = node.socket.stat()
+    assert stat.S_ISSOCK(found.st_mode)
+    assert stat.S_IMODE(found.st_mode) == 0o660
+    assert found.st_gid == group.gr_gid
+    assert f"agent on {node.socket} (0660 root:ecolyzer)" in node.output
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be two users")
+def test_a_member_of_the_group_may_report_and_others_are_told_what_to_do(agent, group, tmp_path):
+    tmp_path.chmod(0o755)
+    for parent in tmp_path.parents:
+        if parent.name.startswith("pytest"):
+            parent.chmod(0o755)
+    node = agent()
+    code = "import socket, sys; socket.socket(socket.AF_UNIX).connect(sys.argv[1])"
+    command = [sys.executable, "-c", code, str(node.socket)]
+    member = ["setpriv", "--reuid", "65534", "--regid", "65534", "--groups", str(group.gr_gid)]
+    stranger = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
+    if subprocess.run([*member, sys.executable, "-c", ""], capture_output=True, check=False).returncode:
+        pytest.skip("another user cannot run this Python")
+    assert subprocess.run([*member, *command], capture_output=True, check=False).returncode == 0
+    refused = subprocess.run([*stranger, *command], capture_output=True, text=True, check=False)
+    assert "PermissionError" in refused.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or DEFAULT.exists(), reason="the default place is not ours")
+def test_the_socket_in_its_default_place_is_found(agent, serve):
+    made = not DEFAULT.parent.exists()
+    try:
+        node = agent(path=DEFAULT)
+        service = serve(JOB)
+        assert service.process.wait(60) == 0, service.output
+        node.settled(40)
+        assert f"reports to the agent at {DEFAULT}" in service.output
+        own = serve(["python", str(SERVICE / "jobs.py"), "process-spawn", "--stay"], env={"ECOLYZER_AGENT_SOCKET": "none"})  # fmt: skip
+        own.settled(40, seconds=60)
+        node.process.kill()
+        node.process.wait()
+        # A socket that an agent left behind is no agent.
+        alone = serve(["python", str(SERVICE / "jobs.py"), "process-spawn", "--stay"])
+        alone.settled(40, seconds=60)
+        assert "does not answer" in alone.output
+    finally:
+        DEFAULT.unlink(missing_ok=True)
+        if made:
+            DEFAULT.parent.rmdir()
+
+
+def test_flags_that_are_the_agents_are_named(agent, serve):
+    node = agent()
+    service = serve(["--zone", "FR", "python", "-c", "print('served')"], env={"ECOLYZER_AGENT_SOCKET": str(node.socket)})  # fmt: skip
+    assert service.process.wait(20) == 0
+    assert "served" in service.output
+    assert "--zone: the agent goes by its own" in service.output
+
+
+def test_a_socket_at_which_nobody_answers_is_named_and_the_service_starts(serve, tmp_path):
+    env = {"ECOLYZER_AGENT_SOCKET": str(tmp_path / "nowhere.sock")}
+    service = serve([*JOB, "--stay"], env=env)
+    deadline = time.monotonic() + 30
+    while "workers 4" not in service.output and time.monotonic() < deadline:
+        time.sleep(0.1)
+    said = [one for one in service.output.splitlines() if one.startswith("ecolyzer: ")]
+    assert len(said) == 2
+    assert "--agent-socket (ECOLYZER_AGENT_SOCKET)" in said[0]
+    assert "start the agent (ecolyzer agent)" in said[0]
+
+
+# Bad input.
+
+
+def refusal(*options: str, **env: str) -> str:
+    clean = {key: value for key, value in os.environ.items() if not key.startswith(("ECOLYZER_", "OTEL_"))}
+    done = subprocess.run(
+        [str(BIN / "ecolyzer"), "agent", *options], capture_output=True, text=True, timeout=30, check=False,
+        env=clean | env,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stderr.splitlines()[-1]
+
+
+def test_a_second_agent_is_refused_and_the_first_goes_on(agent, tmp_path):
+    node = agent()
+    line = refusal("--agent-socket", str(node.socket), "--port", "0")
+    assert "an agent listens on" in line
+    assert "--agent-socket (ECOLYZER_AGENT_SOCKET)" in line
+    assert node.health()["status"] == "ok"
+    assert node.socket.exists()
+
+
+def test_a_port_that_is_taken_is_named(agent, tmp_path):
+    node = agent()
+    line = refusal("--agent-socket", str(tmp_path / "b.sock"), "--port", str(node.port))
+    assert "--port (ECOLYZER_PORT)" in line
+    assert not (tmp_path / "b.sock").exists()
+
+
+@pytest.mark.parametrize("path", ["/proc/agent.sock", "/nowhere/at/all/agent.sock", "/tmp/" + "x" * 120])
+def test_a_place_that_cannot_be_listened_on_is_named(path):
+    line = refusal("--agent-socket", path, "--port", "0")
+    assert "--agent-socket (ECOLYZER_AGENT_SOCKET)" in line
+    assert "give a path" in line
+
+
+def test_a_file_in_the_place_of_the_socket_is_left_alone(tmp_path):
+    (tmp_path / "agent.sock").write_text("precious")
+    assert "is there and no socket" in refusal("--agent-socket", str(tmp_path / "agent.sock"))
+    assert (tmp_path / "agent.sock").read_text() == "precious"
+
+
+def test_a_bad_setting_is_named_and_refused_under_strict(tmp_path):
+    line = refusal("--strict", "--pue", "0.2", "--agent-socket", str(tmp_path / "a.sock"))
+    assert "--pue" in line
+    assert "none' is no place" in refusal("--agent-socket", "none")
+
+
+# Life.
+
+
+def test_it_ends_on_sigterm_with_everything_settled_and_its_socket_gone(agent, serve):
+    node = agent()
+    service = serve([*JOB], env={"ECOLYZER_AGENT_SOCKET": str(node.socket)})
+    assert service.process.wait(60) == 0
+    node.process.send_signal(signal.SIGTERM)
+    assert node.process.wait(10) == 0
+    assert not node.socket.exists()
+
+
+def test_it_is_started_again_where_one_was_killed(agent):
+    first = agent()
+    first.process.kill()
+    first.process.wait()
+    assert first.socket.exists()
+    assert agent().health()["status"] == "ok"
+
+
+def test_systemd_hands_over_the_socket_and_is_told_of_its_state(agent, serve, tmp_path):
+    """What systemd does for a unit of Type=notify with a socket and a watchdog, done by hand."""
+    address = tmp_path / "notify.sock"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+        notify.bind(str(address))
+        notify.settimeout(10)
+        passed = tmp_path / "passed.sock"
+        code = (
+            "import os, socket, sys; s = socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); s.listen(8); "
+            "fd = s.fileno(); os.dup2(fd, 3); os.set_inheritable(3, True); fd == 3 or os.close(fd); s.detach(); "
+            "os.environ |= {'LISTEN_FDS': '1', 'LISTEN_PID': str(os.getpid()), 'WATCHDOG_PID': str(os.getpid())}; "
+            "os.execv(sys.argv[2], sys.argv[2:])"
+        )
+        env = {"NOTIFY_SOCKET": str(address), "WATCHDOG_USEC": "400000"}
+        node = agent(front=(sys.executable, "-c", code, str(passed)), env=env)
+        assert f"agent on {passed} (of systemd)" in node.output
+        assert notify.recv(100) == b"READY=1"
+        assert notify.recv(100) == b"WATCHDOG=1"
+        assert notify.recv(100) == b"WATCHDOG=1"
+        service = serve(JOB, env={"ECOLYZER_AGENT_SOCKET": str(passed)})
+        assert service.process.wait(60) == 0
+        node.settled(40)
+        node.process.terminate()
+        assert node.process.wait(10) == 0
+        deadline = time.monotonic() + 5
+        while notify.recv(100) != b"STOPPING=1":
+            assert time.monotonic() < deadline
+        assert passed.exists(), "systemd's socket is systemd's to remove"
+
+
+@pytest.mark.skipif(shutil.which("systemd-socket-activate") is None, reason="systemd-socket-activate is not there")
+def test_it_starts_when_the_first_service_connects(serve, tmp_path, model_file):
+    path, port = tmp_path / "activated.sock", free_port()
+    command = ["systemd-socket-activate", "-l", str(path), str(BIN / "ecolyzer"), "agent", "--port", str(port)]
+    process = subprocess.Popen(command, env=environment(model_file, 0) | {"ECOLYZER_PORT": ""}, stderr=subprocess.PIPE)
+    try:
+        deadline = time.monotonic() + 10
+        while not path.exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        service = serve(JOB, env={"ECOLYZER_AGENT_SOCKET": str(path)})
+        assert service.process.wait(60) == 0
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            time.sleep(0.2)
+            found = Metrics.of(port)
+            if found.accounted >= 40:
+                break
+        assert found.accounted == 40, "whether settled or begun before the agent was there"
+    finally:
+        process.terminate()
+        process.communicate(timeout=10)
+
+
+# Not faster than configured (CVE-2020-8694).
+
+
+def test_nobody_can_make_it_read_or_show_its_sensors_faster(agent):
+    from tests.agent.conftest import Peer
+
+    from ecolyzer_otel.agent.protocol import Flush
+
+    node = agent("--sampling-period", "0.5", "--sensors", "modelled")
+    peer = Peer(str(node.socket))
+    peer.hello("greedy")
+    seen, pages, stamps = set(), set(), set()
+    end = time.monotonic() + 4
+    number = 0
+    while time.monotonic() < end:
+        number += 1
+        peer.say(peer.batch(peer.done(1)), Flush(number))
+        metrics = node.metrics()
+        seen.add(metrics.total("ecolyzer_device_energy_joules_total"))
+        stamps.add(metrics.total("ecolyzer_sensor_last_sample_timestamp_seconds"))
+        pages.add(tuple(metrics.samples.values()))
+        time.sleep(0.01)
+    assert number > 50
+    assert len(stamps) <= 10, "4 s at 0.5 s, and one more at each end"
+    assert len(seen) <= 10
+
+
+# Deployment files.
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not there")
+def test_the_units_are_valid_and_hardened(tmp_path):
+    for unit in UNITS.glob("ecolyzer-agent.*"):
+        text = unit.read_text().replace("/opt/ecolyzer/bin/ecolyzer", str(BIN / "ecolyzer"))
+        (tmp_path / unit.name).write_text(text)
+    units = [str(tmp_path / name) for name in ("ecolyzer-agent.service", "ecolyzer-agent.socket")]
+    verified = subprocess.run(["systemd-analyze", "verify", *units], capture_output=True, text=True, check=False)
+    ours = [line for line in verified.stderr.splitlines() if "ecolyzer" in line]
+    assert (verified.returncode, ours) == (0, [])
+    judged = subprocess.run(
+        ["systemd-analyze", "security", "--offline=true", "--threshold=25", units[0]],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert judged.returncode == 0, judged.stdout
+    assert re.search(r"Overall exposure level .*: [01]\.\d OK", judged.stdout)
+
+
+def test_the_service_may_do_one_thing_that_users_may_not():
+    unit = (UNITS / "ecolyzer-agent.service").read_text()
+    assert re.findall(r"^(?:Ambient|.*Bounding).*=(.*)$", unit, re.MULTILINE) == ["CAP_DAC_READ_SEARCH"] * 2
+    door = (UNITS / "ecolyzer-agent.socket").read_text()
+    for setting in ("ListenStream=/run/ecolyzer/agent.sock", "SocketMode=0660", "SocketGroup=ecolyzer", "SocketUser=root"):
+        assert setting in door
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a capability")
+def test_one_capability_is_enough_for_rapl(agent, tmp_path):
+    zone = tmp_path / "sys" / "class" / "powercap" / "intel-rapl:0"
+    zone.mkdir(parents=True)
+    for name, text in (("name", "package-0"), ("max_energy_range_uj", "262143328850"), ("energy_uj", "1000")):
+        (zone / name).write_text(text + "\n")
+    (zone / "energy_uj").chmod(0o400)  # as the kernel has it
+    for folder in (tmp_path, *(one for one in tmp_path.parents if one.name.startswith("pytest"))):
+        folder.chmod(0o755)
+    user = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "--bounding-set", "-all,+dac_read_search"]
+    caps = ["--inh-caps", "-all,+dac_read_search", "--ambient-caps", "-all,+dac_read_search"]
+    if subprocess.run([*user, *caps, sys.executable, "-c", "import ecolyzer_otel"], capture_output=True, check=False).returncode:  # fmt: skip
+        pytest.skip("another user cannot run this Python")
+    place = tmp_path / "open"
+    place.mkdir(mode=0o777)
+    place.chmod(0o777)
+    node = agent("--sysfs", str(tmp_path / "sys"), path=place / "agent.sock", front=(*user, *caps))
+    assert "RAPL package-0 |" in node.output
+    assert psutil.Process(node.process.pid).uids().real == 65534
+    without = agent("--sysfs", str(tmp_path / "sys"), path=place / "b.sock", front=tuple(user))
+    assert "permission" in without.output
