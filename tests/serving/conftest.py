@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import collections
+import itertools
+import json
 import os
 import re
 import signal
@@ -41,9 +43,32 @@ def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
         [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [None, 2])],
         [weights],
     )
+    return save(graph, tmp_path_factory.mktemp("model") / "tiny.onnx")
+
+
+@pytest.fixture(scope="session")
+def heavy_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that computes for some ten milliseconds."""
+    weights = onnx.numpy_helper.from_array(numpy.full((512, 512), 1 / 512, dtype=numpy.float32), "w")
+    names = ["x", *(f"h{n}" for n in range(19)), "y"]
+    nodes = [onnx.helper.make_node("MatMul", [a, "w"], [b]) for a, b in itertools.pairwise(names)]
+    ends = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [64, 512]) for name in ("x", "y")]
+    graph = onnx.helper.make_graph(nodes, "heavy", ends[:1], ends[1:], [weights])
+    return save(graph, tmp_path_factory.mktemp("model") / "heavy.onnx")
+
+
+def save(graph: onnx.GraphProto, path: Path) -> Path:
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
-    path = tmp_path_factory.mktemp("model") / "tiny.onnx"
     onnx.save(model, path)
+    return path
+
+
+def recording(path: Path, watts: float, seconds: float, idle_watts: float = 0.0, **more: object) -> Path:
+    """A CPU counter that grows at ``watts`` for so long and then stands still: what there is to share is known."""
+    step = 0.02
+    samples = [[round(n * step * 1e9), n * step * watts] for n in range(round(seconds / step) + 1)]
+    sensor = {"id": "cpu", "component": "cpu", "method": "measured", "idle_watts": idle_watts, "samples": samples}
+    path.write_text(json.dumps({"sensors": [sensor | more]}))
     return path
 
 
