@@ -42,7 +42,11 @@ def native_ids() -> dict[int, int]:
     if monkey is not None and monkey.is_module_patched("threading"):
         return {}
     found = threading.enumerate()
-    return {one.ident: one.native_id for one in found if one.ident is not None and one.native_id is not None}
+    known = {one.ident: one.native_id for one in found if one.ident is not None and one.native_id is not None}
+    main = threading.main_thread().ident
+    if main in known and sys.platform.startswith("linux"):
+        known[main] = os.getpid()  # after a fork, Python before 3.13 still has the parent's number
+    return known
 
 
 class ProcessClocks:

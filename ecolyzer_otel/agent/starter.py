@@ -9,6 +9,8 @@ Imported by the launcher, which CMD waits for: nothing here imports more than it
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import json
 import os
 import socket
@@ -17,6 +19,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ecolyzer_otel.agent.native import original
 from ecolyzer_otel.early import take
+
+try:
+    import fcntl
+except ImportError:  # Windows: the meter is a thread there
+    fcntl = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     from ecolyzer_otel.config import Config
@@ -170,8 +177,6 @@ def become(config: Config, facts: dict[str, Any]) -> None:
         config: the settings.
         facts: ``listener``, ``ready`` and ``watched`` are descriptors; see :mod:`ecolyzer_otel.agent.process`.
     """
-    import dataclasses
-
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
     os.dup2(null, 1)
@@ -182,9 +187,6 @@ def become(config: Config, facts: dict[str, Any]) -> None:
 
 def leave_folder(folder: str, listener: socket.socket) -> None:
     """The meter ends: remove its socket and folder, unless another meter has moved in or is about to."""
-    import contextlib
-    import fcntl
-
     address, lock_file = os.path.join(folder, _SOCKET), os.path.join(folder, "lock")
     with contextlib.suppress(OSError):
         lock = os.open(lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -219,8 +221,6 @@ class PrivateMeter:
         Raises:
             OSError: it cannot be started from here.
         """
-        import fcntl
-
         self._make_folder()
         lock = os.open(os.path.join(self._folder, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -254,9 +254,6 @@ class PrivateMeter:
             return True
 
     def _start(self) -> None:
-        import contextlib
-        import dataclasses
-
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.path)
         listener, _ = _listen_in(self._folder)

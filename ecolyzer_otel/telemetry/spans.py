@@ -6,12 +6,16 @@ the parent that the caller's thread had. Public OpenTelemetry API only; works wi
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import TYPE_CHECKING
 
 from opentelemetry import trace
+from opentelemetry.sdk.resources import OTELResourceDetector
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
 from ecolyzer_otel.names import Attr
+from ecolyzer_otel.telemetry.routes import RouteProcessor
 from ecolyzer_otel.version import __version__
 
 if TYPE_CHECKING:
@@ -147,8 +151,6 @@ def route_of(call: Call) -> tuple[str, bool]:
 
 def spans_are_exported() -> bool:
     """Whether an exemplar may point at spans of this process: somebody beside us processes them."""
-    from ecolyzer_otel.telemetry.routes import RouteProcessor
-
     provider = trace.get_tracer_provider()
     processors = getattr(getattr(provider, "_active_span_processor", None), "_span_processors", None)
     if processors is None:
@@ -162,6 +164,6 @@ def service_of_spans() -> str:
     name = getattr(resource, "attributes", {}).get("service.name")
     if isinstance(name, str) and name:
         return name
-    from opentelemetry.sdk.resources import Resource
-
-    return str(Resource.create().attributes.get("service.name", "unknown_service"))
+    # Not Resource.create(): it starts a pool of threads, which a process that ends or forks at this moment would not bear.
+    told = OTELResourceDetector().detect().attributes.get("service.name")
+    return str(told or f"unknown_service:{os.path.basename(sys.executable or 'python')}")

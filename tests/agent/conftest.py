@@ -14,7 +14,21 @@ from typing import Any
 
 import pytest
 
-from ecolyzer_otel.agent.protocol import VERSION, Batch, Done, Frames, Hello, Model, Open, Welcome, encode
+from ecolyzer_otel.agent.protocol import (
+    VERSION,
+    Batch,
+    Done,
+    Flush,
+    Flushed,
+    Frames,
+    Hello,
+    Model,
+    Open,
+    PlaceFacts,
+    Settlements,
+    Welcome,
+    encode,
+)
 from ecolyzer_otel.agent.server import Server
 from ecolyzer_otel.assembly import Setup, prepare
 from ecolyzer_otel.config import Config
@@ -167,3 +181,57 @@ def meter(tmp_path: Path) -> Iterator[Callable[..., Running]]:
 
 def frame(body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + body
+
+
+class Listener:
+    """A meter that only listens: says welcome, and keeps every record that workers send."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = str(path)
+        self.done: list[Done] = []
+        self.opens: list[Open] = []
+        self.batches: list[Batch] = []
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._socket.bind(self.path)
+        self._socket.listen(16)
+        self._links: list[socket.socket] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                link, _ = self._socket.accept()
+                self._links.append(link)
+                threading.Thread(target=self._hear, args=(link,), daemon=True).start()
+
+    def _hear(self, link: socket.socket) -> None:
+        frames, accounted = Frames("worker"), 0
+        with contextlib.suppress(OSError):
+            while data := link.recv(1 << 16):
+                for message in frames.feed(data):
+                    if isinstance(message, Hello):
+                        link.sendall(encode(Welcome(VERSION, PLACE, "listener", 0)))
+                    elif isinstance(message, Batch):
+                        self.batches.append(message)
+                        self.done += message.done
+                        self.opens += message.open
+                        accounted += len(message.done)
+                        link.sendall(encode(Settlements([], accounted)))
+                    elif isinstance(message, Flush):
+                        link.sendall(encode(Flushed(message.number)))
+
+    def close(self) -> None:
+        for link in (self._socket, *self._links):
+            with contextlib.suppress(OSError):
+                link.shutdown(socket.SHUT_RDWR)
+            link.close()
+
+
+PLACE = PlaceFacts("FR", 44.18, "lifecycle", "test", 1.0)
+
+
+@pytest.fixture
+def listener(tmp_path: Path) -> Iterator[Listener]:
+    one = Listener(tmp_path / "listener.sock")
+    yield one
+    one.close()

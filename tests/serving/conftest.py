@@ -233,3 +233,71 @@ def serve(tmp_path: Path, model_file: Path):
 
 def descendants(pid: int) -> list[psutil.Process]:
     return psutil.Process(pid).children(recursive=True)
+
+
+@dataclass
+class Agent:
+    """A started ``ecolyzer agent``."""
+
+    process: subprocess.Popen
+    out: Path
+    port: int
+    socket: Path
+
+    @property
+    def output(self) -> str:
+        return self.out.read_text()
+
+    def wait_until_up(self, seconds: float = 20.0) -> Agent:
+        deadline = time.monotonic() + seconds
+        while " | agent on " not in self.output:
+            assert self.process.poll() is None, self.output
+            assert time.monotonic() < deadline, self.output
+            time.sleep(0.02)
+        return self
+
+    def metrics(self) -> Metrics:
+        return Metrics.of(self.port)
+
+    def health(self) -> dict:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/healthz", timeout=10) as answer:
+            return json.load(answer)
+
+    def settled(self, expected: int, *parts: str, seconds: float = 10.0) -> Metrics:
+        deadline = time.monotonic() + seconds
+        while self.metrics().total("ecolyzer_requests_total", *parts) < expected and time.monotonic() < deadline:
+            time.sleep(0.1)
+        time.sleep(1.2)  # a page is up to a second old
+        found = self.metrics()
+        assert found.total("ecolyzer_requests_total", *parts) == expected, self.output
+        return found
+
+
+@pytest.fixture
+def agent(tmp_path: Path, model_file: Path):
+    started: list[Agent] = []
+
+    def start(*options: str, path: Path | None = None, port: int | None = None, front: tuple[str, ...] = (), env=None, up=True) -> Agent:  # fmt: skip
+        number = len(started)
+        path = path or tmp_path / "agent.sock"
+        port = port or free_port()
+        out = tmp_path / f"agent{number}.out"
+        with out.open("wb") as file:
+            process = subprocess.Popen(
+                [*front, str(BIN / "ecolyzer"), "agent", "--agent-socket", str(path), "--port", str(port), *options],
+                env=environment(model_file, 0) | {"ECOLYZER_PORT": ""} | (env or {}), stdin=subprocess.DEVNULL,
+                stdout=file, stderr=subprocess.STDOUT, cwd=tmp_path,
+            )  # fmt: skip
+        started.append(Agent(process, out, port, path))
+        return started[-1].wait_until_up() if up else started[-1]
+
+    yield start
+    for one in started:
+        if one.process.poll() is None:
+            one.process.terminate()
+            try:
+                one.process.wait(10)
+            except subprocess.TimeoutExpired:
+                one.process.kill()
+                one.process.wait()
+        assert "Traceback" not in one.output

@@ -1,0 +1,318 @@
+"""What a worker reports of calls that are not simply one after the other: coroutines, greenlets, threads, forks.
+
+Real processes; the meter at the other end only listens.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+ENGINE = """
+import asyncio, os, sys, threading, time, json
+import ecolyzer_otel
+from ecolyzer_otel import runtime
+from ecolyzer_otel.request import state
+from ecolyzer_otel.wrap import CallSpec, ModelFacts, leaf
+
+def burn(seconds):
+    end = time.thread_time() + seconds
+    while time.thread_time() < end: pass
+
+class Engine:
+    def infer(self, work=0.0, inner=None):
+        burn(work)
+        return inner() if inner else "answer"
+    async def ainfer(self, slices=1, work=0.0, inner=None):
+        for _ in range(slices):
+            burn(work)
+            await asyncio.sleep(0)
+        return await inner if inner is not None else "answer"
+
+facts = lambda model: ModelFacts("engine")
+def wrap():
+    Engine.infer = leaf(Engine.infer, CallSpec("custom", "infer", facts))
+    Engine.ainfer = leaf(Engine.ainfer, CallSpec("custom", "ainfer", facts))
+    runtime.activate()
+engine = Engine()
+"""
+
+
+def run(listener, code: str, *, seconds: float = 60.0, first: str = "") -> dict:
+    """Run a script that reports to the listener; what it printed last, as JSON."""
+    clean = {key: value for key, value in os.environ.items() if not key.startswith(("ECOLYZER_", "OTEL_"))}
+    done = subprocess.run(
+        [sys.executable, "-c", first + ENGINE + "wrap()\n" + code + "\nassert ecolyzer_otel.flush(5)\nprint(json.dumps({'cpu': time.process_time(), 'counts': ecolyzer_otel.counts()}))\n"],
+        env=clean | {"ECOLYZER_AGENT_SOCKET": listener.path}, capture_output=True, text=True, timeout=seconds, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    deadline = time.monotonic() + 5
+    told = json.loads(done.stdout.splitlines()[-1])
+    while len(listener.done) < told["counts"]["served"] and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert len(listener.done) == told["counts"]["served"]
+    return told
+
+
+def cpu_seconds(listener, operation: str = "") -> float:
+    return sum(one.cpu_ns for one in listener.done if operation in ("", one.operation)) / 1e9
+
+
+def test_coroutines_that_take_turns_together_have_what_their_thread_used(listener):
+    code = "async def main(): await asyncio.gather(*(engine.ainfer(10, 0.005) for _ in range(20)))\nasyncio.run(main())"
+    run(listener, code)
+    assert len(listener.done) == 20
+    # 20 x 10 x 5 ms; each alone saw the clock of the thread grow by nearly all of it.
+    assert cpu_seconds(listener) == pytest.approx(1.0, rel=0.15)
+    each = [one.cpu_ns / 1e9 for one in listener.done]
+    assert max(each) < 2.5 * min(each)
+
+
+def test_a_coroutine_that_outlives_its_parent_is_a_request_of_its_own_and_within_it_a_phase(listener):
+    code = """
+async def main():
+    async def late():
+        await asyncio.sleep(0.05)
+        return await engine.ainfer()
+    loop = asyncio.get_running_loop()
+    tasks = []
+    async def spawn():
+        tasks.append(loop.create_task(late()))  # inherits the context of the open call
+    await engine.ainfer(inner=spawn())
+    await tasks[0]                        # it began after its parent had ended: 2 in all
+    await engine.ainfer(inner=engine.ainfer(inner=engine.ainfer()))  # phases: 3
+asyncio.run(main())
+"""
+    run(listener, code)
+    assert len(listener.done) == 3
+
+
+def test_an_exception_of_a_coroutine_and_its_cancellation_pass_through(listener):
+    code = """
+async def main():
+    async def fail(): raise KeyError("x")
+    try: await engine.ainfer(inner=fail())
+    except KeyError: pass
+    task = asyncio.create_task(engine.ainfer(inner=asyncio.sleep(60)))
+    await asyncio.sleep(0.05)
+    task.cancel()
+    try: await task
+    except asyncio.CancelledError: pass
+asyncio.run(main())
+"""
+    run(listener, code)
+    assert sorted(one.error for one in listener.done) == ["KeyError", "asyncio.exceptions.CancelledError"]
+
+
+def test_work_handed_to_a_thread_with_the_context_belongs_to_the_call(listener):
+    """asyncio.to_thread takes the context along: no request of its own, and its CPU time is the call's."""
+    code = """
+async def main(): await engine.ainfer(inner=asyncio.to_thread(engine.infer, 0.3, lambda: engine.infer(0.1)))
+asyncio.run(main())
+"""
+    run(listener, code)
+    (one,) = listener.done
+    assert (one.operation, one.cpu_ns / 1e9) == ("ainfer", pytest.approx(0.4, rel=0.15))
+
+
+def test_work_in_a_pool_of_threads_is_a_request_each_with_its_own_clock(listener):
+    code = """
+from concurrent.futures import ThreadPoolExecutor
+with ThreadPoolExecutor(4) as pool: list(pool.map(engine.infer, [0.05] * 20))
+"""
+    run(listener, code)
+    assert len(listener.done) == 20
+    assert all(one.cpu_ns / 1e9 == pytest.approx(0.05, abs=0.02) for one in listener.done)
+
+
+def test_greenlets_share_the_clock_of_their_thread_and_our_thread_is_none(listener):
+    pytest.importorskip("gevent")
+    code = """
+import gevent
+def slices(n):
+    for _ in range(n): burn(0.01); time.sleep(0)
+jobs = [gevent.spawn(engine.infer, 0.0, lambda: slices(5)) for _ in range(20)]
+gevent.joinall(jobs)
+# One that computes without giving way for longer than the meter's patience.
+engine.infer(2.5)
+"""
+    run(listener, code, first="from gevent import monkey; monkey.patch_all()\n")
+    assert len(listener.done) == 21
+    assert cpu_seconds(listener) == pytest.approx(1.0 + 2.5, rel=0.15)
+    # Reported while it ran, with its CPU time so far: a greenlet could not have done that.
+    told = [one.cpu_ns / 1e9 for one in listener.opens if one.id == listener.done[-1].id]
+    assert len(told) > 10
+    assert told == sorted(told)
+    assert told[-1] == pytest.approx(2.5, rel=0.2)
+
+
+def test_a_request_of_many_reports_is_told_of_all_the_time(listener):
+    run(listener, "engine.infer(3.0)")
+    (one,) = listener.done
+    told = [(each.id, each.cpu_ns) for each in listener.opens]
+    assert {number for number, _ in told} == {one.id}
+    assert len(told) > 15
+    clocks = [clock for _, clock in told]
+    assert clocks == sorted(clocks)
+    assert clocks[-1] <= one.cpu_ns
+
+
+def test_fork_with_requests_in_flight_loses_none_and_reports_none_twice(listener):
+    code = """
+threads = [threading.Thread(target=engine.infer, args=(0.3,)) for _ in range(3)]
+for thread in threads: thread.start()
+time.sleep(0.3)                     # reported as open by now
+children = []
+for _ in range(3):
+    child = os.fork()
+    if child == 0:
+        for _ in range(10): engine.infer()
+        sys.exit(0)
+    children.append(child)
+def inside():
+    child = os.fork()               # in the middle of a call: the child's copy of it is nobody's
+    if child == 0:
+        engine.infer(); os._exit(0) if not ecolyzer_otel.flush(5) else os._exit(0)
+    os.waitpid(child, 0)
+engine.infer(0.0, inside)
+for child in children: assert os.waitpid(child, 0)[1] == 0
+for thread in threads: thread.join()
+"""
+    clean = {key: value for key, value in os.environ.items() if not key.startswith(("ECOLYZER_", "OTEL_"))}
+    done = subprocess.run(
+        [sys.executable, "-c", ENGINE + "wrap()\n" + code + "\nassert ecolyzer_otel.flush(5)"],
+        env=clean | {"ECOLYZER_AGENT_SOCKET": listener.path}, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    deadline = time.monotonic() + 5
+    while len(listener.done) < 35 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.2)
+    # 3 in threads and 1 around a fork of the parent; 3 x 10 of children, and 1 of the child forked within a call.
+    assert len(listener.done) == 35
+    served = {}
+    for batch in listener.batches:
+        served[batch.served] = batch
+    assert max(served) == 10 or max(served) == 4
+
+
+def test_a_child_does_not_keep_its_parents_connection_open(listener):
+    """Else the meter would not see the parent end as long as a child lives."""
+    code = ENGINE + "wrap()\n" + """
+engine.infer(); assert ecolyzer_otel.flush(5)
+child = os.fork()
+if child == 0: time.sleep(30)
+print(child, flush=True)
+os.kill(os.getpid(), 9)
+"""
+    clean = {key: value for key, value in os.environ.items() if not key.startswith(("ECOLYZER_", "OTEL_"))}
+    process = subprocess.Popen([sys.executable, "-c", code], env=clean | {"ECOLYZER_AGENT_SOCKET": listener.path}, stdout=subprocess.PIPE, text=True)  # fmt: skip
+    child = int(process.stdout.readline())
+    try:
+        assert process.wait(10) == -signal.SIGKILL
+        listener._links[0].settimeout(5)
+        deadline = time.monotonic() + 5
+        closed = False
+        while not closed and time.monotonic() < deadline:
+            try:
+                listener._links[0].send(b"")
+                listener._links[0].sendall(b"x")
+            except OSError:
+                closed = True
+            time.sleep(0.02)
+        assert closed
+    finally:
+        os.kill(child, signal.SIGKILL)
+        process.stdout.close()
+
+
+C_FORK = """
+import ctypes
+libc = ctypes.PyDLL(None)
+engine.infer(); assert ecolyzer_otel.flush(5)
+child = libc.fork()                 # as uWSGI does: Python's hooks are not called
+if child == 0:
+    for _ in range(5): engine.infer()
+    assert ecolyzer_otel.flush(5)
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="MADV_WIPEONFORK is Linux's")
+def test_a_fork_that_python_was_not_told_of_is_noticed(listener):
+    clean = {key: value for key, value in os.environ.items() if not key.startswith(("ECOLYZER_", "OTEL_"))}
+    done = subprocess.run(
+        [sys.executable, "-c", ENGINE + "wrap()\n" + C_FORK], capture_output=True, text=True, timeout=60, check=False,
+        env=clean | {"ECOLYZER_AGENT_SOCKET": listener.path},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert len(listener.done) == 6
+
+
+KERNELS = """
+class Accelerator:
+    def infer(self, kernels): return kernels
+def kernels(call):
+    # Not known until 0.2 s after the call: events that the device has not passed yet.
+    if call.end_ns and time.monotonic_ns() - call.end_ns < 200_000_000: return None
+    return {"cuda:1": [(call.start_ns + 1, call.start_ns + 2)] + [(call.start_ns + n * 100, call.start_ns + n * 100 + n) for n in range(1, 200)]}
+spec = CallSpec("custom", "infer", lambda model: ModelFacts("gpu", device="cuda:1"), kernels=kernels)
+Accelerator.infer = leaf(Accelerator.infer, spec)
+os.environ["CUDA_VISIBLE_DEVICES"] = "4,GPU-abc"
+Accelerator().infer(1)
+"""
+
+
+def test_kernels_are_told_by_the_meters_name_of_the_device_once_they_are_known(listener):
+    run(listener, KERNELS + "time.sleep(0.6)")
+    (one,) = listener.done
+    ((device, spans),) = one.busy.items()
+    assert device == "GPU-abc"
+    assert len(spans) == 64, "neighbours are joined until they fit"
+    assert spans == sorted(spans)
+    assert all(low < high for low, high in spans)
+    assert spans[0][0] == one.start_ns + 1
+    assert spans[-1][1] == one.start_ns + 199 * 101
+    (model,) = [model for batch in listener.batches for model in batch.models]
+    assert (model.device, model.sensor) == ("cuda:1", "GPU-abc")
+
+
+def test_an_open_request_of_a_forked_child_is_told_with_its_cpu_time(listener):
+    """Python before 3.13 leaves the main thread of a child its parent's kernel number, whose clock is another's."""
+    code = """
+child = os.fork()
+if child == 0:
+    engine.infer(1.0)
+    assert ecolyzer_otel.flush(5)
+    os._exit(0)
+os.waitpid(child, 0)
+engine.infer()
+"""
+    clean = {key: value for key, value in os.environ.items() if not key.startswith(("ECOLYZER_", "OTEL_"))}
+    done = subprocess.run(
+        [sys.executable, "-c", ENGINE + "wrap()\n" + code], capture_output=True, text=True, timeout=60, check=False,
+        env=clean | {"ECOLYZER_AGENT_SOCKET": listener.path},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert listener.opens[-1].cpu_ns / 1e9 == pytest.approx(0.9, abs=0.3)
+
+
+def test_the_background_thread_imports_nothing(listener):
+    """A fork in the middle of an import would leave the child with a lock that nobody gives back."""
+    code = """
+before = set(sys.modules)
+engine.infer(0.5)
+assert ecolyzer_otel.flush(5)
+time.sleep(0.3)
+assert sorted(set(sys.modules) - before) == [], sorted(set(sys.modules) - before)
+"""
+    run(listener, code)
+    assert len(listener.opens) > 0

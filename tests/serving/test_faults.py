@@ -1,0 +1,308 @@
+"""Meters and workers that die, and requests that go on for long: every request is accounted for, the service untouched."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import statistics
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from .conftest import BIN, Metrics, environment, free_port, recording
+
+pytestmark = pytest.mark.timeout(180)
+
+#: A service as a script, with the public wrapper factory in the place of an instrumentor.
+ENGINE = """
+import os, sys, threading, time, json
+import ecolyzer_otel
+from ecolyzer_otel.wrap import CallSpec, ModelFacts, leaf
+
+class Engine:
+    def infer(self, seconds=0.0):
+        end = time.thread_time() + seconds
+        while time.thread_time() < end: pass
+        return "answer"
+
+Engine.infer = leaf(Engine.infer, CallSpec("custom", "infer", lambda model: ModelFacts("engine", 1_000_000)))
+engine = Engine()
+"""
+
+
+@pytest.fixture
+def script(serve):
+    """``script(code, ...)`` runs it under the launcher, with its standard output and error in one file."""
+    return lambda code, **more: serve(["python", "-c", ENGINE + code], **more)
+
+
+def wait_for(text: str, service, seconds: float = 30.0) -> None:
+    deadline = time.monotonic() + seconds
+    while text not in service.output:
+        assert time.monotonic() < deadline, service.output
+        time.sleep(0.02)
+
+
+LOAD = """
+latencies, spans = [], 0
+end = time.monotonic() + float(os.environ["SECONDS"])
+while time.monotonic() < end:
+    began = time.perf_counter()
+    assert engine.infer(0.0005) == "answer"
+    latencies.append([time.time(), time.perf_counter() - began])
+    time.sleep(0.003)
+assert ecolyzer_otel.flush(5)
+print("RESULT", json.dumps({"counts": ecolyzer_otel.counts(), "latencies": latencies}), flush=True)
+time.sleep(60)
+"""
+
+
+def result(service) -> dict:
+    wait_for("RESULT", service)
+    return json.loads(re.search(r"^RESULT (.*)$", service.output, re.MULTILINE)[1])
+
+
+def spans(output: str) -> list[dict]:
+    return [json.loads(text) for text in re.findall(r"^\{.*?^\}", output, re.S | re.M)]
+
+
+def test_an_agent_killed_and_restarted_under_load(agent, script):
+    """Latency as before, reconnection within 2 s, settled + unsettled + dropped + pending = served."""
+    first = agent()
+    env = {"ECOLYZER_AGENT_SOCKET": str(first.socket), "SECONDS": "8", "OTEL_TRACES_EXPORTER": "console"}
+    service = script(LOAD, env=env)
+    deadline = time.monotonic() + 20
+    while first.metrics().settled < 100 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(1.0)
+    killed = time.time()
+    first.process.kill()
+    first.process.wait()
+    time.sleep(1.0)
+    second = agent(port=first.port, path=first.socket)
+    up = time.time()
+    while not second.metrics().total("ecolyzer_workers") and time.time() - up < 5:
+        time.sleep(0.05)
+    # A page is up to a second old, which is not the worker's doing.
+    assert time.time() - up < 2.0 + 1.0
+    told = result(service)
+    counts, latencies = told["counts"], told["latencies"]
+    assert counts["served"] == counts["accounted"] + counts["dropped"] + counts["pending"]
+    assert counts["pending"] == 0
+    time.sleep(1.2)
+    metrics = second.metrics()
+    here = metrics.settled + int(metrics.total("ecolyzer_unsettled_requests_total"))
+    assert 0 < here < counts["accounted"], "the first settled some as well"
+    assert metrics.total("ecolyzer_dropped_requests_total") == counts["dropped"] > 0
+    assert metrics.total("ecolyzer_pending_requests") == 0
+    # Each has one span, settled or not.
+    os.kill(service.process.pid, signal.SIGTERM)
+    service.process.wait(10)
+    found = spans(service.output)
+    assert len(found) == counts["served"] == len(latencies)
+    assert len({span["context"]["span_id"] for span in found}) == counts["served"]
+    methods = [span["attributes"]["ecolyzer.energy.method"] for span in found]
+    assert methods.count("unsettled") >= counts["dropped"]
+    assert methods.count("modelled") + methods.count("measured") > 0.5 * counts["served"]
+    # The same latency while it was gone as before, within what a shared machine does to a median.
+    before = [seconds for at, seconds in latencies if at < killed]
+    without = [seconds for at, seconds in latencies if killed < at < up]
+    assert len(without) > 50
+    assert statistics.median(without) < 2.0 * statistics.median(before)
+
+
+def test_a_meter_of_its_own_killed_under_load_is_back_within_two_seconds(script):
+    service = script(LOAD, env={"SECONDS": "6"})
+    deadline = time.monotonic() + 20
+    found = Metrics({})
+    while found.settled < 100 and time.monotonic() < deadline:
+        time.sleep(0.1)
+        try:
+            found = service.metrics()
+        except OSError:
+            continue
+    (meter,) = [
+        one
+        for one in psutil.process_iter(["cmdline"])
+        if f"ecolyzer-{service.process.pid}-" in " ".join(one.info["cmdline"] or ())
+    ]
+    meter.kill()
+    killed = time.monotonic()
+    found = Metrics({})
+    while found.settled == 0 and time.monotonic() - killed < 10:
+        time.sleep(0.05)
+        try:
+            found = service.metrics()
+        except OSError:
+            continue
+    back = time.monotonic() - killed
+    counts = result(service)["counts"]
+    metrics = service.metrics()
+    assert back < 4.0, "2 s to be back, and what it takes to settle the first request"
+    assert counts["pending"] == 0 == metrics.total("ecolyzer_pending_requests")
+    assert metrics.total("ecolyzer_dropped_requests_total") == counts["dropped"]
+    assert metrics.accounted < counts["served"]
+
+
+def test_the_joules_of_a_worker_killed_in_the_middle_of_a_request_become_process_share(script, tmp_path):
+    file = recording(tmp_path / "cpu.json", 40.0, 120.0)
+    code = """
+child = os.fork()
+if child == 0:
+    engine.infer()
+    ecolyzer_otel.flush(5)
+    engine.infer(60)
+print("CHILD", child, flush=True)
+os.waitpid(child, 0)
+print("GONE", flush=True)
+time.sleep(60)
+"""
+    service = script(code, env={"ECOLYZER_SENSORS": f"replay:{file}"})
+    wait_for("CHILD", service)
+    child = int(re.search(r"CHILD (\d+)", service.output)[1])
+    deadline = time.monotonic() + 15
+    while service.metrics().shares()["pending"] < 50.0 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    before = service.metrics()
+    assert before.settled == 1
+    assert before.shares()["pending"] >= 50.0
+    os.kill(child, signal.SIGKILL)
+    wait_for("GONE", service)
+    deadline = time.monotonic() + 5
+    while service.metrics().shares()["pending"] > 0 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    after = service.metrics()
+    assert after.shares()["pending"] == 0
+    assert after.shares()["requests"] == before.shares()["requests"]
+    assert after.shares()["process"] >= before.shares()["process"] + before.shares()["pending"]
+    assert (after.settled, after.accounted) == (1, 1), "it never ended, so it was never served"
+
+
+def test_requests_served_and_not_reported_when_a_worker_is_killed_are_counted(script):
+    """Killed at once after a report said how many were served: those held back are `worker_died`."""
+    code = """
+child = os.fork()
+if child == 0:
+    for n in range(200):
+        engine.infer(); time.sleep(0.005)
+    os.kill(os.getpid(), 9)
+os.waitpid(child, 0)
+print("GONE", flush=True)
+time.sleep(60)
+"""
+    service = script(code)
+    wait_for("GONE", service)
+    deadline = time.monotonic() + 10
+    while service.metrics().total("ecolyzer_pending_requests") and time.monotonic() < deadline:
+        time.sleep(0.1)
+    metrics = service.metrics()
+    assert 150 <= metrics.accounted <= 200, "at most a report is lost without a trace"
+    assert metrics.total("ecolyzer_pending_requests") == 0
+
+
+def test_a_request_of_thirty_seconds_spans_hundreds_of_intervals_and_holds_up_nobody(script, tmp_path):
+    file = recording(tmp_path / "cpu.json", 40.0, 120.0, idle_watts=10.0)
+    code = """
+def long():
+    end = time.monotonic() + 30.0
+    while time.monotonic() < end:
+        burn = time.thread_time() + 0.002
+        while time.thread_time() < burn: pass
+        time.sleep(0.02)
+Engine.long = leaf(lambda self: long(), CallSpec("custom", "long", lambda model: ModelFacts("engine", 1_000_000)))
+thread = threading.Thread(target=engine.long)
+thread.start()
+count = 0
+while thread.is_alive():
+    engine.infer(0.001); count += 1
+    time.sleep(0.02)
+assert ecolyzer_otel.flush(5)
+print("MADE", count, flush=True)
+time.sleep(60)
+"""
+    service = script(code, env={"ECOLYZER_SENSORS": f"replay:{file}", "ECOLYZER_SAMPLING_PERIOD": "0.05"})
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        time.sleep(1.0)
+        try:
+            metrics = service.metrics()
+        except OSError:
+            continue
+        if metrics.total("ecolyzer_requests_total", 'operation="infer"') > 400:
+            break
+    # Long before the long one ends, the short ones beside it are settled, and its joules so far are pending.
+    assert metrics.total("ecolyzer_requests_total", 'operation="long"') == 0
+    assert metrics.shares()["pending"] > 0
+    wait_for("MADE", service, 60)
+    count = int(re.search(r"MADE (\d+)", service.output)[1])
+    metrics = service.settled(count + 1)
+    assert metrics.total("ecolyzer_requests_total", 'operation="long"') == 1
+    metrics.assert_requests_close()
+    # While it ran, it had the idle power of 30 s, less what the short ones beside it had of it.
+    idle = metrics.total("ecolyzer_energy_joules_total", 'operation="long"', 'share="idle"')
+    assert 0.8 * 30 * 10 < idle < 30.5 * 10
+    # Its own CPU time was some 9 % of one CPU: it has that part of the active joules, not all of them.
+    active = metrics.total("ecolyzer_energy_joules_total", 'operation="long"', 'share="active"')
+    assert 0.01 * 30 * 30 < active < 0.9 * 30 * 30
+    slow = metrics.total("ecolyzer_settlement_lag_seconds_bucket", 'le="1.0"')
+    assert slow >= 0.95 * (count + 1)
+
+
+def test_a_service_that_waits_for_all_its_children_gets_only_its_own(serve):
+    code = ENGINE + """
+import ecolyzer_otel
+engine.infer(); ecolyzer_otel.flush(5)
+children = {os.fork() or os._exit(0) for _ in range(3)}
+found = set()
+while True:
+    try: found.add(os.wait()[0])
+    except ChildProcessError: break
+print("OK" if found == children else f"BAD {found} {children}", flush=True)
+"""
+    service = serve(["python", "-c", code])
+    assert service.process.wait(30) == 0
+    assert "OK" in service.output
+
+
+def test_many_services_connect_and_go_and_the_agent_forgets_them(agent, model_file):
+    node = agent("--sensors", "modelled")
+    code = ENGINE + "for _ in range(5): engine.infer()"
+    env = environment(model_file, 0, ECOLYZER_AGENT_SOCKET=str(node.socket))
+    for _ in range(3):
+        batch = [
+            subprocess.Popen([str(BIN / "ecolyzer-instrument"), sys.executable, "-c", code], env=env, stderr=subprocess.DEVNULL)  # fmt: skip
+            for _ in range(5)
+        ]
+        assert [one.wait(30) for one in batch] == [0] * 5
+    found = node.settled(75)
+    assert found.total("ecolyzer_workers") == 0
+    assert found.total("ecolyzer_pending_requests") == 0
+    assert node.health()["clients"] == 0
+
+
+def test_a_worker_under_load_and_one_at_rest_settle_alike(agent, script):
+    """A worker that says nothing for long does not hold up another one's intervals."""
+    node = agent()
+    env = {"ECOLYZER_AGENT_SOCKET": str(node.socket)}
+    script("engine.infer(); ecolyzer_otel.flush(5); time.sleep(60)", env=env | {"OTEL_SERVICE_NAME": "resting"})
+    busy = script(LOAD, env=env | {"OTEL_SERVICE_NAME": "busy", "SECONDS": "4"})
+    counts = result(busy)["counts"]
+    node.settled(counts["served"], 'service="busy"')
+    node.settled(1, 'service="resting"')
+
+
+def test_a_replaced_worker_and_a_fresh_port_are_not_confused(serve):
+    """Two services one after the other on the same port: the second's counters start at nothing."""
+    port = free_port()
+    for _ in range(2):
+        service = serve(["python", "-c", ENGINE + "engine.infer(); ecolyzer_otel.flush(5); print('UP', flush=True); time.sleep(60)"], env={"ECOLYZER_PORT": str(port)})  # fmt: skip
+        wait_for("UP", service)
+        service.port = port
+        service.settled(1)
+        os.kill(service.process.pid, signal.SIGTERM)
+        service.process.wait(10)
