@@ -43,13 +43,13 @@ def activate() -> None:
 
 def make_ready() -> None:
     """Do now, while a framework is being patched, what the first request would otherwise wait for."""
+    from ecolyzer_otel.telemetry import provider
+
+    provider.ensure()
     # All that the background thread will need as well: a fork in the middle of an import of it would leave the child
     # with a lock that nobody gives back.
     import ecolyzer_otel.agent.link
     import ecolyzer_otel.agent.worker  # noqa: F401 - for the effect
-    from ecolyzer_otel.telemetry import provider
-
-    provider.ensure()
 
 
 def _choose_meter(config: Config) -> Callable[[State], Worker]:

@@ -96,6 +96,9 @@ class Meter:
         self._recorder = Recorder(store, place, config.quantization, config.max_label_sets)
         self._sampler = Sampler(discovery, self._ledger, store, self._number_of)
         devices = DeviceMap(sensor.info for sensor in discovery.sensors)
+        # A worker tells which device each of its models is on: where it tells of none, it uses none.
+        gpus = (sensor.info.id for sensor in discovery.sensors if sensor.info.component == "gpu")
+        self._ledger.activity.declared.update(gpus)
         life = os.urandom(8).hex()
         self._intake = Intake(
             self._ledger, self._recorder, devices, self._place_facts, life, config.max_label_sets

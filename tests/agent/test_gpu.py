@@ -1,0 +1,281 @@
+"""One GPU, several workers: split by the kernel time that they report, by what others use of it, by MIG instance.
+
+The counter is a recorded one; workers are peers on real sockets that report kernels as a worker does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ecolyzer_otel.agent.protocol import Model
+
+from .conftest import recording
+
+MS = 1_000_000
+WATTS = 200.0
+
+
+def gpu(**more: object) -> dict:
+    return {"id": "gpu0", "component": "gpu", "watts": WATTS, "uuid": "GPU-1", **more}
+
+
+def cpu() -> dict:
+    return {"id": "cpu", "component": "cpu", "watts": 40.0}
+
+
+def on(sensor: str) -> Model:
+    return Model(0, "net", "torch", 1000, "float16", "cuda:0", sensor)
+
+
+def report(peer, milliseconds: float, busy: dict[str, list[tuple[float, float]]], sensor: str = "gpu0") -> None:
+    """One request that has just ended; ``busy`` in milliseconds from its begin."""
+    (done,) = peer.done(1, milliseconds=milliseconds, cpu_ns=1000)
+    spans = {
+        name: [(done.start_ns + int(low * MS), done.start_ns + int(high * MS)) for low, high in times]
+        for name, times in busy.items()
+    }
+    import msgspec
+
+    peer.say(peer.batch([msgspec.structs.replace(done, busy=spans)], models=[on(sensor)]))
+
+
+def warm(running) -> None:
+    """A short request of another worker, on no GPU: from now on the sensors are read as under load."""
+    for other in running.peers:
+        other.say(other.batch())  # it is quiet, so that nobody waits for it
+    peer = running.peer()
+    peer.hello("warm")
+    peer.say(peer.batch(peer.done(1)))
+    running.settled(1)
+    time.sleep(0.45)
+
+
+def shares(running) -> dict[str, float]:
+    """Parts of what the GPU drew since the meter came up, and each service's joules."""
+    result = {
+        name: running.total("ecolyzer_device_energy_joules_total", 'device="gpu0"', f'share="{name}"')
+        for name in ("requests", "process", "host")
+    }
+    for key, value in running.metrics().items():
+        if key.startswith("ecolyzer_energy_joules_total") and 'component="gpu"' in key and 'share="active"' in key:
+            service = key.partition('service="')[2].partition('"')[0]
+            result[service] = result.get(service, 0.0) + value
+    return result
+
+
+def test_two_workers_share_by_kernel_time_not_by_wall_time(meter):
+    """Both in flight for the same 240 ms; one kept the GPU busy for 180 of them, the other for 60."""
+    running = meter(cpu(), gpu())
+    a, b = running.peer(), running.peer()
+    a.hello("a")
+    b.hello("b")
+    warm(running)
+    report(a, 240, {"gpu0": [(0, 180)]})
+    report(b, 240, {"gpu0": [(180, 240)]})
+    running.settled(3)
+    found = shares(running)
+    assert found["a"] / found["b"] == pytest.approx(3.0, rel=0.15)
+    assert found["a"] + found["b"] == pytest.approx(found["requests"], rel=1e-9)
+    # 240 ms at 200 W, and the edges of the intervals that the kernels do not fill.
+    assert found["requests"] == pytest.approx(0.24 * WATTS, rel=0.2)
+
+
+def test_the_gpu_is_found_by_uuid_and_one_that_nobody_measures_is_ignored(meter):
+    running = meter(cpu(), gpu())
+    a = running.peer()
+    a.hello("a")
+    warm(running)
+    report(a, 200, {"GPU-1": [(0, 200)], "gpu7": [(0, 200)]}, sensor="GPU-1")
+    running.settled(2)
+    assert shares(running)["a"] == pytest.approx(0.2 * WATTS, rel=0.25)
+
+
+def test_without_kernels_a_request_is_on_its_gpu_while_it_is_in_flight(meter):
+    running = meter(cpu(), gpu())
+    a = running.peer()
+    a.hello("a")
+    warm(running)
+    report(a, 200, {}, sensor="gpu0")
+    running.settled(2)
+    assert shares(running)["a"] == pytest.approx(0.2 * WATTS, rel=0.25)
+
+
+def test_kernels_outside_the_request_are_cut_off(meter):
+    running = meter(cpu(), gpu())
+    a = running.peer()
+    a.hello("a")
+    warm(running)
+    report(a, 100, {"gpu0": [(-10_000, 10_000)]})
+    running.settled(2)
+    assert shares(running)["a"] < 0.1 * WATTS * 1.6
+
+
+def busy_all_the_time(seconds: int = 120) -> list[list[float]]:
+    return [[0, 0.0], [seconds * 1_000_000_000, float(seconds)]]
+
+
+def test_what_a_process_that_is_no_worker_uses_is_host(meter):
+    """Another container on the same GPU, seen by per-process utilisation: it ran kernels half of the time."""
+    half = [[0, 0.0], [120_000_000_000, 60.0]]
+    running = meter(cpu(), gpu(processes={"4000000": half}))
+    a = running.peer()
+    a.hello("a")
+    warm(running)
+    report(a, 240, {"gpu0": [(n, n + 10) for n in range(0, 240, 20)]})  # the other half
+    running.settled(2)
+    found = shares(running)
+    assert found["a"] == pytest.approx(0.12 * WATTS, rel=0.25)
+    assert found["host"] > 0.12 * WATTS * 0.8
+
+
+def test_what_a_worker_runs_outside_requests_is_process(meter):
+    """Per-process utilisation of a worker's own PID above the kernels of its requests (a warm-up, a training step)."""
+    running = meter(cpu(), gpu(processes={str(os.getpid()): busy_all_the_time()}))
+    a = running.peer()
+    a.hello("a")  # the kernel says that it is this process
+    warm(running)
+    report(a, 240, {"gpu0": [(0, 100)]})
+    running.settled(2)
+    found = shares(running)
+    assert found["a"] == pytest.approx(0.1 * WATTS, rel=0.25)
+    assert found["process"] > 0.12 * WATTS
+
+
+def test_kernels_that_a_process_reports_as_a_whole_count_too(meter):
+    running = meter(cpu(), gpu())
+    a = running.peer()
+    a.hello("a")
+    warm(running)
+    now = time.monotonic_ns()
+    a.say(a.batch(devices={"gpu0": (now - 500 * MS, 0)}))
+    a.say(a.batch(devices={"gpu0": (now, 400 * MS)}))
+    report(a, 200, {"gpu0": [(0, 100)]})
+    running.settled(2)
+    found = shares(running)
+    assert 0 < found["a"] < 0.15 * WATTS
+    assert found["process"] > 0
+
+
+MIG = {"MIG-a": 3 / 7, "MIG-b": 1 / 7}
+
+
+def test_mig_instances_are_told_apart_and_weighed_by_their_slices(meter):
+    """Both kept their instance busy all the time; one has three slices, the other one."""
+    running = meter(cpu(), gpu(partitions=MIG))
+    a, b = running.peer(), running.peer()
+    a.hello("a")
+    b.hello("b")
+    warm(running)
+    report(a, 240, {"MIG-a": [(0, 240)]}, sensor="MIG-a")
+    report(b, 240, {"MIG-b": [(0, 240)]}, sensor="MIG-b")
+    running.settled(3)
+    found = shares(running)
+    assert found["a"] / found["b"] == pytest.approx(3.0, rel=0.15)
+
+
+def test_requests_of_one_process_on_two_instances_run_side_by_side(meter):
+    """Their kernels overlap in time and not on the device: neither hides the other."""
+    running = meter(cpu(), gpu(partitions=MIG, busy=busy_all_the_time()))
+    a, b = running.peer(), running.peer()
+    a.hello("a")
+    b.hello("b")
+    warm(running)
+    report(a, 240, {"MIG-a": [(0, 240)], "MIG-b": [(0, 240)]})
+    report(b, 240, {"MIG-b": [(0, 240)]})
+    running.settled(3)
+    found = shares(running)
+    # Of seven slices, three and one; the rest of the busy device is nobody's known: host.
+    assert found["b"] == pytest.approx(0.24 * WATTS / 7, rel=0.3)
+    assert found["host"] > 0
+
+
+DOCUMENT = {
+    "version": 1,
+    "sensors": [{"id": "gpu0", "component": "gpu", "method": "measured", "idle_watts": 0.0, "samples": [[0, 0.0], [1_000_000_000, 70.0]]}],
+    "activity": {"devices": {"gpu0": [[0, 0.0], [1_000_000_000, 1.0]]}},
+    "requests": [
+        {"id": "a", "pid": 1, "model": "m", "start_ns": 0, "end_ns": 1_000_000_000, "device_busy_ns": {"gpu0": [[0, 1_000_000_000]]}, "partitions": {"gpu0": ["MIG-a", 0.3]}},
+        {"id": "b", "pid": 2, "model": "m", "start_ns": 0, "end_ns": 1_000_000_000, "device_busy_ns": {"gpu0": [[0, 500_000_000]]}, "partitions": {"gpu0": ["MIG-b", 0.2]}},
+    ],
+}  # fmt: skip
+
+
+def test_a_replay_file_may_name_partitions(tmp_path):
+    """By hand: 70 J, a has 0.3 of the device for 1 s, b 0.2 for half a second, the device was busy all the time."""
+    from ecolyzer_otel.ledger.replay import replay
+
+    result = replay(json.loads(json.dumps(DOCUMENT)))
+    assert result["requests"]["a"]["active_joules"] == pytest.approx(70 * 0.3)
+    assert result["requests"]["b"]["active_joules"] == pytest.approx(70 * 0.1)
+    assert result["sensors"]["gpu0"]["host"] == pytest.approx(70 * 0.6)
+
+
+@pytest.mark.parametrize("wrong", [["MIG-a"], ["MIG-a", 0.0], ["MIG-a", 1.5], "MIG-a", [1, 0.5]])
+def test_a_partition_that_is_none_is_named(wrong):
+    from ecolyzer_otel.errors import ReplayError
+    from ecolyzer_otel.ledger.replay import replay
+
+    document = json.loads(json.dumps(DOCUMENT))
+    document["requests"][0]["partitions"]["gpu0"] = wrong
+    with pytest.raises(ReplayError, match=r"requests\[0\]\.partitions\.gpu0"):
+        replay(document)
+
+
+WORKERS = """
+import os, sys, time
+import ecolyzer_otel
+from ecolyzer_otel.wrap import CallSpec, ModelFacts, leaf
+
+class Net:
+    def infer(self, milliseconds):
+        time.sleep(milliseconds / 1000)      # the GPU works, the CPU waits
+        return "answer"
+
+def kernels(call):
+    # As if events had been recorded around the kernels: the first part of the call.
+    return {"cuda:0": [(call.start_ns, call.start_ns + busy * 1_000_000)]} if call.end_ns else {}
+
+Net.infer = leaf(Net.infer, CallSpec("custom", "infer", lambda model: ModelFacts("net", 1000, "float16", "cuda:0"), kernels=kernels))
+time.sleep(1.0)
+if len(sys.argv) > 1:
+    busy = int(sys.argv[1])
+    for _ in range(60): Net().infer(40)
+else:
+    import subprocess
+    workers = [subprocess.Popen([sys.executable, __file__, busy], env=os.environ | {"OTEL_SERVICE_NAME": f"busy{busy}"}) for busy in ("30", "10")]
+    assert [one.wait() for one in workers] == [0, 0]
+    print("done", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_real_worker_processes_under_the_launcher_share_a_gpu(tmp_path: Path):
+    from tests.serving.conftest import BIN, Metrics, environment, free_port
+
+    file, port = recording(tmp_path / "gpu.json", gpu(), seconds=60), free_port()
+    script = tmp_path / "serve.py"
+    script.write_text(WORKERS)
+    process = subprocess.Popen(
+        [str(BIN / "ecolyzer-instrument"), sys.executable, str(script)], stdout=subprocess.PIPE, text=True,
+        stderr=subprocess.PIPE, env=environment(tmp_path, port, ECOLYZER_SENSORS=f"replay:{file}"),
+    )  # fmt: skip
+    try:
+        assert process.stdout.readline() == "done\n"
+        metrics = Metrics.of(port)
+        assert metrics.settled == metrics.accounted == 120
+        joules = [
+            metrics.total("ecolyzer_energy_joules_total", f'service="busy{busy}"', 'component="gpu"', 'share="active"')
+            for busy in (30, 10)
+        ]
+        assert joules[0] / joules[1] == pytest.approx(3.0, rel=0.25)
+        metrics.assert_requests_close()
+    finally:
+        process.kill()
+        process.communicate()

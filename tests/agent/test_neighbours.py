@@ -1,0 +1,97 @@
+"""Meters that see each other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ecolyzer_otel.ledger import Ledger, Record, SensorSpec
+from ecolyzer_otel.meter import neighbours
+from ecolyzer_otel.meter.neighbours import Neighbours
+
+S = 1_000_000_000
+
+
+@pytest.fixture(autouse=True)
+def always_looking(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(neighbours, "_PERIOD", 0.0)
+
+
+def test_two_meters_of_one_host_count_each_other_as_long_as_they_live(caplog: pytest.LogCaptureFixture) -> None:
+    first = Neighbours()
+    alone = first.count()
+    second = Neighbours()
+    assert (first.count(), second.count()) == (alone + 1, alone + 1)
+    first.count()
+    first.count()
+    assert caplog.text.count("one agent for all services (ecolyzer agent)") == 1
+    second.close()
+    assert first.count() == alone
+    first.close()
+
+
+def test_one_that_is_about_to_end_is_no_reason_for_advice(caplog: pytest.LogCaptureFixture) -> None:
+    ending, fresh = Neighbours(), Neighbours()
+    fresh.count()
+    ending.close()
+    fresh.count()
+    assert caplog.text == ""
+    fresh.close()
+
+
+def test_other_sockets_and_a_table_that_is_not_there_are_no_meters(tmp_path: Path) -> None:
+    table = tmp_path / "unix"
+    table.write_text("Num RefCount Protocol Flags Type St Inode Path\n0: 2 0 0 2 1 7 @ecolyzer-other/1\n0: 2 0 0 2 1 8 /run/ecolyzer-meter/x\n")  # fmt: skip
+    one = Neighbours(str(table))
+    assert one.count() == 1
+    one.close()
+    other = Neighbours(str(tmp_path / "nothing"))
+    assert other.count() == 1
+    other.close()
+
+
+def ledger(meters: int, component: str = "cpu", **spec: float) -> Ledger:
+    book = Ledger([SensorSpec(id="s", component=component, **{"idle_watts": 0.0, **spec})])  # type: ignore[arg-type]
+    book.meters = meters
+    book.sample("s", 0, 0.0)
+    return book
+
+
+def settle(book: Ledger, **record: object) -> tuple[float, float]:
+    book.record(Record(id="r", pid=1, start_ns=0, end_ns=S, **record))  # type: ignore[arg-type]
+    book.sample("s", S, 30.0)
+    (settled,) = book.advance(S)
+    return settled.active_joules, settled.idle_joules
+
+
+def test_idle_joules_are_divided_by_the_number_of_meters() -> None:
+    assert settle(ledger(1, idle_watts=10.0), cpu_ns=S) == (pytest.approx(20.0), pytest.approx(10.0))
+    assert settle(ledger(2, idle_watts=10.0), cpu_ns=S) == (pytest.approx(20.0), pytest.approx(5.0))
+
+
+def test_cpu_joules_are_not_where_cpu_time_tells_whose_they_are() -> None:
+    book = ledger(2)
+    book.activity.host.add(0, 0.0)
+    book.activity.host.add(S, 2.0)
+    assert settle(book, cpu_ns=S) == (pytest.approx(15.0), 0.0)
+
+
+def test_those_of_a_gpu_that_tells_nothing_of_others_are() -> None:
+    busy = {"s": [(0, S)]}
+    assert settle(ledger(1, "gpu"), device_busy=busy) == (pytest.approx(30.0), 0.0)
+    assert settle(ledger(3, "gpu"), device_busy=busy) == (pytest.approx(10.0), 0.0)
+    known = ledger(3, "gpu")
+    known.activity.add_device("s", 0, 0.0)
+    known.activity.add_device("s", S, 1.0)
+    assert settle(known, device_busy=busy) == (pytest.approx(30.0), 0.0)
+
+
+@pytest.mark.parametrize("meters", [1, 2, 5])
+def test_the_shares_add_up_with_any_number_of_meters(meters: int) -> None:
+    for component in ("cpu", "gpu"):
+        book = ledger(meters, component, idle_watts=7.0)
+        settle(book, device_busy={"s": [(0, S)]} if component == "gpu" else {})
+        shares = book.books["s"].shares
+        total = shares.requests + shares.process + shares.host + shares.idle + shares.pending
+        assert total == pytest.approx(shares.measured)
