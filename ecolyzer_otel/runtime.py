@@ -46,14 +46,14 @@ def make_ready() -> None:
     from ecolyzer_otel.telemetry import provider
 
     provider.ensure()
-    # All that the background thread will need as well: a fork in the middle of an import of it would leave the child
-    # with a lock that nobody gives back.
+    # All that the background thread will need as well: a fork in the middle of an import of it would leave the
+    # child with a lock that nobody gives back.
     import ecolyzer_otel.agent.link
     import ecolyzer_otel.agent.worker  # noqa: F401 - for the effect
 
 
 def _choose_meter(config: Config) -> Callable[[State], Worker]:
-    """How a worker of this process will find its meter: the agent, the service's own, or as a last resort a thread."""
+    """How a worker of this process finds its meter: the agent, the service's own, or as a last resort a thread."""
     from ecolyzer_otel.agent.starter import FOLDER, agent_socket, announce_folder
 
     address = agent_socket(config)

@@ -68,9 +68,10 @@ def _first_argument(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 class CallSpec:
     """What one patched method is.
 
-    ``kernels`` gives, where a device tells, the busy intervals ``[start_ns, end_ns]`` (``time.monotonic_ns``) of the
-    call's kernels by device (``cuda:0``, or the meter's name of it); None as long as they are not known. It runs on the
-    background thread, may be asked again and again, also while the call is open, and must not wait for the device.
+    ``kernels`` gives, where a device tells, the busy intervals ``[start_ns, end_ns]`` (``time.monotonic_ns``) of
+    the call's kernels by device (``cuda:0``, or the meter's name of it); None as long as they are not known. It
+    runs on the background thread, may be asked again and again, also while the call is open, and must not wait for
+    the device.
     ``describe`` gives the facts of a model; it runs on the background thread, once per model. ``items`` gives the
     batch size from the call's arguments; it runs on the request path and must be cheap.
     """
@@ -98,7 +99,7 @@ def leaf(original: F, spec: CallSpec, bypass: Callable[[], bool] | None = None) 
     make_ready()
     current = current_call.get
     if inspect.iscoroutinefunction(original):
-        return _async_leaf(original, spec)
+        return _async_leaf(original, spec)  # type: ignore[no-any-return]
 
     @functools.wraps(original)
     def wrapper(self: Any, /, *args: Any, **kwargs: Any) -> Any:

@@ -1,8 +1,8 @@
 """What became of the requests of one process, so that none is lost from the books and none stands there twice.
 
-A meter may die, be cut off, or come back while requests are on their way to it. What was sent and never accounted for is
-uncertain then. The next meter resolves it: the same one says how many it has received, so the rest was lost; another one
-has received none of them.
+A meter may die, be cut off, or come back while requests are on their way to it. What was sent and never accounted
+for is uncertain then. The next meter resolves it: the same one says how many it has received, so the rest was lost;
+another one has received none of them.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Accounts:
         self._uncertain = True
 
     def welcomed(self, life: str, received: int) -> int:
-        """A meter answers. Returns how many of the requests sent so far it has: settlements of these can still come.
+        """A meter answers. Returns how many of the requests sent so far it has: these can still be settled.
 
         Args:
             life: its name for this life of it; "" when it tells none.
@@ -66,7 +66,7 @@ class Accounts:
 
     @property
     def served(self) -> int:
-        """Requests of this process less those that other meters have accounted for; those still queued not included."""
+        """Requests of this process that were taken from the queue, less what other meters have accounted for."""
         return self.drained + self._state.dropped - self._before
 
     def dropped(self) -> dict[str, int]:

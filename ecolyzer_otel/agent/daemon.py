@@ -1,7 +1,7 @@
 """The node agent: one meter for all services of a host, as a daemon.
 
-``ecolyzer agent`` owns the sensors and serves a Unix socket (mode 0660, group ``ecolyzer``) and the metrics port. Under
-systemd it takes the socket that systemd listens on (``LISTEN_FDS``, sd_listen_fds(3)) and reports its state
+``ecolyzer agent`` owns the sensors and serves a Unix socket (mode 0660, group ``ecolyzer``) and the metrics port.
+Under systemd it takes the socket that systemd listens on (``LISTEN_FDS``, sd_listen_fds(3)) and reports its state
 (``NOTIFY_SOCKET``, sd_notify(3)); both are a few lines here, so that no library has to be installed for them.
 
 Services get settlements, never readings: what a fast reader of an energy counter can learn of others is why RAPL is
@@ -182,8 +182,8 @@ def _hand_to_group(path: str) -> str:
         why = "there is no such group" if isinstance(error, KeyError) else "this user may not give it away"
         if os.geteuid() == 0:
             print(
-                f"ecolyzer: {path}: the group {GROUP} does not get it ({why}); groupadd --system {GROUP}, and add the "
-                "users of services to it; until then only root's can connect",
+                f"ecolyzer: {path}: the group {GROUP} does not get it ({why}); groupadd --system {GROUP}, and add "
+                "the users of services to it; until then only root's can connect",
                 file=sys.stderr, flush=True,
             )  # fmt: skip
     os.chmod(path, _MODE)
@@ -208,7 +208,10 @@ def _notify(state: str) -> None:
     address = os.environ.get("NOTIFY_SOCKET", "")
     if address[:1] not in ("/", "@"):
         return
-    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as link:
+    with (
+        contextlib.suppress(OSError),
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as link,
+    ):
         link.sendto(state.encode(), "\0" + address[1:] if address[0] == "@" else address)
 
 

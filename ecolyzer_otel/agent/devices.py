@@ -1,8 +1,8 @@
 """What the meter calls the GPU that a framework calls ``cuda:0``.
 
-CUDA numbers the GPUs that a process may see. ``CUDA_VISIBLE_DEVICES`` says which those are: indices, or UUIDs of GPUs or
-MIG instances. In a container ``NVIDIA_VISIBLE_DEVICES`` names what it was given; only its UUIDs are of use, for they mean
-the same to a meter inside and outside, and Kubernetes' device plugin writes UUIDs.
+CUDA numbers the GPUs that a process may see. ``CUDA_VISIBLE_DEVICES`` says which those are: indices, or UUIDs of
+GPUs or MIG instances. In a container ``NVIDIA_VISIBLE_DEVICES`` names what it was given; only its UUIDs are of use,
+for they mean the same to a meter inside and outside, and Kubernetes' device plugin writes UUIDs.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Who is at the other end of a connection, as the kernel tells it: what a peer says of itself is not needed.
 
-The container is read from the control group of the peer's process. Runtimes name a container's group after its id of
-64 hexadecimal digits: Docker ``docker/<id>`` and ``docker-<id>.scope``, containerd ``cri-containerd-<id>.scope``,
-CRI-O ``crio-<id>.scope``, Podman ``libpod-<id>.scope``, Kubernetes with cgroupfs ``kubepods/…/pod<uid>/<id>``.
+The container is read from the control group of the peer's process. Runtimes name a container's group after its id
+of 64 hexadecimal digits: Docker ``docker/<id>`` and ``docker-<id>.scope``, containerd
+``cri-containerd-<id>.scope``, CRI-O ``crio-<id>.scope``, Podman ``libpod-<id>.scope``, Kubernetes with cgroupfs
+``kubepods/…/pod<uid>/<id>``.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ def container_of(pid: int, procfs: str = "/proc") -> str:
 
 
 def is_gone(pid: int) -> bool:
-    """Whether a process has ended, or is a zombie that nobody has waited for yet. False for 0: it cannot be seen."""
+    """Whether a process has ended, or is a zombie that nobody has waited for. False for 0: it cannot be seen."""
     if pid <= 0:
         return False
     try:

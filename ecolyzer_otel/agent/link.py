@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Link", "LocalLink", "PrivateLink", "SocketLink"]
 
-#: With this much unread by the meter, nothing more is handed over: what finishes meanwhile waits in the queue, which is
-#: bounded.
+#: With this much unread by the meter, nothing more is handed over: what finishes meanwhile waits in the queue,
+#: which is bounded.
 _CONGESTED: Final = 1 << 20
 #: A meter that has read nothing for this long is as good as dead to this worker, in seconds.
 _PATIENCE: Final = 5.0

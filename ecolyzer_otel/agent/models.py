@@ -58,9 +58,14 @@ class ModelBook:
             key = self._keys[facts] = len(self._keys)
             self._new.append(
                 Model(
-                    key, facts.name, (facts.framework or "")[:MAX_NAME], facts.parameters, _short(facts.dtype),
-                    facts.device[:MAX_NAME], sensor_name(facts.device)[:MAX_NAME],
-                )  # fmt: skip
+                    key,
+                    facts.name,
+                    (facts.framework or "")[:MAX_NAME],
+                    facts.parameters,
+                    _short(facts.dtype),
+                    facts.device[:MAX_NAME],
+                    sensor_name(facts.device)[:MAX_NAME],
+                )
             )
         return key
 

@@ -1,12 +1,13 @@
 """The interpreter's own primitives, also where gevent has put cooperative ones in their place.
 
-The background thread has to be a thread: as a greenlet it would run only when the service lets it, and a request that
-computes for seconds would hold it up. So it takes these, and never ``threading.Event``, ``select.select`` or the like,
-which would make it a guest in the service's event loop.
+The background thread has to be a thread: as a greenlet it would run only when the service lets it, and a request
+that computes for seconds would hold it up. So it takes these, and never ``threading.Event``, ``select.select`` or
+the like, which would make it a guest in the service's event loop.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable
@@ -49,10 +50,8 @@ class Alarm:
 
     def ring(self) -> None:
         """Wake the one who waits, or the next to wait. Never blocks, never raises."""
-        try:
+        with contextlib.suppress(OSError):  # full: it rings already; closed: nobody waits any more
             os.write(self._writing, b"\1\0\0\0\0\0\0\0")
-        except OSError:  # full: it rings already; closed: nobody waits any more
-            pass
 
     def wait(self, seconds: float, descriptor: int = -1, *, write: bool = False) -> None:
         """Wait for :meth:`ring`, for ``descriptor`` to become readable (or writable), or for the time to pass."""

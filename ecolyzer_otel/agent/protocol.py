@@ -4,9 +4,9 @@ On a socket each message is a frame: four bytes of length, big-endian, then Mess
 element is the tag. Numbers and names only: never inputs, outputs or prompts. In-process the same objects are
 handed over as they are.
 
-**Versions.** :class:`Hello` tells the newest and the oldest version that a worker speaks; the meter answers with the
-newest that both do, or with :class:`Refused`. Within a version, fields are only ever added at the end, with a default:
-an older reader ignores them, a newer one fills them in.
+**Versions.** :class:`Hello` tells the newest and the oldest version that a worker speaks; the meter answers with
+the newest that both do, or with :class:`Refused`. Within a version, fields are only ever added at the end, with a
+default: an older reader ignores them, a newer one fills them in.
 
 **Bounds.** Every number, name and list has one, checked while a frame is decoded: what is over it is no message.
 """
@@ -65,8 +65,8 @@ _Natural = Annotated[int, msgspec.Meta(ge=0, le=(1 << 62))]
 _Id = Annotated[str, msgspec.Meta(max_length=64)]
 _Name = Annotated[str, msgspec.Meta(max_length=MAX_NAME)]
 _Instant = Annotated[int, msgspec.Meta(ge=-(1 << 62), le=(1 << 62))]
-#: Busy intervals ``[start_ns, end_ns]`` of a request's kernels, by device: ``gpu0``, or the UUID of a GPU or of a MIG
-#: instance. Empty where kernels are not timed.
+#: Busy intervals ``[start_ns, end_ns]`` of a request's kernels, by device: ``gpu0``, or the UUID of a GPU or of a
+#: MIG instance. Empty where kernels are not timed.
 Busy = Annotated[
     dict[_Name, Annotated[list[tuple[_Instant, _Instant]], msgspec.Meta(max_length=MAX_SPANS)]],
     msgspec.Meta(max_length=_MAX_DEVICES),
@@ -97,8 +97,8 @@ class Hello(_Message, tag="hello", frozen=True):
 class Model(_Part, frozen=True):
     """Facts of a model, told once per connection under a small ``key``.
 
-    ``device`` is the framework's word for where it lies (``cuda:0``), ``sensor`` that of the meter (``gpu2``, or a UUID:
-    a container's first GPU may be the host's third).
+    ``device`` is the framework's word for where it lies (``cuda:0``), ``sensor`` that of the meter (``gpu2``, or a
+    UUID: a container's first GPU may be the host's third).
     """
 
     key: _Natural
@@ -143,8 +143,9 @@ class Batch(_Message, tag="batch", frozen=True):
 
     ``watermark_ns``: no record of a request unknown to the meter can still come with an earlier start. It is the
     start of the oldest open request that no open record tells of, or ``now_ns``. ``clocks``: ``[t_ns,
-    process_cpu_ns, pool_cpu_ns]``, cumulative. ``served`` and ``dropped`` (by reason): cumulative over the process, less
-    what other meters have settled. ``quiet``: nothing runs; the watermark is no longer told until the next batch.
+    process_cpu_ns, pool_cpu_ns]``, cumulative. ``served`` and ``dropped`` (by reason): cumulative over the process,
+    less what other meters have settled. ``quiet``: nothing runs; the watermark is no longer told until the next
+    batch.
     ``devices``: ``[t_ns, kernel_ns]`` of the whole process by device, cumulative, where known.
     """
 
@@ -179,8 +180,8 @@ class PlaceFacts(_Part, frozen=True):
 class Welcome(_Message, tag="welcome", frozen=True):
     """First word of a meter, in the version that both speak.
 
-    ``meter`` tells one life of a meter from another; ``received`` is how many finished requests it has of this worker
-    by now, over all of its connections.
+    ``meter`` tells one life of a meter from another; ``received`` is how many finished requests it has of this
+    worker by now, over all of its connections.
     """
 
     version: int

@@ -200,7 +200,7 @@ def _ask(call: Call) -> Mapping[str, Sequence[Sequence[int]]] | None:
 
 
 def _kernels(call: Call) -> Busy:
-    """Busy intervals of a call's kernels by the meter's name of the device, neighbours joined where there are too many."""
+    """Busy intervals of a call's kernels by the meter's name of the device, bounded in number."""
     told = _ask(call) or {}
     return {
         (sensor_name(device) or device)[:MAX_NAME]: _joined(sorted((int(low), int(high)) for low, high in spans))
@@ -209,7 +209,7 @@ def _kernels(call: Call) -> Busy:
 
 
 def _joined(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """At most :data:`MAX_SPANS` intervals: overlaps become one, then those with the smallest gaps between them do."""
+    """At most :data:`MAX_SPANS` intervals: overlaps become one, then those with the smallest gaps do."""
     merged: list[tuple[int, int]] = []
     for low, high in spans:
         if merged and low <= merged[-1][1]:

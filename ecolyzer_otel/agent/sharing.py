@@ -1,14 +1,15 @@
 """CPU time of calls that take turns in one thread: greenlets, and coroutines of one event loop.
 
-The clock of a thread cannot tell them apart. A call that ran alone has what the clock grew between its begin and its end;
-where several were open at once, each instant of the thread's clock is divided equally among them, so that together they
-never have more than the thread used.
+The clock of a thread cannot tell them apart. A call that ran alone has what the clock grew between its begin and
+its end; where several were open at once, each instant of the thread's clock is divided equally among them, so that
+together they never have more than the thread used.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 from ecolyzer_otel.ledger.split import equal_seconds
@@ -33,9 +34,7 @@ class ThreadShares:
     def __init__(self) -> None:
         self._past: dict[int, list[_Past]] = {}
 
-    def spent(
-        self, done: Sequence[Call], open_calls: Sequence[Call], clocks: Mapping[int, int]
-    ) -> dict[int, int]:
+    def spent(self, done: Sequence[Call], open_calls: Sequence[Call], clocks: Mapping[int, int]) -> dict[int, int]:
         """CPU nanoseconds of each call, by its ``id``.
 
         Args:
@@ -73,8 +72,8 @@ def _covered(call: Call) -> tuple[int, int]:
 
 
 def _interleaved(finished: list[Call]) -> bool:
-    """Whether any of these calls of one thread, in the order of their ends, began before the one before it ended."""
-    return any(later.start_ns < earlier.end_ns for earlier, later in zip(finished, finished[1:], strict=False))
+    """Whether any of these calls of one thread, in the order of their ends, overlaps the one before it."""
+    return any(later.start_ns < earlier.end_ns for earlier, later in pairwise(finished))
 
 
 def _shares(past: list[_Past], finished: list[Call], running: list[Call], clock: int) -> dict[int, int]:

@@ -1,8 +1,9 @@
 """How a meter of a service's own comes into the world: its private folder, its socket, its process.
 
-Two ways lead here. ``ecolyzer-instrument`` starts the meter beside CMD before CMD runs. And a worker that finds no meter
-starts one: under plain ``opentelemetry-instrument``, or when the meter has died. Workers of one service share a folder,
-whose name they inherit as a variable, and a lock in it, so that one of them starts it and the others find it.
+Two ways lead here. ``ecolyzer-instrument`` starts the meter beside CMD before CMD runs. And a worker that finds no
+meter starts one: under plain ``opentelemetry-instrument``, or when the meter has died. Workers of one service share
+a folder, whose name they inherit as a variable, and a lock in it, so that one of them starts it and the others find
+it.
 
 Imported by the launcher, which CMD waits for: nothing here imports more than it must.
 """
@@ -43,7 +44,8 @@ __all__ = [
     "stand_alone",
 ]
 
-#: The variable that names the private folder of a service's own meter. Set by us, inherited by all of its processes.
+#: The variable that names the private folder of a service's own meter. Set by us, inherited by all of its
+#: processes.
 FOLDER: Final = "ECOLYZER_METER_FOLDER"
 _SOCKET: Final = "meter.sock"
 #: Where the node agent listens unless it is told otherwise.
@@ -107,9 +109,9 @@ def _listen_in(folder: str) -> tuple[socket.socket, str]:
 
 
 def announce_folder() -> str | None:
-    """Name, for this process and all that it will start, the folder of the meter that the first of them to need one makes.
+    """Name, for this process and all that it will start, the folder of the meter that they will share.
 
-    Makes nothing itself. None where no folder could be written in.
+    The first of them to need it makes it; nothing is made here. None where no folder could be written in.
     """
     folder = os.environ.get(FOLDER)
     if folder:
@@ -150,7 +152,7 @@ def _python() -> str:
 
 
 def stand_alone(facts: dict[str, Any]) -> None:
-    """First thing in the new process: close what is not its own, and be nobody's child, whom a service could wait for."""
+    """First thing in the new process: close what is not its own, and be nobody's child."""
     for descriptor in (0, 1, 2):  # a daemon may have closed them; what is opened next must not take their place
         try:
             os.fstat(descriptor)

@@ -66,8 +66,8 @@ def _use_agent(config: Config, environment: dict[str, str], texts: dict[str, str
     if address is None:
         if config.agent_socket is None and os.path.exists(AGENT_SOCKET):
             _say(
-                f"the agent: {AGENT_SOCKET} may not be used by user {os.getuid()}; add the user to the group ecolyzer "
-                "(usermod -aG ecolyzer USER); a meter of CMD's own is started"
+                f"the agent: {AGENT_SOCKET} may not be used by user {os.getuid()}; add the user to the group "
+                "ecolyzer (usermod -aG ecolyzer USER); a meter of CMD's own is started"
             )
         return False
     fault = _fault_of(address)
@@ -76,8 +76,8 @@ def _use_agent(config: Config, environment: dict[str, str], texts: dict[str, str
         return False
     if fault:
         _say(
-            f"--agent-socket (ECOLYZER_AGENT_SOCKET): {address} does not answer ({fault}); start the agent (ecolyzer "
-            f"agent); until it answers nothing is measured"
+            f"--agent-socket (ECOLYZER_AGENT_SOCKET): {address} does not answer ({fault}); start the agent "
+            f"(ecolyzer agent); until it answers nothing is measured"
         )
         if config.strict:
             sys.exit(_REFUSED)

@@ -28,13 +28,15 @@ def main(arguments: list[str] | None = None) -> int:
     agent = commands.add_parser(
         "agent",
         help="one meter for all services of this host, as a daemon",
-        description="The node agent: owns the sensors, serves a socket to the services and /metrics. Ends on SIGTERM.",
+        description="The node agent: owns the sensors, serves a socket to services and /metrics, ends on SIGTERM.",
         epilog="Each option is also a variable, ECOLYZER_PORT for --port, and a key of the file ECOLYZER_CONFIG.",
         allow_abbrev=False,
     )
     for option in OPTIONS:
         if option.name not in _NOT_FOR_AGENT:
-            kind = {"action": "store_const", "const": "true"} if option.is_switch else {"metavar": option.metavar}
+            kind: dict[str, Any] = (
+                {"action": "store_const", "const": "true"} if option.is_switch else {"metavar": option.metavar}
+            )
             told = f"socket to serve (default {AGENT_SOCKET})" if option.name == "agent_socket" else option.help
             agent.add_argument(option.flag, dest=option.name, help=told.replace("%", "%%"), **kind)
     options = parser.parse_args(arguments)

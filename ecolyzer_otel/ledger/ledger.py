@@ -135,9 +135,7 @@ class Ledger:
 
     def _fractions(self, book: SensorBook, live: list[Live], interval: Interval) -> Fractions:
         if book.spec.component == "gpu":
-            return gpu_fractions(
-                live, self.activity, book.spec.id, interval.start_ns, interval.end_ns, self.meters
-            )
+            return gpu_fractions(live, self.activity, book.spec.id, interval.start_ns, interval.end_ns, self.meters)
         return cpu_fractions(live, self.activity, interval.start_ns, interval.end_ns, self.meters)
 
     def _charge_idle(self, book: SensorBook, live: list[Live], interval: Interval, idle: float) -> None:

@@ -53,9 +53,7 @@ def overlap_fractions(live: list[Live], start_ns: int, end_ns: int, meters: int 
     return Fractions([one / total / meters for one in seconds], 0.0, 1.0 - 1.0 / meters)
 
 
-def cpu_fractions(
-    live: list[Live], book: ActivityBook, start_ns: int, end_ns: int, meters: int = 1
-) -> Fractions:
+def cpu_fractions(live: list[Live], book: ActivityBook, start_ns: int, end_ns: int, meters: int = 1) -> Fractions:
     """The split of a CPU or DRAM interval."""
     work = [one.cpu.growth(start_ns, end_ns) for one in live]
     members: dict[int, list[int]] = defaultdict(list)

@@ -45,7 +45,7 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Partition:
-    """A part of a device that runs apart from its other parts (a MIG instance): its name and its share of the whole."""
+    """A part of a device that runs apart from its other parts (a MIG instance): name, and share of the whole."""
 
     name: str
     fraction: float
@@ -56,8 +56,8 @@ class Record:
     """One request as its worker tells it.
 
     ``end_ns`` is None while it is open; then ``seen_ns`` is the time up to which ``cpu_ns`` and ``device_busy``
-    are known. ``cpu_ns`` is the CPU time of the request's own thread. ``partitions`` names, by sensor, the part of a
-    device that the kernels in ``device_busy`` ran on, where it is divided.
+    are known. ``cpu_ns`` is the CPU time of the request's own thread. ``partitions`` names, by sensor, the part of
+    a device that the kernels in ``device_busy`` ran on, where it is divided.
     """
 
     id: Hashable

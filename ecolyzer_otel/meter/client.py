@@ -32,8 +32,8 @@ class Client:
     """One worker. ``number`` stands for its process in the ledger.
 
     ``connection`` is None between two connections; ``away`` says that the next one lets itself be waited for, and
-    ``finished`` that there will be none. ``served``, ``received`` and ``accounted`` count finished requests: told of,
-    records come, settled or unsettled.
+    ``finished`` that there will be none. ``served``, ``received`` and ``accounted`` count finished requests: told
+    of, records come, settled or unsettled.
     """
 
     number: int

@@ -15,8 +15,8 @@ class DeviceMap:
     """Finds the sensor behind a name.
 
     A MIG instance has no energy counter of its own: its kernels count on the sensor of its GPU with the part of the
-    GPU's compute slices that the instance has, so that one that keeps 3 of 7 slices busy is not taken for one that keeps
-    the whole GPU busy.
+    GPU's compute slices that the instance has, so that one that keeps 3 of 7 slices busy is not taken for one that
+    keeps the whole GPU busy.
     """
 
     def __init__(self, sensors: Iterable[SensorInfo]) -> None:
@@ -41,8 +41,8 @@ class DeviceMap:
 
         Args:
             told: the kernels, as the worker timed them.
-            sensor: what the worker calls the device of the model; where kernels were not timed, the request counts as
-                busy there while it is in flight.
+            sensor: what the worker calls the device of the model; where kernels were not timed, the request counts
+                as busy there while it is in flight.
             start_ns: begin of the request.
             end_ns: its end, or the time up to which it is known.
         """

@@ -1,7 +1,7 @@
 """Who the workers are and what they say: messages in, input of the ledger out.
 
-Everything a worker says is bounded before it is believed: times to the present, CPU time to what the machine's CPUs can
-give, requests in flight and models to a number.
+Everything a worker says is bounded before it is believed: times to the present, CPU time to what the machine's CPUs
+can give, requests in flight and models to a number.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ class Intake:
         devices: which sensor measures what they call their GPU.
         place: the factors, told to each.
         life: tells this meter's life from another's.
-        max_label_sets: label sets that there may be in all. One client may have half of them (model, operation, route);
-            what is over shares ``__other__``.
+        max_label_sets: label sets that there may be in all. One client may have half of them (model, operation,
+            route); what is over shares ``__other__``.
     """
 
     def __init__(
@@ -103,7 +103,9 @@ class Intake:
             spoken = f"protocol version {hello.oldest} to {hello.version}"
             mine = f"{OLDEST} to {VERSION}"
             client.post(Refused(f"it speaks version {mine}; install the same ecolyzer-otel on both sides"))
-            raise ProtocolError(f"it speaks {spoken}, this meter {mine}; install the same ecolyzer-otel on both sides")
+            raise ProtocolError(
+                f"it speaks {spoken}, this meter {mine}; install the same ecolyzer-otel on both sides"
+            )
         client = self._known(client, hello)
         client.greeted = True
         client.service = hello.service or client.service

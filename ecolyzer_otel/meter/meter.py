@@ -1,8 +1,8 @@
 """The meter itself: hears workers, samples, closes intervals, settles.
 
 The same object runs as a thread of the service (:func:`ecolyzer_otel.start`), as a process beside it
-(``ecolyzer-instrument``) and as a node daemon (``ecolyzer agent``); only who calls :meth:`Meter.tick` and how clients
-reach :meth:`Meter.hear` differs.
+(``ecolyzer-instrument``) and as a node daemon (``ecolyzer agent``); only who calls :meth:`Meter.tick` and how
+clients reach :meth:`Meter.hear` differs.
 """
 
 from __future__ import annotations
@@ -100,9 +100,7 @@ class Meter:
         gpus = (sensor.info.id for sensor in discovery.sensors if sensor.info.component == "gpu")
         self._ledger.activity.declared.update(gpus)
         life = os.urandom(8).hex()
-        self._intake = Intake(
-            self._ledger, self._recorder, devices, self._place_facts, life, config.max_label_sets
-        )
+        self._intake = Intake(self._ledger, self._recorder, devices, self._place_facts, life, config.max_label_sets)
         self._clients = self._intake.clients
         self._neighbours = Neighbours()
         self._lock = threading.RLock()
@@ -156,7 +154,7 @@ class Meter:
             self._hurry()
 
     def leave(self, client: Client, connection: Connection | None = None) -> None:
-        """The connection is gone: unless the worker lives and comes back, its open requests become process share."""
+        """The connection is gone: its open requests become process share, unless the worker comes back."""
         with self._lock:
             self._intake.leave(client, connection)
             self._hurry()

@@ -1,12 +1,12 @@
 """Other meters on this host.
 
-Two meters measure the same hardware. The CPU time of its own workers tells each what part is its own; but idle joules,
-and those of a GPU that does not tell who uses it, both would charge in full. So each says that it is there, and divides
-these by the number of meters. One agent for all would know better, and is advised.
+Two meters measure the same hardware. The CPU time of its own workers tells each what part is its own; but idle
+joules, and those of a GPU that does not tell who uses it, both would charge in full. So each says that it is there,
+and divides these by the number of meters. One agent for all would know better, and is advised.
 
-A meter is there as long as it holds a name in the kernel's abstract namespace of Unix sockets, which needs no file, no
-permission and no clean-up. It reaches as far as the network namespace: meters in containers that have their own do not
-see each other.
+A meter is there as long as it holds a name in the kernel's abstract namespace of Unix sockets, which needs no file,
+no permission and no clean-up. It reaches as far as the network namespace: meters in containers that have their own
+do not see each other.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ class Neighbours:
             if min(before, self._meters) > 1 and not self._advised:
                 self._advised = True
                 _LOG.warning(
-                    "ecolyzer: %d meters run on this host: requests keep their own CPU share, idle joules are divided by "
-                    "%d; one agent for all services (ecolyzer agent) measures them together",
+                    "ecolyzer: %d meters run on this host: requests keep their own CPU share, idle joules are "
+                    "divided by %d; one agent for all services (ecolyzer agent) measures them together",
                     self._meters,
                     self._meters,
                 )

@@ -30,8 +30,8 @@ _UPDATE_PERIOD_SECONDS = 0.001
 _RELATIVE_UNCERTAINTY = 0.03
 
 _PERMISSION_REMEDY = (
-    "RAPL is root-only since Linux 5.10 (CVE-2020-8694): run the node agent (ecolyzer agent), let the service's group read energy_uj by a udev rule "
-    "or chmod, give the service CAP_DAC_READ_SEARCH, or run it as root"
+    "RAPL is root-only since Linux 5.10 (CVE-2020-8694): run the node agent (ecolyzer agent), let the service's "
+    "group read energy_uj by a udev rule or chmod, give the service CAP_DAC_READ_SEARCH, or run it as root"
 )
 _ABSENT_REMEDY = (
     "none is needed: cloud machines hide RAPL; on bare metal load the module intel_rapl_msr, and in a container "

@@ -253,7 +253,7 @@ class _Reader:
     def _uuid(self, where: str, value: Any) -> str | None:
         if value is not None and not (isinstance(value, str) and value):
             self.refuse(where, "must be null or a word")
-        return value  # type: ignore[no-any-return]
+        return value
 
     def _partitions(self, where: str, value: Any) -> tuple[tuple[str, float], ...]:
         if not isinstance(value, dict) or not all(

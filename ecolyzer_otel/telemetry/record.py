@@ -145,7 +145,7 @@ class Recorder:
             self.store.counter(Metric.DROPPED_REQUESTS, (service, reason)).inc(number)
 
     def workers(self, clients: Sequence[Client], meters: int) -> None:
-        """Show who is connected, how many requests of each service are on their way, and how many meters there are."""
+        """Show who is connected, how many requests of each service are on their way, and how many meters run."""
         pending: dict[str, int] = dict.fromkeys(self._pending, 0)
         workers: dict[tuple[str, str], int] = dict.fromkeys(self._workers, 0)
         for client in clients:

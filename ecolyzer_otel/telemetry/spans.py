@@ -164,6 +164,7 @@ def service_of_spans() -> str:
     name = getattr(resource, "attributes", {}).get("service.name")
     if isinstance(name, str) and name:
         return name
-    # Not Resource.create(): it starts a pool of threads, which a process that ends or forks at this moment would not bear.
+    # Not Resource.create(): it starts a pool of threads, which a process that ends or forks at this moment would
+    # not bear.
     told = OTELResourceDetector().detect().attributes.get("service.name")
     return str(told or f"unknown_service:{os.path.basename(sys.executable or 'python')}")

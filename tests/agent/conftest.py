@@ -37,8 +37,8 @@ from ecolyzer_otel.telemetry.exposition import render
 MODEL = Model(0, "engine", "custom", 1000, "float32", "cpu")
 
 
-def recording(path: Path, *sensors: dict[str, Any], seconds: int = 120, step_ns: int = 20_000_000) -> Path:
-    """Counters that grow at ``watts`` for two minutes, one reading every 20 ms."""
+def recording(path: Path, *sensors: dict[str, Any], seconds: int = 60, step_ns: int = 5_000_000) -> Path:
+    """Counters that grow at ``watts`` for a minute, a step every 5 ms."""
     entries = []
     for sensor in sensors:
         watts = sensor.pop("watts")
@@ -168,7 +168,9 @@ def meter(tmp_path: Path) -> Iterator[Callable[..., Running]]:
 
     def start(*sensors: dict[str, Any], patient: bool = False, **options: Any) -> Running:
         number = len(running)
-        file = recording(tmp_path / f"{number}.json", *(sensors or ({"id": "cpu", "component": "cpu", "watts": 40.0},)))
+        file = recording(
+            tmp_path / f"{number}.json", *(sensors or ({"id": "cpu", "component": "cpu", "watts": 40.0},))
+        )
         settings = {"port": 0, "zone": "FR", "sensors": f"replay:{file}", "sampling_period": 0.02} | options
         running.append(Running(prepare(Config(**settings), patient=patient), tmp_path / f"{number}.sock"))
         return running[-1]
@@ -191,6 +193,7 @@ class Listener:
         self.done: list[Done] = []
         self.opens: list[Open] = []
         self.batches: list[Batch] = []
+        self.ended = 0
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket.bind(self.path)
         self._socket.listen(16)
@@ -219,6 +222,7 @@ class Listener:
                         link.sendall(encode(Settlements([], accounted)))
                     elif isinstance(message, Flush):
                         link.sendall(encode(Flushed(message.number)))
+        self.ended += 1
 
     def close(self) -> None:
         for link in (self._socket, *self._links):

@@ -22,7 +22,7 @@ GROUPS = {
     "0::/system.slice/shop.service\n": "",
     f"0::/system.slice/docker-{ID}.scope\n": ID[:12],
     f"12:cpu,cpuacct:/docker/{ID}\n1:name=systemd:/docker/{ID}\n": ID[:12],
-    f"0::/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod1f2e.slice/cri-containerd-{ID}.scope\n": ID[:12],
+    f"0::/kubepods.slice/kubepods-besteffort.slice/kubepods-pod1f2e.slice/cri-containerd-{ID}.scope\n": ID[:12],
     f"0::/kubepods/burstable/pod0a1b2c3d-1111-2222-3333-444455556666/{ID}\n": ID[:12],
     f"0::/machine.slice/libpod-{ID}.scope/container\n": ID[:12],
     f"0::/kubepods.slice/crio-{ID}.scope\n": ID[:12],

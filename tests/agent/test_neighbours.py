@@ -42,7 +42,8 @@ def test_one_that_is_about_to_end_is_no_reason_for_advice(caplog: pytest.LogCapt
 
 def test_other_sockets_and_a_table_that_is_not_there_are_no_meters(tmp_path: Path) -> None:
     table = tmp_path / "unix"
-    table.write_text("Num RefCount Protocol Flags Type St Inode Path\n0: 2 0 0 2 1 7 @ecolyzer-other/1\n0: 2 0 0 2 1 8 /run/ecolyzer-meter/x\n")  # fmt: skip
+    head = "Num RefCount Protocol Flags Type St Inode Path\n"
+    table.write_text(head + "0: 2 0 0 2 1 7 @ecolyzer-other/1\n0: 2 0 0 2 1 8 /run/ecolyzer-meter/x\n")
     one = Neighbours(str(table))
     assert one.count() == 1
     one.close()

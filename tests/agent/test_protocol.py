@@ -99,7 +99,16 @@ LONG = "x" * (MAX_NAME + 1)
 
 
 def wrong_batch(**wrong: Any) -> bytes:
-    parts = {"now": NOW, "mark": NOW, "clocks": [], "models": [], "open": [], "done": [], "served": 0, "dropped": {}}
+    parts = {
+        "now": NOW,
+        "mark": NOW,
+        "clocks": [],
+        "models": [],
+        "open": [],
+        "done": [],
+        "served": 0,
+        "dropped": {},
+    }
     return pack("batch", *(parts | wrong).values())
 
 
@@ -234,7 +243,7 @@ def test_the_same_request_twice_counts_once(meter):
 
 
 def test_cpu_time_that_no_machine_has_is_cut_to_what_it_has(meter):
-    """A worker that claims a year of CPU time gets no more than all CPUs could give it, and nobody else is emptied."""
+    """A worker that claims a year of CPU time gets no more than all CPUs could give it; others keep theirs."""
     running = meter()
     liar, honest = running.peer(), running.peer()
     liar.hello("liar")
@@ -318,7 +327,14 @@ tags = st.sampled_from(["hello", "batch", "flush", "welcome", "refused", "settle
 
 
 @settings(max_examples=400, deadline=None)
-@given(st.lists(st.binary(max_size=60) | st.builds(lambda tag, rest: pack(tag, *rest), tags, st.lists(junk, max_size=9)), max_size=6), st.sampled_from(["worker", "meter"]), st.integers(1, 50))  # fmt: skip
+@given(
+    st.lists(
+        st.binary(max_size=60) | st.builds(lambda tag, rest: pack(tag, *rest), tags, st.lists(junk, max_size=9)),
+        max_size=6,
+    ),
+    st.sampled_from(["worker", "meter"]),
+    st.integers(1, 50),
+)
 def test_any_bytes_are_messages_or_a_protocol_error(parts, sender, size):
     data = b"".join(parts)
     frames = Frames(sender)
@@ -327,8 +343,8 @@ def test_any_bytes_are_messages_or_a_protocol_error(parts, sender, size):
         for start in range(0, len(data), size):
             for message in frames.feed(data[start : start + size]):
                 assert isinstance(message, kinds)
-    except ProtocolError as error:
-        assert str(error)
+    except ProtocolError:
+        pass
 
 
 small = st.integers(0, 5)
@@ -351,10 +367,20 @@ def at_present(part: Any, now: int) -> Any:
 
 def messages() -> st.SearchStrategy[Any]:
     near = st.integers(-2 * SECOND, SECOND).map(Near) | instant
-    busy = st.dictionaries(st.sampled_from(["gpu0", "cpu", ""]), st.lists(st.tuples(near, near), max_size=3), max_size=2)
+    busy = st.dictionaries(
+        st.sampled_from(["gpu0", "cpu", ""]), st.lists(st.tuples(near, near), max_size=3), max_size=2
+    )
     done = st.tuples(small, small, name, near, near, natural, natural, name, name, name, name, st.booleans(), busy)
     opens = st.tuples(small, near, natural, name, busy)
-    model = st.tuples(small, name, name, st.none() | natural, st.none() | name, st.sampled_from(["cpu", "cuda:0"]), st.sampled_from(["", "gpu0"]))  # fmt: skip
+    model = st.tuples(
+        small,
+        name,
+        name,
+        st.none() | natural,
+        st.none() | name,
+        st.sampled_from(["cpu", "cuda:0"]),
+        st.sampled_from(["", "gpu0"]),
+    )
     reasons = st.dictionaries(st.sampled_from(["queue_full", "meter_lost"]), natural, max_size=2)
     batch = st.tuples(
         st.just("batch"), near, near, st.lists(st.tuples(near, natural, natural), max_size=3),
@@ -430,7 +456,9 @@ EXEC
 
 def worker(path: str, code: str) -> subprocess.Popen:
     script = WORKER.replace("EXEC", code)
-    return subprocess.Popen([sys.executable, "-c", script, path], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # fmt: skip
+    return subprocess.Popen(
+        [sys.executable, "-c", script, path], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
 
 
 CALLS = """
@@ -523,7 +551,7 @@ print(len(here.done), len(here.worker._link._waiting), here.worker.counts(), slo
 def test_a_frozen_meter_that_thaws_counts_each_request_once(tmp_path):
     """Stopped for longer than the worker's patience: it connects anew, and the meter knows it for the same."""
     script = (
-        "import sys, threading; from ecolyzer_otel.agent.daemon import run; from ecolyzer_otel.config import Config; "
+        "import sys; from ecolyzer_otel.agent.daemon import run; from ecolyzer_otel.config import Config; "
         "run(Config(port=int(sys.argv[2]), agent_socket=sys.argv[1], sensors='modelled'))"
     )
     from tests.serving.conftest import Metrics, free_port

@@ -105,9 +105,7 @@ class Metrics:
     def shares(self, device: str = "") -> dict[str, float]:
         part = f'device="{device}' if device else ""
         names = ("requests", "process", "host", "idle")
-        found = {
-            name: self.total("ecolyzer_device_energy_joules_total", f'share="{name}"', part) for name in names
-        }
+        found = {name: self.total("ecolyzer_device_energy_joules_total", f'share="{name}"', part) for name in names}
         return found | {"pending": self.total("ecolyzer_device_energy_pending_joules", part)}
 
     def assert_requests_close(self) -> None:
@@ -155,9 +153,9 @@ class Running:
                     try:
                         answered.append(self.get())
                         break
-                    except OSError as error:
-                        # A worker that is being replaced refuses before it has read anything.
-                        assert not isinstance(error, urllib.error.HTTPError), error.read()
+                    except urllib.error.HTTPError:
+                        raise
+                    except OSError:  # a worker that is being replaced refuses before it has read anything
                         time.sleep(0.05)
 
         clients = [threading.Thread(target=client, args=(requests // threads,)) for _ in range(threads)]
@@ -203,10 +201,12 @@ PLAIN = {"OTEL_PYTHON_DISTRO": "ecolyzer", "OTEL_PYTHON_CONFIGURATOR": "ecolyzer
 
 @pytest.fixture
 def serve(tmp_path: Path, model_file: Path):
-    """``serve(command, ...)`` starts it under ``ecolyzer-instrument`` (or what ``front`` says); PORT stands for a port."""
+    """``serve(command, ...)`` starts it under ``ecolyzer-instrument``, or ``front``; PORT is a free port."""
     started: list[Running] = []
 
-    def start(command: list[str], *, front: str = "ecolyzer-instrument", env: dict[str, str] | None = None) -> Running:
+    def start(
+        command: list[str], *, front: str = "ecolyzer-instrument", env: dict[str, str] | None = None
+    ) -> Running:
         http, port = free_port(), free_port()
         words = [word.replace("PORT", str(http)) for word in command]
         out = tmp_path / f"{len(started)}.out"
@@ -277,14 +277,22 @@ class Agent:
 def agent(tmp_path: Path, model_file: Path):
     started: list[Agent] = []
 
-    def start(*options: str, path: Path | None = None, port: int | None = None, front: tuple[str, ...] = (), env=None, up=True) -> Agent:  # fmt: skip
+    def start(
+        *options: str,
+        path: Path | None = None,
+        port: int | None = None,
+        front: tuple[str, ...] = (),
+        env=None,
+        up=True,
+    ) -> Agent:
         number = len(started)
         path = path or tmp_path / "agent.sock"
         port = port or free_port()
+        place = ("--agent-socket", str(path), "--port", str(port))
         out = tmp_path / f"agent{number}.out"
         with out.open("wb") as file:
             process = subprocess.Popen(
-                [*front, str(BIN / "ecolyzer"), "agent", "--agent-socket", str(path), "--port", str(port), *options],
+                [*front, str(BIN / "ecolyzer"), "agent", *place, *options],
                 env=environment(model_file, 0) | {"ECOLYZER_PORT": ""} | (env or {}), stdin=subprocess.DEVNULL,
                 stdout=file, stderr=subprocess.STDOUT, cwd=tmp_path,
             )  # fmt: skip

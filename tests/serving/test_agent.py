@@ -114,7 +114,9 @@ def test_the_socket_in_its_default_place_is_found(agent, serve):
         assert service.process.wait(60) == 0, service.output
         node.settled(40)
         assert f"reports to the agent at {DEFAULT}" in service.output
-        own = serve(["python", str(SERVICE / "jobs.py"), "process-spawn", "--stay"], env={"ECOLYZER_AGENT_SOCKET": "none"})  # fmt: skip
+        own = serve(
+            ["python", str(SERVICE / "jobs.py"), "process-spawn", "--stay"], env={"ECOLYZER_AGENT_SOCKET": "none"}
+        )
         own.settled(40, seconds=60)
         node.process.kill()
         node.process.wait()
@@ -130,7 +132,9 @@ def test_the_socket_in_its_default_place_is_found(agent, serve):
 
 def test_flags_that_are_the_agents_are_named(agent, serve):
     node = agent()
-    service = serve(["--zone", "FR", "python", "-c", "print('served')"], env={"ECOLYZER_AGENT_SOCKET": str(node.socket)})  # fmt: skip
+    service = serve(
+        ["--zone", "FR", "python", "-c", "print('served')"], env={"ECOLYZER_AGENT_SOCKET": str(node.socket)}
+    )
     assert service.process.wait(20) == 0
     assert "served" in service.output
     assert "--zone: the agent goes by its own" in service.output
@@ -251,7 +255,9 @@ def test_systemd_hands_over_the_socket_and_is_told_of_its_state(agent, serve, tm
 def test_it_starts_when_the_first_service_connects(serve, tmp_path, model_file):
     path, port = tmp_path / "activated.sock", free_port()
     command = ["systemd-socket-activate", "-l", str(path), str(BIN / "ecolyzer"), "agent", "--port", str(port)]
-    process = subprocess.Popen(command, env=environment(model_file, 0) | {"ECOLYZER_PORT": ""}, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        command, env=environment(model_file, 0) | {"ECOLYZER_PORT": ""}, stderr=subprocess.PIPE
+    )
     try:
         deadline = time.monotonic() + 10
         while not path.exists() and time.monotonic() < deadline:
@@ -274,9 +280,8 @@ def test_it_starts_when_the_first_service_connects(serve, tmp_path, model_file):
 
 
 def test_nobody_can_make_it_read_or_show_its_sensors_faster(agent):
-    from tests.agent.conftest import Peer
-
     from ecolyzer_otel.agent.protocol import Flush
+    from tests.agent.conftest import Peer
 
     node = agent("--sampling-period", "0.5", "--sensors", "modelled")
     peer = Peer(str(node.socket))
@@ -321,7 +326,12 @@ def test_the_service_may_do_one_thing_that_users_may_not():
     unit = (UNITS / "ecolyzer-agent.service").read_text()
     assert re.findall(r"^(?:Ambient|.*Bounding).*=(.*)$", unit, re.MULTILINE) == ["CAP_DAC_READ_SEARCH"] * 2
     door = (UNITS / "ecolyzer-agent.socket").read_text()
-    for setting in ("ListenStream=/run/ecolyzer/agent.sock", "SocketMode=0660", "SocketGroup=ecolyzer", "SocketUser=root"):
+    for setting in (
+        "ListenStream=/run/ecolyzer/agent.sock",
+        "SocketMode=0660",
+        "SocketGroup=ecolyzer",
+        "SocketUser=root",
+    ):
         assert setting in door
 
 
@@ -334,9 +344,20 @@ def test_one_capability_is_enough_for_rapl(agent, tmp_path):
     (zone / "energy_uj").chmod(0o400)  # as the kernel has it
     for folder in (tmp_path, *(one for one in tmp_path.parents if one.name.startswith("pytest"))):
         folder.chmod(0o755)
-    user = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "--bounding-set", "-all,+dac_read_search"]
+    user = [
+        "setpriv",
+        "--reuid",
+        "65534",
+        "--regid",
+        "65534",
+        "--clear-groups",
+        "--bounding-set",
+        "-all,+dac_read_search",
+    ]
     caps = ["--inh-caps", "-all,+dac_read_search", "--ambient-caps", "-all,+dac_read_search"]
-    if subprocess.run([*user, *caps, sys.executable, "-c", "import ecolyzer_otel"], capture_output=True, check=False).returncode:  # fmt: skip
+    if subprocess.run(
+        [*user, *caps, sys.executable, "-c", "import ecolyzer_otel"], capture_output=True, check=False
+    ).returncode:
         pytest.skip("another user cannot run this Python")
     place = tmp_path / "open"
     place.mkdir(mode=0o777)

@@ -1,4 +1,4 @@
-"""Meters and workers that die, and requests that go on for long: every request is accounted for, the service untouched."""
+"""Meters and workers that die, requests that go on for long: all are accounted for, the service is untouched."""
 
 from __future__ import annotations
 
@@ -254,7 +254,9 @@ time.sleep(60)
 
 
 def test_a_service_that_waits_for_all_its_children_gets_only_its_own(serve):
-    code = ENGINE + """
+    code = (
+        ENGINE
+        + """
 import ecolyzer_otel
 engine.infer(); ecolyzer_otel.flush(5)
 children = {os.fork() or os._exit(0) for _ in range(3)}
@@ -264,6 +266,7 @@ while True:
     except ChildProcessError: break
 print("OK" if found == children else f"BAD {found} {children}", flush=True)
 """
+    )
     service = serve(["python", "-c", code])
     assert service.process.wait(30) == 0
     assert "OK" in service.output
@@ -275,7 +278,9 @@ def test_many_services_connect_and_go_and_the_agent_forgets_them(agent, model_fi
     env = environment(model_file, 0, ECOLYZER_AGENT_SOCKET=str(node.socket))
     for _ in range(3):
         batch = [
-            subprocess.Popen([str(BIN / "ecolyzer-instrument"), sys.executable, "-c", code], env=env, stderr=subprocess.DEVNULL)  # fmt: skip
+            subprocess.Popen(
+                [str(BIN / "ecolyzer-instrument"), sys.executable, "-c", code], env=env, stderr=subprocess.DEVNULL
+            )
             for _ in range(5)
         ]
         assert [one.wait(30) for one in batch] == [0] * 5
@@ -300,7 +305,14 @@ def test_a_replaced_worker_and_a_fresh_port_are_not_confused(serve):
     """Two services one after the other on the same port: the second's counters start at nothing."""
     port = free_port()
     for _ in range(2):
-        service = serve(["python", "-c", ENGINE + "engine.infer(); ecolyzer_otel.flush(5); print('UP', flush=True); time.sleep(60)"], env={"ECOLYZER_PORT": str(port)})  # fmt: skip
+        service = serve(
+            [
+                "python",
+                "-c",
+                ENGINE + "engine.infer(); ecolyzer_otel.flush(5); print('UP', flush=True); time.sleep(60)",
+            ],
+            env={"ECOLYZER_PORT": str(port)},
+        )
         wait_for("UP", service)
         service.port = port
         service.settled(1)

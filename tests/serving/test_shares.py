@@ -11,12 +11,12 @@ from .conftest import Running, recording
 
 pytestmark = pytest.mark.timeout(180)
 
-WATTS, IDLE, SECONDS = 40.0, 10.0, 9.0
+WATTS, IDLE, SECONDS = 40.0, 10.0, 7.0
 
 
 def until_still(service: Running, began: float, seconds: float) -> None:
     """The recording is over, and the meter has closed its last interval."""
-    time.sleep(max(0.0, began + seconds + 4.0 - time.monotonic()))
+    time.sleep(max(0.0, began + seconds + 3.5 - time.monotonic()))
 
 
 @pytest.mark.parametrize("workers", [1, 2, 4, 8])
@@ -27,7 +27,7 @@ def test_shares_close_with_any_number_of_workers(serve, tmp_path, heavy_file, wo
     began = time.monotonic()
     service = serve(command, env={"ECOLYZER_SENSORS": f"replay:{file}", "MODEL_FILE": str(heavy_file)})
     sent = service.wait_until_up()
-    while time.monotonic() < began + SECONDS - 2.0:
+    while time.monotonic() < began + SECONDS - 1.5:
         sent += service.load(16, threads=8)
     metrics = service.settled(sent)
     until_still(service, began, SECONDS)
@@ -40,7 +40,8 @@ def test_shares_close_with_any_number_of_workers(serve, tmp_path, heavy_file, wo
     # The first reading comes up to a sampling period after the recording began.
     assert sum(shares.values()) == pytest.approx(measured, rel=0.02)
     assert shares["pending"] == 0
-    assert shares["idle"] == pytest.approx(measured * IDLE / WATTS, rel=0.02)
+    # An interval at rest may reach over the end of the recording.
+    assert shares["idle"] == pytest.approx(measured * IDLE / WATTS, rel=0.06)
     active = metrics.total("ecolyzer_energy_joules_total", 'share="active"')
     idle = metrics.total("ecolyzer_energy_joules_total", 'share="idle"')
     assert active / shares["requests"] == pytest.approx(1.0, abs=1e-6)
@@ -70,7 +71,7 @@ def test_two_meters_on_one_host_do_not_charge_it_twice_and_advise_the_agent(serv
     file = recording(tmp_path / "cpu.json", WATTS, SECONDS, IDLE)
     env = {"ECOLYZER_SENSORS": f"replay:{file}", "MODEL_FILE": str(heavy_file)}
     began = time.monotonic()
-    services = [serve(["python", "-c", LOOP, "5"], env=env) for _ in range(2)]
+    services = [serve(["python", "-c", LOOP, "4"], env=env) for _ in range(2)]
     for service in services:
         deadline = time.monotonic() + 30
         while "made" not in service.output and time.monotonic() < deadline:
@@ -96,8 +97,8 @@ def test_what_one_meter_does_not_know_of_is_host(serve, tmp_path, heavy_file):
     file = recording(tmp_path / "cpu.json", WATTS, SECONDS)
     env = {"ECOLYZER_SENSORS": f"replay:{file}", "MODEL_FILE": str(heavy_file)}
     began = time.monotonic()
-    measured = serve(["python", "-c", LOOP, "5"], env=env)
-    serve(["python", "-c", LOOP.replace("import ecolyzer_otel", "").replace("assert", "#"), "5"], front="", env=env)
+    measured = serve(["python", "-c", LOOP, "4"], env=env)
+    serve(["python", "-c", LOOP.replace("import ecolyzer_otel", "").replace("assert", "#"), "4"], front="", env=env)
     until_still(measured, began, SECONDS)
     shares = measured.metrics().shares()
     assert shares["host"] > 0.5 * shares["requests"] > 0

@@ -7,9 +7,7 @@ import onnxruntime
 
 options = onnxruntime.SessionOptions()
 options.intra_op_num_threads = 1
-session = onnxruntime.InferenceSession(
-    os.environ["MODEL_FILE"], options, providers=["CPUExecutionProvider"]
-)
+session = onnxruntime.InferenceSession(os.environ["MODEL_FILE"], options, providers=["CPUExecutionProvider"])
 shape = [size if isinstance(size, int) else 1 for size in session.get_inputs()[0].shape]
 ROWS = numpy.ones(shape, dtype=numpy.float32)
 
