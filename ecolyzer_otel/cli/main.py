@@ -38,7 +38,8 @@ def main(arguments: list[str] | None = None) -> int:
                 {"action": "store_const", "const": "true"} if option.is_switch else {"metavar": option.metavar}
             )
             told = f"socket to serve (default {AGENT_SOCKET})" if option.name == "agent_socket" else option.help
-            agent.add_argument(option.flag, dest=option.name, help=told.replace("%", "%%"), **kind)
+            flags = [option.flag, "--socket"] if option.name == "agent_socket" else [option.flag]
+            agent.add_argument(*flags, dest=option.name, help=told.replace("%", "%%"), **kind)
     options = parser.parse_args(arguments)
     if options.command == "agent":
         return _agent(options)

@@ -1,0 +1,193 @@
+"""How many request records the node agent settles per second on one core, and whether its memory stays flat.
+
+    python benchmarks/agent.py                       # 500 000 records, about half a minute
+    python benchmarks/agent.py --records 10_000_000  # the full run, some minutes
+
+A real ``ecolyzer agent`` is pinned to one core. Workers (connections of this process, on the other cores) send batches
+of 500 records over its socket as fast as it settles them, with a bounded number in flight; every record asks for its
+settlement, as one whose span is recorded does. The agent's CPU time is its own figure from ``/metrics``
+(``ecolyzer_meter_cpu_seconds_total``), compared with the kernel's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import selectors
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+
+import psutil
+
+from ecolyzer_otel.agent.protocol import VERSION, Batch, Done, Frames, Hello, Model, Settlements, encode
+
+BATCH = 500
+TARGET = 20_000
+
+
+class Feeder:
+    """One worker: sends batches, counts what is accounted for."""
+
+    def __init__(self, path: str, number: int, routes: int) -> None:
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.connect(path)
+        self.socket.sendall(encode(Hello(VERSION, os.getpid(), f"service-{number}", token=f"bench-{number}")))
+        self.frames = Frames("meter")
+        self.models = [Model(key, f"model-{key}", "torch", 10**8, "float32", "cpu") for key in range(3)]
+        self.routes = [f"/route/{index}" for index in range(routes)]
+        self.sent = self.accounted = self.settled = 0
+        self.cpu_ns = 0
+
+    def send(self) -> None:
+        now = time.monotonic_ns()
+        done = []
+        for index in range(BATCH):
+            number = self.sent + index
+            end = now - index * 2000
+            route = self.routes[number % len(self.routes)]
+            record = (
+                number + 1,
+                number % 3,
+                "forward",
+                end - 5_000_000,
+                end,
+                1_000_000,
+                8,
+                "",
+                route,
+                "",
+                "",
+                True,
+            )
+            done.append(Done(*record))
+        self.sent += BATCH
+        self.cpu_ns += BATCH * 1_000_000
+        models, self.models = self.models, []
+        clocks = [(now, self.cpu_ns + self.cpu_ns // 10, 0)]
+        self.socket.sendall(encode(Batch(now, now, clocks, models, [], done, self.sent, {})))
+
+    def hear(self) -> None:
+        for message in self.frames.feed(self.socket.recv(1 << 20)):
+            if isinstance(message, Settlements):
+                self.accounted = message.accounted
+                self.settled += sum(not one.unsettled for one in message.items)
+
+
+def start_agent(folder: Path, core: int) -> tuple[subprocess.Popen[str], str]:
+    """An agent on a core of its own; its process and the address of its metrics."""
+    code = "import sys; from ecolyzer_otel.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    options = ["--agent-socket", str(folder / "agent.sock"), "--port", "0", "--sensors", "modelled", "--zone", "FR"]
+    command = [sys.executable, "-c", code, "agent", *options]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    os.sched_setaffinity(process.pid, {core})
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "/metrics" in line:
+            return process, next(word for word in line.split() if word.endswith("/metrics"))
+    raise SystemExit("the agent did not start")
+
+
+def scrape(url: str) -> dict[str, float]:
+    with urllib.request.urlopen(url, timeout=30) as answer:
+        lines = answer.read().decode().splitlines()
+    return {key: float(value) for key, _, value in (line.rpartition(" ") for line in lines if line[0] != "#")}
+
+
+def feed(feeders: list[Feeder], records: int, in_flight: int, each: int, report: object) -> float:
+    """Send so many records, at most ``in_flight`` at a time; returns the seconds it took until all are settled."""
+    selector = selectors.DefaultSelector()
+    for feeder in feeders:
+        selector.register(feeder.socket, selectors.EVENT_READ, feeder)
+    began, told = time.monotonic(), 0
+    while True:
+        sent = sum(feeder.sent for feeder in feeders)
+        accounted = sum(feeder.accounted for feeder in feeders)
+        if accounted >= told + each:
+            told = accounted
+            report(accounted)  # type: ignore[operator]
+        if accounted >= records:
+            return time.monotonic() - began
+        room = sent < records and sent - accounted < in_flight
+        if room:
+            min(feeders, key=lambda feeder: feeder.sent).send()
+        for key, _ in selector.select(0 if room else 0.05):
+            key.data.hear()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--records", type=int, default=500_000)
+    parser.add_argument("--workers", type=int, default=4)
+    parser.add_argument("--routes", type=int, default=20)
+    parser.add_argument("--in-flight", type=int, default=40_000)
+    options = parser.parse_args()
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) > 1:
+        os.sched_setaffinity(0, set(cores[1:]))
+    with tempfile.TemporaryDirectory() as folder:
+        process, url = start_agent(Path(folder), cores[0])
+        kernel = psutil.Process(process.pid)
+        rows: list[tuple[int, float, float]] = []
+
+        def report(accounted: int) -> None:
+            times = kernel.cpu_times()
+            rows.append((accounted, kernel.memory_info().rss / 1e6, times.user + times.system))
+            print(f"  {accounted:>12,} records   {rows[-1][1]:7.1f} MB", flush=True)
+
+        try:
+            feeders = [
+                Feeder(str(Path(folder) / "agent.sock"), number, options.routes)
+                for number in range(options.workers)
+            ]
+            time.sleep(1.0)
+            before, cpu_before = scrape(url), sum(kernel.cpu_times()[:2])
+            print(f"{options.records:,} records from {options.workers} workers, agent on core {cores[0]}")
+            seconds = feed(feeders, options.records, options.in_flight, max(options.records // 10, 1), report)
+            time.sleep(1.5)
+            after, cpu_after = scrape(url), sum(kernel.cpu_times()[:2])
+        finally:
+            process.terminate()
+            process.wait(20)
+    return show(options.records, seconds, rows, before, after, cpu_after - cpu_before, feeders)
+
+
+def total(samples: dict[str, float], name: str) -> float:
+    return sum(value for key, value in samples.items() if key.partition("{")[0] == name)
+
+
+def show(
+    records: int,
+    seconds: float,
+    rows: list[tuple[int, float, float]],
+    before: dict[str, float],
+    after: dict[str, float],
+    kernel_cpu: float,
+    feeders: list[Feeder],
+) -> int:
+    name = "ecolyzer_meter_cpu_seconds_total"
+    own = total(after, name) - total(before, name)
+    settled = total(after, "ecolyzer_requests_total")
+    unsettled = total(after, "ecolyzer_unsettled_requests_total")
+    growth = (rows[-1][1] - rows[0][1]) / max(1e-9, (rows[-1][0] - rows[0][0]) / 1e6)
+    per_core = records / own
+    told = sum(feeder.settled for feeder in feeders)
+    for what, figure, more in (
+        ("settled", f"{settled:,.0f}", f"unsettled {unsettled:,.0f}, settlements told {told:,}"),
+        ("wall time", f"{seconds:.1f} s", f"{records / seconds:,.0f} records/s"),
+        ("CPU of the agent", f"{own:.1f} s", f"by its own figure ({kernel_cpu:.1f} s by the kernel's)"),
+        ("records per CPU second", f"{per_core:,.0f}", f"{1e6 / per_core:.1f} us a record; target {TARGET:,}"),
+        ("memory", f"{rows[-1][1]:.1f} MB", f"{growth:+.2f} MB per million records after the first tenth"),
+    ):
+        print(f"  {what:<26}{figure:>12}  {more}")
+    good = per_core >= TARGET and settled + unsettled == records and abs(own / kernel_cpu - 1) < 0.1
+    print("the target is met" if good else "the target is NOT met")
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
