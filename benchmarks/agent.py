@@ -3,10 +3,10 @@
     python benchmarks/agent.py                       # 500 000 records, about half a minute
     python benchmarks/agent.py --records 10_000_000  # the full run, some minutes
 
-A real ``ecolyzer agent`` is pinned to one core. Workers (connections of this process, on the other cores) send batches
-of 500 records over its socket as fast as it settles them, with a bounded number in flight; every record asks for its
-settlement, as one whose span is recorded does. The agent's CPU time is its own figure from ``/metrics``
-(``ecolyzer_meter_cpu_seconds_total``), compared with the kernel's.
+A real ``ecolyzer agent`` is pinned to one core. Workers (connections of this process, on the other cores) send
+batches of 500 records over its socket as fast as it settles them, with a bounded number in flight; every record
+asks for its settlement, as one whose span is recorded does. The agent's CPU time is its own figure from
+``/metrics`` (``ecolyzer_meter_cpu_seconds_total``), compared with the kernel's.
 """
 
 from __future__ import annotations

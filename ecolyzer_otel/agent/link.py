@@ -161,6 +161,7 @@ class PrivateLink(SocketLink):
         self._meter = meter
         self._next_start = 0.0
         self._pause = _RESTART[0]
+        self._warned = False
 
     def connect(self) -> bool:  # noqa: D102
         if super().connect():
@@ -177,7 +178,13 @@ class PrivateLink(SocketLink):
         except FileNotFoundError:
             return False  # the last one took the folder along just now
         except OSError as error:
-            _LOG.warning("ecolyzer: the meter cannot be started (%s); requests are not measured", error)
+            if not self._warned:
+                self._warned = True
+                _LOG.warning(
+                    "ecolyzer: the meter cannot be reached or started (%s); requests are not measured; a process that "
+                    "changes its user needs the node agent (ecolyzer agent)",
+                    error,
+                )
             return False
         return super().connect()
 

@@ -8,86 +8,90 @@ together they never have more than the thread used.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from itertools import pairwise
-from typing import Final, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from ecolyzer_otel.ledger.split import equal_seconds
 from ecolyzer_otel.request import Call
 
 __all__ = ["ThreadShares"]
 
-#: Finished calls remembered per thread, as long as an older one is open.
-_MAX_RECENT: Final = 10_000
 
+class _Thread(NamedTuple):
+    """How far the clock of a thread is divided, and what its open calls have of that (by id and begin)."""
 
-class _Past(NamedTuple):
-    """A finished call: what it covers on the clock of its thread, and when it ended."""
-
-    cpu: tuple[int, int]
-    end_ns: int
+    reach: int
+    parts: Mapping[tuple[int, int], int]
 
 
 class ThreadShares:
-    """Own CPU nanoseconds of calls; remembers what finished calls cover while others of their thread are open."""
+    """Own CPU nanoseconds of calls. Remembers only threads that have open calls, and of these calls one number."""
 
     def __init__(self) -> None:
-        self._past: dict[int, list[_Past]] = {}
+        self._threads: dict[int, _Thread] = {}
 
     def spent(self, done: Sequence[Call], open_calls: Sequence[Call], clocks: Mapping[int, int]) -> dict[int, int]:
         """CPU nanoseconds of each call, by its ``id``.
 
         Args:
-            done: calls that have finished since the last time, in the order in which they did.
+            done: calls that have finished since the last time.
             open_calls: calls whose start is known and that have not finished.
-            clocks: the present clock of threads, where known, by ``ident``; an open call of another thread has 0.
+            clocks: the present clock of threads, where known, by ``ident``.
         """
-        threads: dict[int, tuple[list[Call], list[Call]]] = defaultdict(lambda: ([], []))
+        threads: dict[int, list[tuple[Call, bool]]] = defaultdict(list)
         for call in done:
-            threads[call.thread][0].append(call)
+            threads[call.thread].append((call, False))
         for call in open_calls:
-            threads[call.thread][1].append(call)
+            threads[call.thread].append((call, True))
         result: dict[int, int] = {}
-        for thread, (finished, running) in threads.items():
-            past = self._past.pop(thread, [])
-            clock = clocks.get(thread, 0)
-            if past or running or _interleaved(finished):
-                result.update(_shares(past, finished, running, clock))
-            else:
-                result.update({id(call): max(0, call.cpu_ns) for call in finished})
-            self._remember(thread, past, finished, running)
+        before, self._threads = self._threads, {}
+        for thread, calls in threads.items():
+            known = before.get(thread)
+            for group in _groups(calls):
+                result.update(self._divide(thread, group, known, clocks.get(thread, 0)))
         return result
 
-    def _remember(self, thread: int, past: list[_Past], finished: list[Call], running: list[Call]) -> None:
-        if running:
-            first = min(call.start_ns for call in running)
-            kept = [*past, *(_Past(_covered(call), call.end_ns) for call in finished)]
-            kept = [one for one in kept if one.end_ns > first][-_MAX_RECENT:]
-            if kept:
-                self._past[thread] = kept
+    def _divide(
+        self, thread: int, group: list[tuple[Call, bool]], known: _Thread | None, clock: int
+    ) -> Iterator[tuple[int, int]]:
+        """Divide the thread's clock among calls that were open at the same time."""
+        if len(group) == 1 and not group[0][1] and known is None:
+            call = group[0][0]
+            return iter([(id(call), max(0, call.cpu_ns))])
+        begin = known.reach if known is not None else 0
+        ends = [call.cpu_start_ns + max(0, call.cpu_ns) for call, running in group if not running]
+        reach = max([begin, *ends, *([clock] if any(running for _, running in group) else [])])
+        parts = [
+            (max(begin, call.cpu_start_ns), reach if running else call.cpu_start_ns + max(0, call.cpu_ns))
+            for call, running in group
+        ]
+        seconds = equal_seconds([part if part[0] < part[1] else None for part in parts])
+        spent = {
+            (id(call), call.start_ns): (known.parts.get((id(call), call.start_ns), 0) if known else 0)
+            + round(share * 1e9)
+            for (call, _), share in zip(group, seconds, strict=True)
+        }
+        if any(running for _, running in group):
+            still = {(id(call), call.start_ns) for call, running in group if running}
+            self._threads[thread] = _Thread(reach, {key: spent[key] for key in still})
+        return ((key[0], value) for key, value in spent.items())
 
 
-def _covered(call: Call) -> tuple[int, int]:
-    return call.cpu_start_ns, call.cpu_start_ns + max(0, call.cpu_ns)
+def _groups(calls: list[tuple[Call, bool]]) -> Iterator[list[tuple[Call, bool]]]:
+    """Calls of one thread in groups that overlap on the wall clock; an open call has no end.
 
-
-def _interleaved(finished: list[Call]) -> bool:
-    """Whether any of these calls of one thread, in the order of their ends, overlaps the one before it."""
-    return any(later.start_ns < earlier.end_ns for earlier, later in pairwise(finished))
-
-
-def _shares(past: list[_Past], finished: list[Call], running: list[Call], clock: int) -> dict[int, int]:
-    # A thread that ended may have left its number to another one, whose clock began anew: only what was open at the
-    # same time can have taken turns.
-    begin = min(call.start_ns for call in (*finished, *running))
-    parts = [one.cpu for one in past if one.end_ns > begin]
-    first = len(parts)
-    calls = [*finished, *running]
-    parts += [_covered(call) for call in finished]
-    reach = max([clock, *(end for _, end in parts)])
-    parts += [(call.cpu_start_ns, max(reach, call.cpu_start_ns)) for call in running]
-    seconds = equal_seconds([part if part[0] < part[1] else None for part in parts])
-    result = {id(call): round(share * 1e9) for call, share in zip(calls, seconds[first:], strict=True)}
-    if not clock:
-        result.update({id(call): 0 for call in running})
-    return result
+    A thread that ended may have left its number to another one, whose CPU clock began anew: only what was open at
+    the same time can have taken turns.
+    """
+    group: list[tuple[Call, bool]] = []
+    reach = 0
+    endless = False
+    for call, running in sorted(calls, key=lambda one: one[0].start_ns):
+        if group and not endless and call.start_ns >= reach:
+            yield group
+            group = []
+        group.append((call, running))
+        endless = endless or running
+        reach = max(reach, call.end_ns)
+    if group:
+        yield group

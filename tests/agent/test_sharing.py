@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ecolyzer_otel.agent.sharing import ThreadShares
 from ecolyzer_otel.request import Call, State
@@ -49,8 +51,8 @@ def test_a_finished_call_shares_with_one_that_is_still_open_and_both_reports_agr
     shares = ThreadShares()
     long, short = call(0, None), call(2, 4)
     assert milliseconds(shares, [short], [long], clock=6) == [1, 5]
-    ended = call(0, 10)
-    assert milliseconds(shares, [ended]) == [9], "the two that it shared are remembered"
+    long.end_ns, long.cpu_ns = 10 * MS, 10 * MS
+    assert milliseconds(shares, [long]) == [9], "the two that it shared are remembered"
 
 
 def test_what_was_told_of_an_open_call_never_falls():
@@ -71,8 +73,50 @@ def test_a_thread_that_got_the_number_of_one_that_ended_shares_nothing_with_it()
     assert milliseconds(shares, [old, new]) == [4, 4]
 
 
+def test_a_thread_with_a_new_number_and_an_open_call_shares_nothing_with_the_old_one():
+    shares = ThreadShares()
+    old, new = call(0, 4), call(5, None, cpu=(0, None))
+    assert milliseconds(shares, [old], [new], clock=4) == [4, 4]
+
+
 def test_nothing_is_remembered_when_nothing_is_open():
     shares = ThreadShares()
     for n in range(0, 1000, 10):
         milliseconds(shares, [call(n, n + 8), call(n + 2, n + 9)])
-    assert shares._past == {}
+    assert shares._threads == {}
+
+
+def test_one_that_is_open_for_long_costs_no_memory_and_shares_exactly():
+    shares = ThreadShares()
+    long = call(0, None)
+    spent = 0.0
+    for n in range(2000):
+        short, told = milliseconds(shares, [call(n * 2, n * 2 + 1)], [long], clock=n * 2 + 1)
+        spent += short
+    assert len(shares._threads[1].parts) == 1
+    assert told + spent == pytest.approx(2 * 2000 - 1)
+
+
+@given(st.lists(st.tuples(st.integers(0, 60), st.integers(1, 20)), min_size=1, max_size=12), st.integers(1, 20))
+def test_however_calls_interleave_and_reports_fall_they_have_what_the_thread_used(times, period):
+    """Reported every ``period`` ms by what was open then; the total is the union of all, each instant once."""
+    ends = {number: start + length for number, (start, length) in enumerate(times)}
+    calls = {number: call(start, None) for number, (start, _) in enumerate(times)}
+    shares, spent = ThreadShares(), 0.0
+    for now in range(0, 100, period):
+        done = [number for number, end in ends.items() if end <= now]
+        for number in sorted(done, key=ends.__getitem__):
+            end = ends.pop(number)
+            calls[number].end_ns, calls[number].cpu_ns = end * MS, (end - times[number][0]) * MS
+        running = [calls[number] for number in ends if times[number][0] <= now]
+        told = shares.spent(
+            [calls[number] for number in sorted(done, key=lambda n: calls[n].end_ns)], running, {1: now * MS}
+        )
+        spent += sum(told[id(calls[number])] for number in done) / MS
+    left = [calls[number] for number in ends]
+    for number, end in ends.items():
+        calls[number].end_ns, calls[number].cpu_ns = end * MS, (end - times[number][0]) * MS
+    told = shares.spent(sorted(left, key=lambda one: one.end_ns), [], {})
+    spent += sum(told[id(one)] for one in left) / MS
+    used = len({ms for start, length in times for ms in range(start, start + length)})
+    assert spent == pytest.approx(used, abs=1e-3)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+import venv
 from pathlib import Path
 
 import psutil
@@ -177,6 +178,15 @@ def test_what_cannot_be_instrumented_is_silent(serve, options):
     assert service.process.wait(30) == 0
     said = [line for line in service.output.splitlines() if " | http" not in line]
     assert said == ["4.0"]
+
+
+def test_another_interpreter_without_this_package_is_silent(serve, tmp_path):
+    venv.create(tmp_path / "venv", with_pip=False)
+    (tmp_path / "beyond.py").write_text("print('served')")
+    python = tmp_path / "venv" / "bin" / "python"
+    service = serve([str(python), "-c", f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import beyond"])
+    assert service.process.wait(30) == 0
+    assert [line for line in service.output.splitlines() if " | http" not in line] == ["served"]
 
 
 def test_signals_and_status_are_the_servers_own(serve):
