@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -18,6 +19,8 @@ from ecolyzer_otel.request import State, replace_state, state
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
 
+    from ecolyzer_otel.agent.native import Alarm
+    from ecolyzer_otel.agent.server import Server
     from ecolyzer_otel.agent.worker import Worker
     from ecolyzer_otel.assembly import Setup
 
@@ -107,12 +110,13 @@ class Running:
 
 
 class _InProcess:
-    """The meter that runs as a thread of this process."""
+    """The meter that runs as a thread of this process, and serves the processes that are forked from it."""
 
     def __init__(self) -> None:
         self.setup: Setup | None = None
+        self._server: Server | None = None
         self._thread: threading.Thread | None = None
-        self._poke = threading.Event()
+        self._alarm: Alarm | None = None
         self._disconnect: Callable[[], None] | None = None
         self._pid = 0
 
@@ -122,6 +126,8 @@ class _InProcess:
 
     def begin(self, config: Config, meter_provider: MeterProvider | None, here: State) -> Setup:
         from ecolyzer_otel.agent.link import LocalLink
+        from ecolyzer_otel.agent.native import Alarm
+        from ecolyzer_otel.agent.server import Server
         from ecolyzer_otel.assembly import prepare
 
         setup = prepare(config, alone=True)
@@ -133,39 +139,59 @@ class _InProcess:
             except Exception:
                 setup.close()
                 raise
-        setup.meter.poke = self._poke.set
         self.setup, self._pid = setup, os.getpid()
         for problem in setup.problems:
             _LOG.warning("ecolyzer: %s", problem)
-        self._thread = threading.Thread(target=self._run, args=(setup,), name="ecolyzer-meter", daemon=True)
+        listener, address = _listen_abstractly()
+        self._server = Server(setup.meter, listener, [], user=os.getuid() if listener else None)
+        self._alarm = Alarm()
+        self._server.wake_on(self._alarm.descriptor)
+        setup.meter.poke = self._alarm.ring
+        self._thread = threading.Thread(target=self._server.run, name="ecolyzer-meter", daemon=True)
         self._thread.start()
         _begin_worker(here, LocalLink(setup.meter), config)
+        # What is forked from here reports to this meter, too.
+        here.start_worker = _own_meter if address is None else lambda child: _socket_worker(child, address, config)
         return setup
 
-    def _run(self, setup: Setup) -> None:
-        while not setup.meter.stopped:
-            try:
-                delay = setup.meter.tick()
-            except Exception:  # noqa: BLE001 - the meter must not end for one bad reading
-                _LOG.warning("ecolyzer: the meter met an error and goes on", exc_info=True)
-                delay = 1.0
-            self._poke.wait(delay)
-            self._poke.clear()
+    def forked(self) -> None:
+        """In the parent, after a fork: there may be another worker from now on."""
+        if self.setup is not None:
+            self.setup.meter.alone = False
 
     def end(self, timeout: float) -> None:
         setup, self.setup = self.setup, None
-        if setup is None:
+        if setup is None or self._server is None or self._alarm is None or self._thread is None:
             return
         setup.close()
-        self._poke.set()
-        if self._thread is not None:
-            self._thread.join(timeout)
+        self._server.stop()
+        self._alarm.ring()
+        self._thread.join(timeout)
+        self._server.close_all()
+        self._alarm.close()
         if self._disconnect is not None:
             self._disconnect()
             self._disconnect = None
 
 
+def _listen_abstractly() -> tuple[socket.socket | None, str | None]:
+    """A socket with a name in the kernel's abstract namespace, which leaves no file behind; None off Linux."""
+    if not sys.platform.startswith("linux"):
+        return None, None
+    address = f"\0ecolyzer-{os.getpid()}-{os.urandom(8).hex()}"
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listener.bind(address)
+        listener.listen(64)
+    except OSError:
+        listener.close()
+        return None, None
+    return listener, address
+
+
 _running = _InProcess()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_parent=_running.forked)
 
 
 def start(*, meter_provider: MeterProvider | None = None, config: Config | None = None, **options: Any) -> Running:

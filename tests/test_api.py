@@ -574,3 +574,35 @@ print(json.dumps({"child": json.loads(os.read(reading, 1000)), "parent": told}))
 def test_a_forked_child_measures_its_own_calls_and_the_parent_its_own() -> None:
     told = script(FORK)
     assert (told["child"]["accounted"], told["parent"]["accounted"]) == (2, 4)
+
+
+FORKED = """
+import json, os, sys, time, urllib.request
+import ecolyzer_otel
+from sklearn.datasets import make_classification
+from sklearn.linear_model import LogisticRegression
+X, Y = make_classification(n_samples=50, n_features=4, random_state=3)
+model = LogisticRegression().fit(X, Y)
+running = ecolyzer_otel.start(port=0, sensors="modelled")
+model.predict(X)
+children = []
+for _ in range(3):
+    child = os.fork()
+    if child == 0:
+        for _ in range(5): model.predict(X)
+        sys.exit(0)
+    children.append(child)
+model.predict(X)
+statuses = [os.waitpid(child, 0)[1] for child in children]
+time.sleep(1.0)
+text = urllib.request.urlopen(running.url).read().decode()
+names = ("ecolyzer_requests_total", "ecolyzer_unsettled_requests_total", "ecolyzer_dropped_requests_total")
+counted = {n: sum(float(l.rpartition(" ")[2]) for l in text.splitlines() if l.startswith(n + "{")) for n in names}
+ecolyzer_otel.stop()
+print(json.dumps({"statuses": statuses, "counted": list(counted.values())}))
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="abstract sockets are Linux's")
+def test_what_is_forked_after_start_reports_to_the_same_meter() -> None:
+    assert script(FORKED) == {"statuses": [0, 0, 0], "counted": [17, 0, 0]}

@@ -181,8 +181,8 @@ class PrivateLink(SocketLink):
             if not self._warned:
                 self._warned = True
                 _LOG.warning(
-                    "ecolyzer: the meter cannot be reached or started (%s); requests are not measured; a process that "
-                    "changes its user needs the node agent (ecolyzer agent)",
+                    "ecolyzer: the meter cannot be reached or started (%s); requests are not measured; a process "
+                    "that changes its user needs the node agent (ecolyzer agent)",
                     error,
                 )
             return False

@@ -48,6 +48,11 @@ class Alarm:
         os.set_blocking(writing, False)
         return reading, writing
 
+    @property
+    def descriptor(self) -> int:
+        """What becomes readable when it rings."""
+        return self._reading
+
     def ring(self) -> None:
         """Wake the one who waits, or the next to wait. Never blocks, never raises."""
         with contextlib.suppress(OSError):  # full: it rings already; closed: nobody waits any more

@@ -7,6 +7,7 @@ import logging
 import os
 import selectors
 import socket
+import weakref
 from time import monotonic
 from typing import Final
 
@@ -54,12 +55,15 @@ class Server:
 
     Args:
         meter: the meter.
-        listener: a listening Unix socket.
+        listener: a listening Unix socket; None where nobody can connect.
         watched: descriptors that become readable when a sign of life ends: the pidfd of the command, the
             lifeline pipe. The server ends, drained, when all are gone and no worker is connected.
+        user: the only user whose processes may connect; None where the socket's file mode decides.
     """
 
-    def __init__(self, meter: Meter, listener: socket.socket, watched: list[int]) -> None:
+    def __init__(
+        self, meter: Meter, listener: socket.socket | None, watched: list[int], *, user: int | None = None
+    ) -> None:
         self._meter = meter
         self._listener = listener
         self._connections: dict[int, _Connection] = {}
@@ -68,15 +72,18 @@ class Server:
         self._stopped = False
         self._wakers: set[int] = set()
         self._selector = selectors.DefaultSelector()
-        listener.setblocking(False)
-        self._selector.register(listener, selectors.EVENT_READ, None)
+        self._user = user
+        if listener is not None:
+            listener.setblocking(False)
+            self._selector.register(listener, selectors.EVENT_READ, None)
+        _servers.add(self)
         for descriptor in watched:
             self._selector.register(descriptor, selectors.EVENT_READ, None)
 
     def run(self) -> None:
         """Serve until the service is gone, or until :meth:`stop`."""
         lonely_since: float | None = None
-        while not self._stopped:
+        while not self._stopped and not self._meter.stopped:
             delay = self._tick()
             self._send_all()
             self._close_silent()
@@ -91,6 +98,14 @@ class Server:
                 delay = min(delay, 0.05)
             for key, events in self._selector.select(delay):
                 self._handle(key.fd, events)
+
+    def close_all(self) -> None:
+        """Give every descriptor back. In a forked child, too: its copies would keep connections and names alive."""
+        self._selector.close()
+        for connection in self._connections.values():
+            connection.socket.close()
+        if self._listener is not None:
+            self._listener.close()
 
     def stop(self) -> None:
         """End :meth:`run`. For a signal handler, together with :meth:`wake_on`."""
@@ -109,8 +124,8 @@ class Server:
             return 1.0
 
     def _handle(self, descriptor: int, events: int) -> None:
-        if descriptor == self._listener.fileno():
-            self._accept()
+        if self._listener is not None and descriptor == self._listener.fileno():
+            self._accept(self._listener)
         elif descriptor in self._wakers:
             with contextlib.suppress(OSError):
                 os.read(descriptor, 1024)
@@ -131,16 +146,20 @@ class Server:
         self._alive.discard(descriptor)
         self._selector.unregister(descriptor)
 
-    def _accept(self) -> None:
+    def _accept(self, listener: socket.socket) -> None:
         with contextlib.suppress(OSError):
-            link, _ = self._listener.accept()
+            link, _ = listener.accept()
+            peer = peer_of(link)
+            if self._user is not None and peer.uid != self._user:
+                link.close()
+                return
             if len(self._connections) >= _MAX_CLIENTS:
                 _LOG.warning("ecolyzer: %d workers are connected; another was refused", _MAX_CLIENTS)
                 link.close()
                 return
             link.setblocking(False)
             connection = _Connection(link, self)
-            connection.client = self._meter.join(peer_of(link), connection)
+            connection.client = self._meter.join(peer, connection)
             self._connections[link.fileno()] = connection
             self._selector.register(link, selectors.EVENT_READ, None)
 
@@ -208,3 +227,15 @@ class Server:
             with contextlib.suppress(KeyError, ValueError):
                 self._selector.unregister(connection.socket)
             connection.socket.close()
+
+
+_servers: weakref.WeakSet[Server] = weakref.WeakSet()
+
+
+def _close_in_child() -> None:
+    for server in list(_servers):
+        server.close_all()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_in_child)

@@ -82,7 +82,9 @@ class Meter:
     ) -> None:
         self._config = config
         self._discovery = discovery
-        self._alone = alone
+        self._thread_only = alone
+        #: Whether no worker can turn up but this very process; a fork ends it.
+        self.alone = alone
         self._patient = patient
         self.place = place
         self.store = store
@@ -174,7 +176,7 @@ class Meter:
                 self._sampled = now
                 self._next_sample = now + self._period()
             self._settle_due()
-            self._cpu_seconds = thread_time() if self._alone else process_time()
+            self._cpu_seconds = thread_time() if self._thread_only else process_time()
             return max(0.0, self._next_sample - monotonic())
 
     def close(self, timeout: float = 1.0) -> None:
@@ -251,7 +253,7 @@ class Meter:
         active = [client for client in self._clients if client.active]
         marks = [max(client.watermark_ns, now - _PATIENCE_NS) for client in active if not client.quiet]
         # Somebody nobody knows of may be in its first request, unless there can be nobody else.
-        only = len(active) == 1 and (bool(active[0].flushes) or (self._alone and bool(marks)))
+        only = len(active) == 1 and (bool(active[0].flushes) or (self.alone and bool(marks)))
         if not (self._closing or (only and not self._patient)):
             marks.append(now - GRACE_NS)
         return min(marks, default=now)
