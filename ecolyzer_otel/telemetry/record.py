@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
 from ecolyzer_otel.agent.protocol import Done, Model, Settled
 from ecolyzer_otel.impact import EssWindow, Place, compute_impact, effective_parameters, ess, quantization_factor
 from ecolyzer_otel.ledger import Settlement, Shares
-from ecolyzer_otel.names import Metric, MetricSpec
+from ecolyzer_otel.names import Metric
 from ecolyzer_otel.telemetry.store import CounterChild, Exemplar, HistogramChild, MetricStore
 from ecolyzer_otel.version import __version__
 
@@ -28,9 +28,18 @@ _PER: Final[tuple[Literal["request"], Literal["item"]]] = ("request", "item")
 class _Bound:
     """The children of one label set, bound once."""
 
-    counters: dict[tuple[str, ...], CounterChild]
-    histograms: tuple[HistogramChild, HistogramChild, HistogramChild]
+    effective: float | None
+    factor: float | None
+    items: CounterChild
+    operational: CounterChild
+    onsite: CounterChild
+    offsite: CounterChild
+    energy: HistogramChild
+    co2e: HistogramChild
+    duration: HistogramChild
     window: EssWindow
+    statuses: dict[str, CounterChild] = field(default_factory=dict)
+    joules: dict[str, tuple[CounterChild, CounterChild]] = field(default_factory=dict)
 
 
 class Recorder:
@@ -48,7 +57,7 @@ class Recorder:
         self.place = place
         self._quantization = quantization
         self._limit = 2 * max_label_sets
-        self._bound: dict[_Labels, _Bound] = {}
+        self._bound: dict[tuple[str | int | None, ...], _Bound] = {}
         self._windows: dict[_Labels, EssWindow] = {}
         self._shown: dict[tuple[str, str], float] = {}
         self._pending: set[str] = set()
@@ -95,25 +104,18 @@ class Recorder:
             What its span shows.
         """
         impact = compute_impact(max(0.0, settlement.joules), self.place)
-        factor = quantization_factor(model.dtype, self._quantization)
-        effective = None
-        if model.parameters is not None:
-            effective = effective_parameters(model.parameters, model.dtype, self._quantization)
         labels = (service, name, model.framework, done.operation, model.device, route)
-        now = time.time()
         with self.store.transaction():
             bound = self._children(labels, model)
             self._count(bound, labels, done, settlement)
-            self._add(bound, Metric.CO2E, labels, impact.operational_grams, "operational")
-            self._add(bound, Metric.WATER, labels, impact.onsite_liters, "onsite")
-            self._add(bound, Metric.WATER, labels, impact.offsite_liters, "offsite")
-            seconds = (done.end_ns - done.start_ns) / 1e9
-            values = (settlement.joules, impact.grams, seconds)
-            for child, value in zip(bound.histograms, values, strict=True):
-                child.observe(value, Exemplar(done.trace_id, done.span_id, value, now) if done.span_id else None)
-            if effective is not None:
-                bound.window.add(time.monotonic(), effective, 1, done.items, impact.operational_grams)
-            self._lag.observe(max(0.0, lag_seconds))
+            bound.operational.grow(impact.operational_grams)
+            bound.onsite.grow(impact.onsite_liters)
+            bound.offsite.grow(impact.offsite_liters)
+            self._observe(bound, done, settlement.joules, impact.grams)
+            if bound.effective is not None:
+                bound.window.add(time.monotonic(), bound.effective, 1, done.items, impact.operational_grams)
+            self._lag.note(max(0.0, lag_seconds))
+        effective = bound.effective
         return Settled(
             id=done.id,
             unsettled="",
@@ -132,7 +134,7 @@ class Recorder:
             max_celsius=heat[1] if heat else None,
             ess=None if effective is None else ess(effective, impact.operational_grams),
             effective_parameters=effective,
-            quantization_factor=factor,
+            quantization_factor=bound.factor,
         )
 
     def unsettled(self, service: str, reason: str) -> None:
@@ -189,21 +191,36 @@ class Recorder:
         self._cpu_seconds = max(self._cpu_seconds, cpu_seconds)
 
     def _count(self, bound: _Bound, labels: _Labels, done: Done, settlement: Settlement) -> None:
-        self._add(bound, Metric.REQUESTS, labels, 1, "error" if done.error else "ok")
-        self._add(bound, Metric.ITEMS, labels, done.items, "input")
+        status = "error" if done.error else "ok"
+        requests = bound.statuses.get(status)
+        if requests is None:
+            requests = bound.statuses[status] = self.store.counter(Metric.REQUESTS, (*labels, status))
+        requests.grow(1)
+        bound.items.grow(done.items)
         for component, (active, idle, _) in settlement.components.items():
-            self._add(bound, Metric.ENERGY, labels, active, component, "active")
-            self._add(bound, Metric.ENERGY, labels, idle, component, "idle")
+            pair = bound.joules.get(component)
+            if pair is None:
+                pair = bound.joules[component] = (
+                    self.store.counter(Metric.ENERGY, (*labels, component, "active")),
+                    self.store.counter(Metric.ENERGY, (*labels, component, "idle")),
+                )
+            pair[0].grow(active)
+            pair[1].grow(idle)
 
-    def _add(self, bound: _Bound, spec: MetricSpec, labels: _Labels, value: float, *tail: str) -> None:
-        key = (spec.stem, *tail)
-        child = bound.counters.get(key)
-        if child is None:
-            child = bound.counters[key] = self.store.counter(spec, (*labels, *tail))
-        child.inc(value)
+    @staticmethod
+    def _observe(bound: _Bound, done: Done, joules: float, grams: float) -> None:
+        seconds = (done.end_ns - done.start_ns) / 1e9
+        if not done.span_id:
+            bound.energy.note(joules)
+            bound.co2e.note(grams)
+            bound.duration.note(seconds)
+            return
+        now = time.time()
+        for child, value in ((bound.energy, joules), (bound.co2e, grams), (bound.duration, seconds)):
+            child.note(value, Exemplar(done.trace_id, done.span_id, value, now))
 
     def _children(self, labels: _Labels, model: Model) -> _Bound:
-        key = (*labels, model.dtype or "")
+        key = (*labels, model.dtype, model.parameters)
         bound = self._bound.get(key)
         if bound is None:
             if len(self._bound) >= self._limit:
@@ -222,6 +239,7 @@ class Recorder:
     def _bind(self, labels: _Labels, model: Model) -> _Bound:
         short = labels[:5]
         dtype = model.dtype or ""
+        effective = None
         if model.parameters is not None:
             about = (labels[1], model.framework, dtype)
             effective = effective_parameters(model.parameters, model.dtype, self._quantization)
@@ -229,12 +247,16 @@ class Recorder:
             self.store.gauge(Metric.MODEL_EFFECTIVE_PARAMETERS, about).set(effective)
         # Operations and routes of one model share its score.
         window = self._windows.setdefault((labels[0], labels[1], labels[2], labels[4], dtype), EssWindow())
+        counter, histogram = self.store.counter, self.store.histogram
         return _Bound(
-            {},
-            (
-                self.store.histogram(Metric.REQUEST_ENERGY, short),
-                self.store.histogram(Metric.REQUEST_CO2E, short),
-                self.store.histogram(Metric.REQUEST_DURATION, short),
-            ),
-            window,
+            effective=effective,
+            factor=quantization_factor(model.dtype, self._quantization),
+            items=counter(Metric.ITEMS, (*labels, "input")),
+            operational=counter(Metric.CO2E, (*labels, "operational")),
+            onsite=counter(Metric.WATER, (*labels, "onsite")),
+            offsite=counter(Metric.WATER, (*labels, "offsite")),
+            energy=histogram(Metric.REQUEST_ENERGY, short),
+            co2e=histogram(Metric.REQUEST_CO2E, short),
+            duration=histogram(Metric.REQUEST_DURATION, short),
+            window=window,
         )

@@ -153,8 +153,9 @@ class Child:
         self._touch()
 
     def _touch(self) -> None:
-        self._family.version += 1
-        self.changed = self._family.version
+        family = self._family
+        family.version += 1
+        self.changed = family.version
 
     def point(self) -> Point | HistogramPoint | None:
         """What an exporter shows, or None while there is nothing to show. The caller holds the lock."""
@@ -172,11 +173,15 @@ class CounterChild(Child):
 
     def inc(self, value: float = 1.0) -> None:
         """Add ``value``; a negative or non-finite one is refused with :class:`ValueError`."""
+        with self._guard:
+            self.grow(value)
+
+    def grow(self, value: float) -> None:
+        """The same for a caller inside a transaction of the store, which holds its lock already."""
         if not 0.0 <= value < math.inf:  # also refuses NaN
             raise ValueError(f"{self._family.spec.stem} cannot grow by {value}")
-        with self._guard:
-            self._value += float(value)  # a numpy scalar would show as np.float64(...)
-            self._touch()
+        self._value += float(value)  # a numpy scalar would show as np.float64(...)
+        self._touch()
 
     def point(self) -> Point:
         """The sum so far; 0 from the start, so that Prometheus sees the first increase."""
@@ -233,19 +238,26 @@ class HistogramChild(Child):
 
     def observe(self, value: float, exemplar: Exemplar | None = None) -> None:
         """Count ``value``; a negative or non-finite one is refused with :class:`ValueError`."""
+        with self._guard:
+            self.note(value, exemplar)
+
+    def note(self, value: float, exemplar: Exemplar | None = None) -> None:
+        """The same for a caller inside a transaction of the store, which holds its lock already."""
         spec = self._family.spec
         if not 0.0 <= value < math.inf:
             raise ValueError(f"{spec.stem} cannot observe {value}")
         value = float(value)
-        with self._guard:
-            bucket = bisect_left(spec.buckets, value)  # a value on a bound belongs below it ("le")
-            self._counts[bucket] += 1
-            self._sum += value
-            self._min = min(self._min, value)
-            self._max = max(self._max, value)
-            if exemplar is not None:
-                self._exemplars[bucket] = exemplar
-            self._touch()
+        bucket = bisect_left(spec.buckets, value)  # a value on a bound belongs below it ("le")
+        self._counts[bucket] += 1
+        self._sum += value
+        if value < self._min:
+            self._min = value
+        if value > self._max:
+            self._max = value
+        if exemplar is not None:
+            self._exemplars[bucket] = exemplar
+        self._touch()
+        if self._guard.observers:
             self._guard.note(spec, self.labels, value, exemplar)
 
     def point(self) -> HistogramPoint:
