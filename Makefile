@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format docs clean
+.PHONY: help demo test bench lint format docs clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -16,6 +16,9 @@ demo: $(VENV)/.demo ## a real service, measured for 30 s (DEMO_SECONDS=5; DEMO=k
 
 test: $(VENV)/.test ## all tests (ARGS="-k ledger" chooses)
 	@$(BIN)/python -m pytest $(ARGS)
+
+bench: $(VENV)/.demo ## what the node agent settles on one core (ARGS="--records 10_000_000" is the full run)
+	@$(BIN)/python benchmarks/agent.py $(ARGS)
 
 lint: $(VENV)/.lint ## ruff and mypy
 	@$(BIN)/ruff check .

@@ -15,6 +15,8 @@ from typing import Any
 
 __all__ = ["Alarm", "original", "start_thread"]
 
+_READABLE, _WRITABLE, _CLOSED = 1, 4, 32  # POLLIN, POLLOUT, POLLNVAL of poll(2)
+
 
 def original(module: str, name: str) -> Any:
     """``module.name`` as it was before gevent's monkey patching."""
@@ -67,8 +69,12 @@ class Alarm:
         else:  # select() refuses descriptors above 1023
             poll = self._poll()
             for one in reading:
-                poll.register(one, 1 | (4 if one in writing else 0))  # POLLIN, POLLOUT
-            poll.poll(max(0, int(seconds * 1000 + 0.999)))
+                poll.register(one, _READABLE | (_WRITABLE if one in writing else 0))
+            events = poll.poll(max(0, int(seconds * 1000 + 0.999)))
+            if any(event & _CLOSED for _, event in events):
+                # The service has closed what is not its own: wait without, rather than not at all.
+                original("time", "sleep")(min(seconds, 0.1))
+                return
         try:
             while os.read(self._reading, 8) and self._reading != self._writing:
                 pass

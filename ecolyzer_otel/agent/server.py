@@ -27,6 +27,9 @@ _MAX_CLIENTS: Final = 1024
 _LINGER: Final = 0.3
 
 
+#: So many lines about connections are logged in so many seconds; more are counted.
+_LOG_LINES: Final = 20
+_LOG_SECONDS: Final = 10.0
 #: A connection that has not said hello after this long is closed, in seconds.
 _HELLO_SECONDS: Final = 10.0
 
@@ -70,6 +73,7 @@ class Server:
         self._alive = set(watched)
         self._until = bool(watched)
         self._stopped = False
+        self._said_since, self._said = 0.0, 0
         self._wakers: set[int] = set()
         self._selector = selectors.DefaultSelector()
         self._user = user
@@ -154,7 +158,7 @@ class Server:
                 link.close()
                 return
             if len(self._connections) >= _MAX_CLIENTS:
-                _LOG.warning("ecolyzer: %d workers are connected; another was refused", _MAX_CLIENTS)
+                self._warn(f"{_MAX_CLIENTS} workers are connected; another was refused")
                 link.close()
                 return
             link.setblocking(False)
@@ -184,11 +188,22 @@ class Server:
 
     def _say_goodbye(self, connection: _Connection, reason: str) -> None:
         """Close a connection for a reason, after one try to deliver what the worker should know."""
-        _LOG.warning("ecolyzer: %s was disconnected: %s", connection.client.peer, reason)
+        self._warn(f"{connection.client.peer} was disconnected: {reason}")
         if not connection.client.greeted:
             with contextlib.suppress(OSError):
                 connection.socket.send(b"".join(encode(one) for one in connection.client.take()))
         self._drop(connection)
+
+    def _warn(self, line: str) -> None:
+        """Log a line; a peer that is refused again and again does not fill the log."""
+        now = monotonic()
+        if now - self._said_since > _LOG_SECONDS:
+            if self._said > _LOG_LINES:
+                _LOG.warning("ecolyzer: %d more lines of this kind", self._said - _LOG_LINES)
+            self._said_since, self._said = now, 0
+        self._said += 1
+        if self._said <= _LOG_LINES:
+            _LOG.warning("ecolyzer: %s", line)
 
     def _close_silent(self) -> None:
         for connection in list(self._connections.values()):

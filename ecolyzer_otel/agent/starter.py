@@ -48,6 +48,8 @@ __all__ = [
 #: processes.
 FOLDER: Final = "ECOLYZER_METER_FOLDER"
 _SOCKET: Final = "meter.sock"
+#: Bytes of a Unix socket's path (unix(7): 108 with the final zero).
+_MAX_PATH: Final = 107
 #: Where the node agent listens unless it is told otherwise.
 AGENT_SOCKET: Final = "/run/ecolyzer/agent.sock"
 #: The value of ``--agent-socket`` that turns the look for an agent off.
@@ -63,15 +65,12 @@ def agent_socket(config: Config) -> str | None:
     return AGENT_SOCKET if os.access(AGENT_SOCKET, os.R_OK | os.W_OK) else None
 
 
-def _roots() -> list[str]:
-    """Folders in which a private one may be made, best first."""
+def _places() -> list[str]:
+    """Private folders that might be made, best first. The PID tells whose one is: its end is a sign to end, too."""
     roots = (os.environ.get("XDG_RUNTIME_DIR"), os.environ.get("TMPDIR"), "/tmp", "/dev/shm", "/var/tmp")  # noqa: S108 - mkdir is 0700 and exclusive
-    return [root for root in roots if root]
-
-
-def _folder_in(root: str) -> str:
-    # The PID tells whose it is: that process' end is a sign that the meter may go.
-    return os.path.join(root, f"ecolyzer-{os.getpid()}-{os.urandom(6).hex()}")
+    name = f"ecolyzer-{os.getpid()}-{os.urandom(6).hex()}"
+    folders = [os.path.join(root, name) for root in roots if root]
+    return [folder for folder in folders if len(os.fsencode(os.path.join(folder, _SOCKET))) <= _MAX_PATH]
 
 
 def listen_privately() -> tuple[str, socket.socket, str]:
@@ -83,8 +82,7 @@ def listen_privately() -> tuple[str, socket.socket, str]:
         OSError: there is no folder to write in.
     """
     problem: OSError | None = None
-    for root in _roots():
-        folder = _folder_in(root)
+    for folder in _places():
         try:
             os.mkdir(folder, 0o700)
             listener, address = _listen_in(folder)
@@ -116,9 +114,9 @@ def announce_folder() -> str | None:
     folder = os.environ.get(FOLDER)
     if folder:
         return folder
-    for root in _roots():
-        if os.path.isdir(root) and os.access(root, os.W_OK | os.X_OK):
-            folder = os.environ[FOLDER] = _folder_in(root)
+    for folder in _places():
+        if os.access(os.path.dirname(folder), os.W_OK | os.X_OK):
+            os.environ[FOLDER] = folder
             return folder
     return None
 

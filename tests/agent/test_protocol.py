@@ -179,6 +179,16 @@ def test_who_connects_and_says_nothing_is_sent_away(meter, monkeypatch, caplog):
     assert "did not say hello" in caplog.text
 
 
+def test_a_peer_that_comes_back_with_nonsense_does_not_fill_the_log(meter, caplog, monkeypatch):
+    monkeypatch.setattr("ecolyzer_otel.agent.server._LOG_LINES", 5)
+    running = meter()
+    for _ in range(30):
+        bad = running.peer()
+        bad.socket.sendall(b"\xff" * 64)
+        assert bad.is_closed()
+    assert caplog.text.count("was disconnected") == 5
+
+
 def test_models_without_end_close_the_connection(meter, caplog, monkeypatch):
     monkeypatch.setattr("ecolyzer_otel.meter.intake.MAX_MODELS", 50)
     peer = meter().peer()

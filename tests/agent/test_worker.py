@@ -313,3 +313,16 @@ assert sorted(set(sys.modules) - before) == [], sorted(set(sys.modules) - before
 """
     run(listener, code)
     assert len(listener.opens) > 0
+
+
+def test_a_service_that_closes_our_descriptors_is_not_kept_busy(listener):
+    code = """
+engine.infer()
+assert ecolyzer_otel.flush(5)
+os.closerange(3, 256)
+before = time.process_time()
+time.sleep(1.0)
+assert time.process_time() - before < 0.3, time.process_time() - before
+assert engine.infer() == "answer"
+"""
+    start(listener, ENGINE + "wrap()\n" + code)

@@ -7,7 +7,11 @@ from celery import Celery
 folder = os.environ["CELERY_FOLDER"]
 app = Celery("tasks", broker="filesystem://", backend=f"file://{folder}/results")
 app.conf.update(
-    broker_transport_options={"data_folder_in": f"{folder}/queue", "data_folder_out": f"{folder}/queue"},
+    broker_transport_options={
+        "data_folder_in": f"{folder}/queue",
+        "data_folder_out": f"{folder}/queue",
+        "control_folder": f"{folder}/control",
+    },
     worker_prefetch_multiplier=1,
 )
 
