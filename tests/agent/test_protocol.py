@@ -531,6 +531,32 @@ def test_a_meter_that_misbehaves_costs_the_service_nothing(tmp_path, how):
     assert err.count("it is Monday") == (how == "refuses"), "said once, and not asked again for a while"
 
 
+FACTS = ["FR", 44.18, "lifecycle", "test", 1.0]
+METERS = {
+    "older": pack("welcome", VERSION, FACTS),
+    "newer": pack("welcome", VERSION, [*FACTS, "more"], "life", 0, {"of": "the future"}),
+}
+
+
+@pytest.mark.parametrize("age", METERS)
+def test_a_worker_is_served_by_an_older_and_by_a_newer_meter(tmp_path, age):
+    listener, path = listen(tmp_path)
+    process = worker(path, "engine.infer(); time.sleep(0.5); print(here.worker.counts())")
+    link, _ = listener.accept()
+    link.sendall(METERS[age])
+    frames = Frames("worker")
+    while True:
+        said = list(frames.feed(link.recv(1 << 16)))
+        if any(isinstance(message, Batch) and message.done for message in said):
+            break
+    settled = [1, "", 0.1, 0.2, 0.0, "measured", {}, 0.0, None, 0.0, 0.0, None, None, None, None, None, "more"]
+    link.sendall(pack("settlements", [settled], 1, "more"))
+    out, err = process.communicate(timeout=20)
+    link.close()
+    assert (process.returncode, err) == (0, "")
+    assert eval(out) == {"served": 1, "accounted": 1, "dropped": 0, "pending": 0}
+
+
 def test_a_meter_that_stops_reading_makes_the_queue_fill_drop_and_count(tmp_path):
     """Back-pressure: nothing blocks, nothing grows without bound, what is lost is counted."""
     listener, path = listen(tmp_path)
