@@ -158,7 +158,7 @@ class Running:
         self.server.stop()
         self.thread.join(5)
         self.setup.close()
-        self.server._listener.close()
+        self.server.close_all()
 
 
 @pytest.fixture

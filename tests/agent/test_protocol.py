@@ -480,13 +480,31 @@ print(here.worker.counts(), slowest)
 """
 
 
-def listen(tmp_path) -> tuple[socket.socket, str]:
-    listener = socket.socket(socket.AF_UNIX)
-    path = str(tmp_path / "fake.sock")
-    listener.bind(path)
-    listener.listen(8)
-    listener.settimeout(20)
-    return listener, path
+class Fake:
+    """A meter by hand: what it accepts, it closes in the end."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.links: list[socket.socket] = []
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(path)
+        self.listener.listen(8)
+
+    def accept(self, seconds: float = 20.0) -> socket.socket | None:
+        self.listener.settimeout(seconds)
+        try:
+            self.links.append(self.listener.accept()[0])
+        except TimeoutError:
+            return None
+        return self.links[-1]
+
+
+@pytest.fixture
+def fake(tmp_path):
+    one = Fake(str(tmp_path / "fake.sock"))
+    yield one
+    for link in (one.listener, *one.links):
+        link.close()
 
 
 MISBEHAVE = {
@@ -501,23 +519,17 @@ MISBEHAVE = {
 
 
 @pytest.mark.parametrize("how", MISBEHAVE)
-def test_a_meter_that_misbehaves_costs_the_service_nothing(tmp_path, how):
-    listener, path = listen(tmp_path)
-    process = worker(path, CALLS)
-    held = []
+def test_a_meter_that_misbehaves_costs_the_service_nothing(fake, how):
+    process = worker(fake.path, CALLS)
     deadline = time.monotonic() + 20
-    listener.settimeout(0.2)
     while process.poll() is None and time.monotonic() < deadline:
-        try:
-            link, _ = listener.accept()
-        except TimeoutError:
+        link = fake.accept(0.2)
+        if link is None:
             continue
         for part in MISBEHAVE[how]:
-            if part is None:
-                held.append(link)
-            else:
+            if part is not None:
                 link.sendall(part)
-        if link not in held:
+        if None not in MISBEHAVE[how]:
             link.close()
     out, err = process.communicate(timeout=20)
     assert process.returncode == 0, err
@@ -539,10 +551,9 @@ METERS = {
 
 
 @pytest.mark.parametrize("age", METERS)
-def test_a_worker_is_served_by_an_older_and_by_a_newer_meter(tmp_path, age):
-    listener, path = listen(tmp_path)
-    process = worker(path, "engine.infer(); time.sleep(0.5); print(here.worker.counts())")
-    link, _ = listener.accept()
+def test_a_worker_is_served_by_an_older_and_by_a_newer_meter(fake, age):
+    process = worker(fake.path, "engine.infer(); time.sleep(0.5); print(here.worker.counts())")
+    link = fake.accept()
     link.sendall(METERS[age])
     frames = Frames("worker")
     while True:
@@ -552,14 +563,12 @@ def test_a_worker_is_served_by_an_older_and_by_a_newer_meter(tmp_path, age):
     settled = [1, "", 0.1, 0.2, 0.0, "measured", {}, 0.0, None, 0.0, 0.0, None, None, None, None, None, "more"]
     link.sendall(pack("settlements", [settled], 1, "more"))
     out, err = process.communicate(timeout=20)
-    link.close()
     assert (process.returncode, err) == (0, "")
     assert eval(out) == {"served": 1, "accounted": 1, "dropped": 0, "pending": 0}
 
 
-def test_a_meter_that_stops_reading_makes_the_queue_fill_drop_and_count(tmp_path):
+def test_a_meter_that_stops_reading_makes_the_queue_fill_drop_and_count(fake):
     """Back-pressure: nothing blocks, nothing grows without bound, what is lost is counted."""
-    listener, path = listen(tmp_path)
     code = """
 request.MAX_WAITING = 2000
 link._CONGESTED = 50_000
@@ -569,9 +578,8 @@ for n in range(60_000):
     if n % 1000 == 0: time.sleep(0.05)
 print(len(here.done), len(here.worker._link._waiting), here.worker.counts(), slowest, sep=";")
 """
-    process = worker(path, code)
-    link, _ = listener.accept()
-    link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    process = worker(fake.path, code)
+    fake.accept().setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     queue, waiting, counts, slowest = out.split(";")
@@ -581,7 +589,6 @@ print(len(here.done), len(here.worker._link._waiting), here.worker.counts(), slo
     assert told["served"] == 60_000 == told["accounted"] + told["dropped"] + told["pending"]
     assert told["dropped"] > 10_000
     assert float(slowest) < 1.0
-    link.close()
 
 
 def test_a_frozen_meter_that_thaws_counts_each_request_once(tmp_path):

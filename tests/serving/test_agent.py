@@ -297,6 +297,7 @@ def test_nobody_can_make_it_read_or_show_its_sensors_faster(agent):
         stamps.add(metrics.total("ecolyzer_sensor_last_sample_timestamp_seconds"))
         pages.add(tuple(metrics.samples.values()))
         time.sleep(0.01)
+    peer.close()
     assert number > 50
     assert len(stamps) <= 10, "4 s at 0.5 s, and one more at each end"
     assert len(seen) <= 10
