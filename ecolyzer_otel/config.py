@@ -158,7 +158,10 @@ OPTIONS: Final[tuple[Option, ...]] = (
     Option("agent_socket", _text, "PATH", "socket of the node agent to report to; none starts a meter in any case"),
     Option("max_label_sets", _integer(10, 1_000_000), "N", "label sets kept per metric; the rest is __other__"),
     Option(
-        "exit_flush", _boolean, "", "wait up to 1 s at exit for the last requests; on unless --exit-flush=false"
+        "exit_flush",
+        _boolean,
+        "",
+        "see to the last requests at exit, for at most 1 s; on unless --exit-flush=false",
     ),
 )
 _BY_NAME: Final = {option.name: option for option in OPTIONS}

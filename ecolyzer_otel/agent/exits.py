@@ -1,4 +1,7 @@
-"""The last requests of a process: flushed on every way out that Python lets us see, each within 1 s.
+"""The last requests of a process: told on every way out that Python lets us see, each within 1 s.
+
+Where spans are exported, it waits until they are settled, for a span ends with its settlement. Else it is enough
+that the meter, which outlives the process, has been told: some milliseconds.
 
 - Normal end, Ctrl-C, an uncaught exception, ``sys.exit``: a hook of ``threading``'s shutdown, which runs before
   ``atexit`` (where OpenTelemetry's providers shut down) and also in ``multiprocessing`` children.
@@ -29,11 +32,14 @@ FLUSH_SECONDS: Final = 1.0
 
 
 def flush_at_exit() -> None:
-    """Wait until what this process has finished is settled, at most 1 s in all."""
+    """Wait until what this process has finished is told, or settled where spans need it, at most 1 s in all."""
     worker = state().worker
     if worker is not None and state().pid == os.getpid():
         with contextlib.suppress(Exception):
-            worker.flush(FLUSH_SECONDS)
+            if worker.exports_spans:
+                worker.flush(FLUSH_SECONDS)
+            else:
+                worker.deliver(FLUSH_SECONDS)
 
 
 def register() -> None:

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import time
+from collections.abc import Callable
 from time import monotonic
 from typing import Final
 
@@ -30,7 +31,7 @@ from ecolyzer_otel.agent.protocol import (
 from ecolyzer_otel.agent.reports import Reporter
 from ecolyzer_otel.errors import ProtocolError
 from ecolyzer_otel.request import Call, State
-from ecolyzer_otel.telemetry.spans import service_of_spans
+from ecolyzer_otel.telemetry.spans import service_of_spans, spans_are_exported
 
 __all__ = ["PERIOD", "Worker"]
 
@@ -78,6 +79,7 @@ class Worker:
         self._thread_id = 0
         self._flush_lock = original("_thread", "allocate_lock")()
         self._flush_wanted = self._flush_sent = self._flush_done = 0
+        self._deliver_wanted = self._delivering = self._delivered = 0
         if isinstance(link, LocalLink):
             link.notify = self._alarm.ring
 
@@ -85,6 +87,11 @@ class Worker:
         """Start the thread."""
         self._running = True
         start_thread(self._run)
+
+    @property
+    def exports_spans(self) -> bool:
+        """Whether somebody gets the spans of this process."""
+        return spans_are_exported()
 
     def counts(self) -> dict[str, int]:
         """Requests of this process: served, accounted for by the meter, dropped, and not yet accounted for."""
@@ -97,11 +104,28 @@ class Worker:
         with self._flush_lock:
             number = self._flush_wanted = self._flush_wanted + 1
         self._alarm.ring()
+        return self._wait_until(lambda: self._flush_done >= number, timeout)
+
+    def deliver(self, timeout: float) -> bool:
+        """Wait until every request finished so far is told of, settled or not; whether that came about in time.
+
+        What is in the socket reaches the meter, whatever becomes of this process.
+        """
+        if isinstance(self._link, LocalLink):
+            return self.flush(timeout)  # a meter that ends with this process
+        if not self._running or original("_thread", "get_ident")() == self._thread_id:
+            return False
+        with self._flush_lock:
+            number = self._deliver_wanted = self._deliver_wanted + 1
+        self._alarm.ring()
+        return self._wait_until(lambda: self._delivered >= number, timeout)
+
+    def _wait_until(self, condition: Callable[[], bool], timeout: float) -> bool:
         deadline = monotonic() + timeout
         # The service's own sleep, so that under gevent its other greenlets go on.
-        while self._flush_done < number and self._running and monotonic() < deadline:
+        while not condition() and self._running and monotonic() < deadline:
             time.sleep(0.002)
-        return self._flush_done >= number
+        return condition()
 
     def stop(self, timeout: float) -> None:
         """Flush, end the thread and close the link."""
@@ -127,10 +151,13 @@ class Worker:
             try:
                 if self._connected:
                     self._listen()
-                if monotonic() >= next_report or self._flush_wanted > self._flush_sent:
+                hurry = self._flush_wanted > self._flush_sent or self._deliver_wanted > self._delivering
+                if hurry or monotonic() >= next_report:
                     next_report = monotonic() + PERIOD
                     self._turn()
-                flushing = self._flush_wanted > self._flush_done
+                if not self._link.unsent:
+                    self._delivered = self._delivering
+                flushing = self._flush_wanted > self._flush_done or self._deliver_wanted > self._delivered
                 pause = _FLUSHING if flushing else max(0.0, next_report - monotonic())
                 self._alarm.wait(pause, self._link.descriptor, write=self._link.unsent)
             except Exception:  # noqa: BLE001 - never hurt the service
@@ -143,18 +170,21 @@ class Worker:
         self._running = False
 
     def _turn(self) -> None:
-        wanted = self._flush_wanted
+        wanted, deliver = self._flush_wanted, self._deliver_wanted
         if not self._connected and not self._connect():
             self._without_meter(wanted)
+            self._delivering = deliver
             return
         if not self._welcome:  # come back to a meter: it says first what it knows of us
             if monotonic() - self._since > _WELCOME_SECONDS:
                 self._reporter.drop_waiting("no_meter")
                 self._flush_finished(wanted)
+                self._delivering = deliver
             return
         if self._link.congested:
             return  # what finishes meanwhile waits in the queue, which drops and counts when it is full
-        self._report(flush=wanted > self._flush_sent)
+        self._report(flush=wanted > self._flush_sent or deliver > self._delivering)
+        self._delivering = deliver
         if self._connected and wanted > self._flush_sent:
             self._flush_sent = wanted
             self._send(Flush(wanted))

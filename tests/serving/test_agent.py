@@ -12,6 +12,7 @@ import stat
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import psutil
@@ -318,6 +319,30 @@ def test_the_units_are_valid_and_hardened():
     )  # fmt: skip
     assert judged.returncode == 0, judged.stdout
     assert re.search(r"Overall exposure level .*: [01]\.\d OK", judged.stdout)
+
+
+def test_the_container_recipe_copies_all_that_the_build_needs(tmp_path):
+    """No container engine here: its COPY lines are followed by hand, and the package is built from what they bring."""
+    recipe = (UNITS.parent / "containers" / "agent.Dockerfile").read_text()
+    root, place = UNITS.parents[1], tmp_path / "src"
+    place.mkdir()
+    copied = [words for words in re.findall(r"^COPY (?!--)(.*)$", recipe, re.MULTILINE)]
+    for *sources, _ in map(str.split, copied):
+        for source in sources:
+            if (root / source).is_dir():
+                shutil.copytree(root / source, place / source)
+            else:
+                shutil.copy(root / source, place)
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(tmp_path), "."]
+    built = subprocess.run(command, cwd=place, capture_output=True, text=True, check=False, timeout=170)
+    assert built.returncode == 0, built.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as content:
+        names = set(content.namelist())
+    for name in ("ecolyzer_otel/agent/daemon.py", "ecolyzer_otel/meter/meter.py", "ecolyzer_torch/__init__.py"):
+        assert name in names
+    assert "USER ecolyzer" in recipe
+    assert 'ENTRYPOINT ["ecolyzer", "agent"]' in recipe
 
 
 def test_the_service_may_do_one_thing_that_users_may_not():
