@@ -11,6 +11,7 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 import time
 import zipfile
 from pathlib import Path
@@ -222,34 +223,62 @@ def test_it_is_started_again_where_one_was_killed(agent):
     assert agent().health()["status"] == "ok"
 
 
+class Notified(threading.Thread):
+    """systemd's end of NOTIFY_SOCKET."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(daemon=True)
+        self.heard: list[str] = []
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(str(path))
+
+    def run(self) -> None:
+        while text := self._socket.recv(100):
+            self.heard.append(text.decode())
+        self._socket.close()
+
+    def wait_for(self, text: str, times: int = 1) -> None:
+        deadline = time.monotonic() + 10
+        while self.heard.count(text) < times:
+            assert time.monotonic() < deadline, self.heard
+            time.sleep(0.02)
+
+
 def test_systemd_hands_over_the_socket_and_is_told_of_its_state(agent, serve, tmp_path):
     """What systemd does for a unit of Type=notify with a socket and a watchdog, done by hand."""
-    address = tmp_path / "notify.sock"
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
-        notify.bind(str(address))
-        notify.settimeout(10)
-        passed = tmp_path / "passed.sock"
-        code = (
-            "import os, socket, sys; s = socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); s.listen(8); "
-            "fd = s.fileno(); os.dup2(fd, 3); os.set_inheritable(3, True); fd == 3 or os.close(fd); s.detach(); "
-            "os.environ |= {'LISTEN_FDS': '1', 'LISTEN_PID': str(os.getpid()), 'WATCHDOG_PID': str(os.getpid())}; "
-            "os.execv(sys.argv[2], sys.argv[2:])"
-        )
-        env = {"NOTIFY_SOCKET": str(address), "WATCHDOG_USEC": "400000"}
-        node = agent(front=(sys.executable, "-c", code, str(passed)), env=env)
-        assert f"agent on {passed} (of systemd)" in node.output
-        assert notify.recv(100) == b"READY=1"
-        assert notify.recv(100) == b"WATCHDOG=1"
-        assert notify.recv(100) == b"WATCHDOG=1"
-        service = serve(JOB, env={"ECOLYZER_AGENT_SOCKET": str(passed)})
-        assert service.process.wait(60) == 0
-        node.settled(40)
+    address, passed = tmp_path / "notify.sock", tmp_path / "passed.sock"
+    notified = Notified(address)
+    notified.start()
+    code = (
+        "import os, socket, sys; s = socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); s.listen(8); "
+        "fd = s.fileno(); os.dup2(fd, 3); os.set_inheritable(3, True); fd == 3 or os.close(fd); s.detach(); "
+        "os.environ |= {'LISTEN_FDS': '1', 'LISTEN_PID': str(os.getpid()), 'WATCHDOG_PID': str(os.getpid())}; "
+        "os.execv(sys.argv[2], sys.argv[2:])"
+    )
+    env = {"NOTIFY_SOCKET": str(address), "WATCHDOG_USEC": "400000"}
+    node = agent(front=(sys.executable, "-c", code, str(passed)), env=env)
+    assert f"agent on {passed} (of systemd)" in node.output
+    notified.wait_for("READY=1")
+    notified.wait_for("WATCHDOG=1", times=3)
+    service = serve(JOB, env={"ECOLYZER_AGENT_SOCKET": str(passed)})
+    assert service.process.wait(60) == 0
+    node.settled(40)
+    node.process.terminate()
+    assert node.process.wait(10) == 0
+    notified.wait_for("STOPPING=1")
+    assert passed.exists(), "systemd's socket is systemd's to remove"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as end:
+        end.sendto(b"", str(address))
+
+
+def test_a_supervisor_that_does_not_listen_holds_nobody_up(agent, tmp_path):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as deaf:
+        deaf.bind(str(tmp_path / "deaf.sock"))
+        node = agent(env={"NOTIFY_SOCKET": str(tmp_path / "deaf.sock"), "WATCHDOG_USEC": "20000"})
+        time.sleep(1.0)
+        assert node.health()["seconds_since_tick"] < 3.0
         node.process.terminate()
         assert node.process.wait(10) == 0
-        deadline = time.monotonic() + 5
-        while notify.recv(100) != b"STOPPING=1":
-            assert time.monotonic() < deadline
-        assert passed.exists(), "systemd's socket is systemd's to remove"
 
 
 @pytest.mark.skipif(shutil.which("systemd-socket-activate") is None, reason="systemd-socket-activate is not there")
@@ -322,12 +351,11 @@ def test_the_units_are_valid_and_hardened():
 
 
 def test_the_container_recipe_copies_all_that_the_build_needs(tmp_path):
-    """No container engine here: its COPY lines are followed by hand, and the package is built from what they bring."""
+    """Its COPY lines are followed by hand, without a container engine, and the package is built from that."""
     recipe = (UNITS.parent / "containers" / "agent.Dockerfile").read_text()
     root, place = UNITS.parents[1], tmp_path / "src"
     place.mkdir()
-    copied = [words for words in re.findall(r"^COPY (?!--)(.*)$", recipe, re.MULTILINE)]
-    for *sources, _ in map(str.split, copied):
+    for *sources, _ in map(str.split, re.findall(r"^COPY (?!--)(.*)$", recipe, re.MULTILINE)):
         for source in sources:
             if (root / source).is_dir():
                 shutil.copytree(root / source, place / source)
