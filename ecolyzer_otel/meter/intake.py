@@ -116,7 +116,7 @@ class Intake:
     def _known(self, client: Client, hello: Hello) -> Client:
         """The client that this worker was before, if it is the same process; else the new one."""
         old = self._by_token.get(hello.token) if hello.token else None
-        if old is None or old.finished or old.peer != client.peer:
+        if old is None or old.finished or old.peer.pid != client.peer.pid:
             client.token = hello.token
             if hello.token:
                 self._by_token[hello.token] = client
