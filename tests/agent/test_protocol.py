@@ -287,6 +287,57 @@ def test_a_watermark_that_never_moves_holds_the_others_up_for_two_seconds_at_mos
     assert time.monotonic() - began < 3.5
 
 
+# Coming back.
+
+
+def test_a_worker_that_connects_anew_is_the_same_one_with_its_open_requests(meter):
+    running = meter()
+    first = running.peer()
+    assert first.hello(token="t").received == 0
+    start = time.monotonic_ns() - SECOND // 2
+    first.say(first.batch(first.done(3), opens=[Open(99, start, SECOND // 4)]))
+    running.wait_until(lambda: running.total("ecolyzer_device_energy_pending_joules") > 0)
+    first.close()
+    time.sleep(0.5)
+    second = running.peer()
+    assert second.hello(token="t").received == 3
+    now = time.monotonic_ns()
+    (done,) = second.done(1, start_ns=start, end_ns=now, cpu_ns=SECOND // 2)
+    second.served = 3
+    second.say(second.batch([msgspec.structs.replace(done, id=99)]))
+    running.settled(4)
+    assert running.total("ecolyzer_workers") == 1
+    assert running.total("ecolyzer_dropped_requests_total") == 0
+    assert running.total("ecolyzer_pending_requests") == 0
+
+
+def test_a_worker_that_connects_anew_before_its_old_connection_is_seen_to_end_replaces_it(meter):
+    running = meter()
+    first, second = running.peer(), running.peer()
+    first.hello(token="t")
+    first.say(first.batch(first.done(2)))
+    running.settled(2)
+    assert second.hello(token="t").received == 2
+    assert first.is_closed()
+    second.served = 2
+    second.say(second.batch(second.done(1)))
+    running.settled(3)
+
+
+def test_one_that_stays_away_loses_its_open_requests_and_keeps_its_books(meter, monkeypatch):
+    monkeypatch.setattr("ecolyzer_otel.meter.intake._RETURN_SECONDS", 0.2)
+    running = meter()
+    first = running.peer()
+    first.hello(token="t")
+    first.say(first.batch(first.done(1), opens=[Open(99, time.monotonic_ns() - SECOND // 2, SECOND // 4)]))
+    running.settled(1)
+    first.close()
+    running.wait_until(lambda: running.total("ecolyzer_device_energy_pending_joules") == 0)
+    assert running.total("ecolyzer_device_energy_joules_total", 'share="process"') > 0
+    assert running.peer().hello(token="t").received == 1
+    assert running.total("ecolyzer_dropped_requests_total") == 0, "it lives: nothing died with it"
+
+
 # Slow and dead.
 
 
