@@ -279,7 +279,9 @@ def test_real_worker_processes_under_the_launcher_share_a_gpu(tmp_path: Path):
     )  # fmt: skip
     try:
         assert process.stdout.readline() == "done\n"
-        metrics = Metrics.of(port)
+        deadline = time.monotonic() + 10
+        while (metrics := Metrics.of(port)).settled < 120 and time.monotonic() < deadline:
+            time.sleep(0.1)
         assert metrics.settled == metrics.accounted == 120
         joules = [
             metrics.total(
