@@ -67,10 +67,13 @@ class Reporter:
         """
         now = monotonic_ns()
         open_calls = list(self._state.open.copy().values())  # before draining: see request.py
-        calls = self._drain(now, hold=hold)
-        natives = native_ids()
+        fresh = self._drain()
         running = [call for call in self._state.open.copy().values() if call.start_ns]
-        spent = self._shares.spent(calls, running, self._clocks_of(running, now, natives))
+        # Divided once, when it has ended: also a call that is then held back for its route.
+        spent = self._shares.spent(fresh, running, self._clocks_of(running, now, native_ids()))
+        for call in fresh:
+            call.cpu_ns = spent[id(call)]
+        calls = self._ready(fresh, now, hold=hold)
         opens = self._open_records(open_calls, now, spent)
         clocks = [self.clocks.read()] if self._calm_clock is None else [self._calm_clock, self.clocks.read()]
         self._calm_clock = None
@@ -79,7 +82,7 @@ class Reporter:
         exported = spans_are_exported()
         while True:
             chunk, calls = calls[:_CHUNK], calls[_CHUNK:]
-            done = [self._done(call, spent.get(id(call), 0), epoch_ns, exported) for call in chunk]
+            done = [self._done(call, epoch_ns, exported) for call in chunk]
             last = not calls
             yield Batch(
                 now, watermark if last else self._watermark_ns, clocks if last else [], self.models.announce(),
@@ -90,15 +93,19 @@ class Reporter:
                 break
         self._watermark_ns = watermark
 
-    def _drain(self, now: int, *, hold: bool) -> list[Call]:
-        """The finished calls of which all is known, or no longer waited for."""
+    def _drain(self) -> list[Call]:
+        """The calls that have finished since the last time."""
         while self._state.forgotten:
             self.models.forget(self._state.forgotten.popleft())
         done = self._state.done
-        waiting = self._held + [done.popleft() for _ in range(len(done))]
-        self._accounts.drained += len(waiting) - len(self._held)
+        fresh = [done.popleft() for _ in range(len(done))]
+        self._accounts.drained += len(fresh)
+        return fresh
+
+    def _ready(self, fresh: list[Call], now: int, *, hold: bool) -> list[Call]:
+        """The finished calls of which all is known, or no longer waited for."""
+        waiting, self._held = self._held + fresh, []
         ready: list[Call] = []
-        self._held = []
         for call in waiting:
             final = not hold or now - call.end_ns > _HOLD_NS or (route_of(call)[1] and _kernels_known(call))
             (ready if final else self._held).append(call)
@@ -106,7 +113,7 @@ class Reporter:
 
     def drop_waiting(self, reason: str) -> None:
         """Nobody is there to be told: lose what has finished, and end its spans."""
-        for call in self._drain(monotonic_ns(), hold=False):
+        for call in self._ready(self._drain(), monotonic_ns(), hold=False):
             self._accounts.lose(reason)
             span = self._start_span(call, time_ns() - monotonic_ns())
             if span is not None:
@@ -153,7 +160,7 @@ class Reporter:
 
     # Finished calls.
 
-    def _done(self, call: Call, spent_ns: int, epoch_ns: int, exported: bool) -> Done:
+    def _done(self, call: Call, epoch_ns: int, exported: bool) -> Done:
         facts = self.models.facts(call)
         number = self._number(call)
         trace_id = span_id = ""
@@ -165,7 +172,7 @@ class Reporter:
                 trace_id, span_id = trace.format_trace_id(context.trace_id), trace.format_span_id(context.span_id)
         return Done(
             number, self.models.key(facts), call.spec.operation[:MAX_NAME], call.start_ns, call.end_ns,
-            spent_ns + sum(call.extra_cpu or ()), whole(call.items), error_name(call.error)[:MAX_NAME],
+            max(0, call.cpu_ns) + sum(call.extra_cpu or ()), whole(call.items), error_name(call.error)[:MAX_NAME],
             route_of(call)[0][:MAX_NAME], trace_id, span_id, span is not None, _kernels(call),
         )  # fmt: skip
 

@@ -35,6 +35,7 @@ class Engine:
             await asyncio.sleep(0)
         return await inner if inner is not None else "answer"
 
+Engine.aplain = Engine.ainfer
 facts = lambda model: ModelFacts("engine")
 def wrap():
     Engine.infer = leaf(Engine.infer, CallSpec("custom", "infer", facts))
@@ -91,6 +92,22 @@ asyncio.run(main())
     assert cpu_seconds(listener) == pytest.approx(1.0, rel=0.15)
     each = [one.cpu_ns / 1e9 for one in listener.done]
     assert max(each) < 2.5 * min(each)
+
+
+def test_calls_held_back_for_their_kernels_have_taken_turns_all_the_same(listener):
+    """Half of them are reported 0.2 s later than the others: what they share is divided once."""
+    code = """
+def kernels(call): return {} if time.monotonic_ns() - call.end_ns > 200_000_000 else None
+Engine.slow = leaf(Engine.aplain, CallSpec("custom", "slow", facts, kernels=kernels))
+async def main():
+    await asyncio.gather(*(call(engine, 10, 0.005) for call in (Engine.ainfer, Engine.slow) for _ in range(10)))
+    await asyncio.sleep(0.4)
+asyncio.run(main())
+"""
+    run(listener, code)
+    assert len(listener.done) == 20
+    assert cpu_seconds(listener, "slow") == pytest.approx(0.5, rel=0.2)
+    assert cpu_seconds(listener) == pytest.approx(1.0, rel=0.15)
 
 
 def test_a_coroutine_that_outlives_its_parent_is_a_request_of_its_own_and_within_it_a_phase(listener):
