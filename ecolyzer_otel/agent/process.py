@@ -35,7 +35,7 @@ def main(facts: dict[str, Any]) -> None:
         finally:
             setup.close()
     finally:
-        leave_folder(facts["folder"], listener)
+        leave_folder(facts["folder"])
     # All is flushed and given back. Taking the interpreter apart would take longer than draining did.
     with contextlib.suppress(OSError, ValueError):
         sys.stderr.flush()

@@ -185,17 +185,19 @@ def become(config: Config, facts: dict[str, Any]) -> None:
     os.execve(_python(), command_line(facts | {"config": dataclasses.asdict(config)}), environment())
 
 
-def leave_folder(folder: str, listener: socket.socket) -> None:
-    """The meter ends: remove its socket and folder, unless another meter has moved in or is about to."""
-    address, lock_file = os.path.join(folder, _SOCKET), os.path.join(folder, "lock")
+def leave_folder(folder: str) -> None:
+    """The meter ends: remove its socket and folder, unless a worker is about to start another in it.
+
+    Called while the meter still listens: as long as it can be connected to, nobody starts another.
+    """
+    lock_file = os.path.join(folder, "lock")
     with contextlib.suppress(OSError):
         lock = os.open(lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if listener.getsockname() == address:
-                os.unlink(address)
-                os.unlink(lock_file)
-                os.rmdir(folder)
+            os.unlink(os.path.join(folder, _SOCKET))
+            os.unlink(lock_file)
+            os.rmdir(folder)
         finally:
             os.close(lock)
 

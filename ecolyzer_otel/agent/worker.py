@@ -99,7 +99,7 @@ class Worker:
 
     def flush(self, timeout: float) -> bool:
         """Wait until every request finished so far is accounted for; whether that came about in time."""
-        if not self._running or original("_thread", "get_ident")() == self._thread_id:
+        if not self._can_be_waited_for():
             return False
         with self._flush_lock:
             number = self._flush_wanted = self._flush_wanted + 1
@@ -113,12 +113,16 @@ class Worker:
         """
         if isinstance(self._link, LocalLink):
             return self.flush(timeout)  # a meter that ends with this process
-        if not self._running or original("_thread", "get_ident")() == self._thread_id:
+        if not self._can_be_waited_for():
             return False
         with self._flush_lock:
             number = self._deliver_wanted = self._deliver_wanted + 1
         self._alarm.ring()
         return self._wait_until(lambda: self._delivered >= number, timeout)
+
+    def _can_be_waited_for(self) -> bool:
+        """Not by itself, and not once it has ended."""
+        return self._running and original("_thread", "get_ident")() != self._thread_id
 
     def _wait_until(self, condition: Callable[[], bool], timeout: float) -> bool:
         deadline = monotonic() + timeout
