@@ -1,38 +1,110 @@
-"""Idle power where no table knows it: the lowest mean power seen while no request was in flight."""
+"""Idle power where no table knows it: learned from quiet intervals, by the state that the device is in.
+
+A device has two idle levels: *cold*, and *loaded* while a process that serves requests holds it (a GPU with a context
+and clocks up draws 56-137 W where a cold one draws 20-40 W). Each is learned from intervals without any request in
+flight: the lowest of them, so that other work on the host is not taken for idle. A level rises only when everything
+seen for a long while was higher, so that a change of state nobody told of is followed too. Intervals with requests
+never teach it: idle power neither falls to nothing nor rises with utilisation.
+
+A device that is never quiet has an intercept instead: the power that no activity explains
+(:mod:`ecolyzer_otel.ledger.intensity`).
+"""
 
 from __future__ import annotations
 
+from typing import Final, Literal
+
+from ecolyzer_otel.ledger.intensity import IDLE, Intensity
 from ecolyzer_otel.ledger.types import Interval, SensorSpec
 
-__all__ = ["IdleFloor"]
+__all__ = ["IdleLevels", "State"]
+
+State = Literal["cold", "loaded"]
 
 #: Shorter intervals are dominated by the counter's quantum.
-_LONG_ENOUGH_NS = 50_000_000
+_LONG_ENOUGH_NS: Final = 50_000_000
+#: That many quiet intervals in a row, all above the level, raise it to the lowest of them.
+_RISES_AFTER: Final = 30
+#: An intercept is believed once its standard deviation is below this part of it,
+_BELIEVED: Final = 0.35
+#: and preferred to what quiet intervals showed, in which the host worked, once it is below this part.
+_PREFERRED: Final = 0.1
 
 
-class IdleFloor:
+class _Level:
+    """The idle watts of one state."""
+
+    __slots__ = ("_above", "_lowest", "watts")
+
+    def __init__(self) -> None:
+        self.watts: float | None = None
+        self._above = 0
+        self._lowest = 0.0
+
+    def learn(self, watts: float) -> None:
+        if self.watts is None or watts <= self.watts:
+            self.watts = watts
+            self._above = 0
+            return
+        self._lowest = min(self._lowest, watts) if self._above else watts
+        self._above += 1
+        if self._above >= _RISES_AFTER:
+            self.watts = self._lowest
+            self._above = 0
+
+
+class IdleLevels:
     """The idle watts of one sensor: given, or learned causally.
 
-    Only intervals without any request in flight teach it, so that steady load is never taken for idle, and the
-    lowest of them counts, so that other work on the host is not either.
+    Args:
+        spec: of the sensor.
+        intensity: what active watts are known; its intercept is used where no quiet interval was seen.
     """
 
-    __slots__ = ("_learned", "_spec")
+    __slots__ = ("_intensity", "_levels", "_lowest", "_spec")
 
-    def __init__(self, spec: SensorSpec) -> None:
+    def __init__(self, spec: SensorSpec, intensity: Intensity) -> None:
         self._spec = spec
-        self._learned: float | None = None
+        self._intensity = intensity
+        self._levels: dict[State, _Level] = {"cold": _Level(), "loaded": _Level()}
+        self._lowest: dict[State, float] = {"cold": float("inf"), "loaded": float("inf")}
 
     @property
-    def watts(self) -> float:
+    def given(self) -> bool:
+        """Whether a table or the sensor itself gives it."""
+        return self._spec.idle_watts is not None
+
+    def watts(self, state: State) -> float:
         """Idle power in watts; 0.0 as long as nothing is known, when all joules count as active."""
         if self._spec.idle_watts is not None:
             return self._spec.idle_watts
-        return self._learned or 0.0
+        intercept, deviation = self._intensity.known(IDLE), self._intensity.deviation(IDLE)
+        trusted = intercept is not None and self._intensity.trusted
+        if intercept is not None and trusted and deviation <= _PREFERRED * intercept:
+            return min(intercept, self._lowest[state])
+        quiet = self._levels[state].watts
+        if quiet is None:
+            quiet = self._levels["cold"].watts
+        if quiet is not None:
+            return quiet
+        if intercept is not None and trusted and deviation <= _BELIEVED * intercept:
+            return min(intercept, self._lowest[state])
+        return 0.0
 
-    def learn(self, interval: Interval) -> None:
+    def deviation(self, state: State) -> float:
+        """One standard uncertainty of it, in watts, beyond the gain of the sensor."""
+        if self._spec.idle_watts is not None or self._levels[state].watts is not None:
+            return 0.0
+        return min(self._intensity.deviation(IDLE), self.watts(state)) if self._intensity.trusted else 0.0
+
+    def see(self, interval: Interval, state: State) -> None:
+        """Take note of any interval: idle power is not above the lowest power seen."""
+        length = interval.end_ns - interval.start_ns
+        if length >= _LONG_ENOUGH_NS and interval.joules > 0.0 and interval.usable:
+            self._lowest[state] = min(self._lowest[state], interval.joules / (length / 1e9))
+
+    def learn(self, interval: Interval, state: State) -> None:
         """Take note of an interval during which no request was in flight."""
         length = interval.end_ns - interval.start_ns
-        if length >= _LONG_ENOUGH_NS and interval.joules > 0.0:
-            watts = interval.joules / (length / 1e9)
-            self._learned = watts if self._learned is None else min(self._learned, watts)
+        if length >= _LONG_ENOUGH_NS and interval.joules > 0.0 and interval.usable:
+            self._levels[state].learn(interval.joules / (length / 1e9))

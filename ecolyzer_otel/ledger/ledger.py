@@ -1,46 +1,27 @@
 """The ledger itself: closes intervals, keeps every request's account, settles.
 
 Rules of the design that hold here: conservation (requests + process + host + idle + pending = measured at every
-instant), no time travel (only overlapped intervals are charged), activity within an interval, idle as a share of
-its own, unknown is not zero. Learned intensity weighs all activity equally for now.
+instant), no time travel (only overlapped intervals are charged), activity within an interval, learned intensity as
+its weight, idle as a share of its own, unknown is not zero.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from typing import Final
 
+from ecolyzer_otel.ledger.account import Account
 from ecolyzer_otel.ledger.activity import ActivityBook
-from ecolyzer_otel.ledger.counter import Counter
-from ecolyzer_otel.ledger.idle import IdleFloor
+from ecolyzer_otel.ledger.book import SensorBook
+from ecolyzer_otel.ledger.idle import State
 from ecolyzer_otel.ledger.live import Live
-from ecolyzer_otel.ledger.split import Fractions, cpu_fractions, gpu_fractions, idle_seconds, uses_device
-from ecolyzer_otel.ledger.types import Component, Interval, Overall, Record, SensorSpec, Settlement, Shares
+from ecolyzer_otel.ledger.split import cpu_work, gpu_work, uses_device
+from ecolyzer_otel.ledger.types import Component, Interval, Overall, Record, SensorSpec, Settlement
 
-__all__ = ["Ledger", "SensorBook"]
+__all__ = ["Ledger"]
 
-#: True powers of requests that share an interval are taken to lie within this factor of each other: the bound
-#: from which the uncertainty of a share follows, until intensities are learned.
-_POWER_RATIO = 3.0
-#: One standard uncertainty of an idle joule.
-_IDLE_UNCERTAINTY = 0.05
 #: Activity older than this is dropped even if a sensor has not closed its intervals.
-_KEEP_NS = 60_000_000_000
-
-
-class SensorBook:
-    """One sensor's counter, its intervals waiting to be closed, its idle floor and where its joules went."""
-
-    __slots__ = ("closed_ns", "counter", "floor", "last", "shares", "spec", "waiting")
-
-    def __init__(self, spec: SensorSpec) -> None:
-        self.spec = spec
-        self.counter = Counter(spec)
-        self.floor = IdleFloor(spec)
-        self.shares = Shares()
-        self.waiting: deque[Interval] = deque()
-        self.closed_ns: int | None = None
-        self.last: Interval | None = None
+_KEEP_NS: Final = 60_000_000_000
 
 
 class Ledger:
@@ -56,6 +37,7 @@ class Ledger:
         #: Meters that measure the same hardware and know nothing of each other's requests, this one included.
         self.meters = 1
         self._live: dict[Hashable, Live] = {}
+        self._used: set[str] = set()
 
     def __len__(self) -> int:
         """How many requests are known and not settled."""
@@ -70,13 +52,16 @@ class Ledger:
     def sample(self, sensor: str, t_ns: int, joules: float) -> None:
         """A reading of a sensor's cumulative counter, in joules."""
         book = self.books[sensor]
-        interval = book.counter.add(t_ns, joules)
-        if interval is not None:
-            book.waiting.append(interval)
+        book.waiting.extend(book.counter.add(t_ns, joules))
 
     def announce(self, sensor: str, kind: str) -> None:
         """An event of a sensor: ``reset``, ``lost`` or ``suspend``."""
         self.books[sensor].counter.announce(kind)
+
+    def flush(self) -> None:
+        """No more readings will come: those held back to be confirmed are taken as they are."""
+        for book in self.books.values():
+            book.waiting.extend(book.counter.flush())
 
     def record(self, record: Record) -> bool:
         """A request's record, open or closed. False when it came too late: its interval is closed already."""
@@ -87,17 +72,20 @@ class Ledger:
         closed = self.closed_ns
         if closed is not None and record.start_ns < closed:
             return False
-        self._live[record.id] = Live.of(record)
+        self._live[record.id] = Live(record)
         self.activity.owners.add(record.pid)
-        self.activity.declared.update(record.device_busy)
+        if record.device_busy:
+            self.activity.declared.update(record.device_busy)
         return True
 
     def abandon(self, request: Hashable) -> None:
         """A request whose worker died: what it was charged so far becomes process share."""
         live = self._live.pop(request, None)
         if live is not None:
-            for shares, active in self._release(live):
-                shares.process += active
+            for sensor, account in live.accounts.items():
+                book = self.books[sensor]
+                book.shares.process += book.release(account)
+            self._clear_pending()
 
     def advance(self, through_ns: int, overdue_ns: int | None = None) -> list[Settlement]:
         """Close every interval that ends by ``through_ns`` and settle what is then complete.
@@ -106,8 +94,9 @@ class Ledger:
         their end (it is lost, or stands still).
         """
         for book in self.books.values():
-            while book.waiting and book.waiting[0].end_ns <= through_ns:
-                self._close(book, book.waiting.popleft())
+            if book.waiting and book.waiting[0].end_ns <= through_ns:
+                for interval, live in self._closing(book, through_ns):
+                    self._close(book, interval, live)
         horizon = min((book.closed_ns or 0 for book in self.books.values()), default=through_ns)
         due = [
             live
@@ -119,99 +108,127 @@ class Ledger:
         self.activity.forget_before(max(horizon, through_ns - _KEEP_NS))
         return [self._settle(live) for live in due]
 
-    def _close(self, book: SensorBook, interval: Interval) -> None:
-        start, end = interval.start_ns, interval.end_ns
-        live = [one for one in self._live.values() if one.overlap(start, end)]
-        if not live:
-            book.floor.learn(interval)
-        idle = min(interval.joules, book.floor.watts * (end - start) / 1e9)
-        active = interval.joules - idle
+    # Closing.
+
+    def _closing(self, book: SensorBook, through_ns: int) -> Iterator[tuple[Interval, list[Live]]]:
+        """The intervals to close, each with the requests that overlap it.
+
+        Intervals in a row between which no request comes or goes are one: they tell the same of all that matters.
+        """
+        coming = sorted(
+            [one for one in self._live.values() if one.start_ns < through_ns], key=lambda one: one.start_ns
+        )
+        edges = sorted([edge for one in coming for edge in (one.start_ns, one.seen_ns)])
+        present: list[Live] = []
+        next_one = edge = 0
+        for interval in _merged(book, through_ns, edges):
+            while edge < len(edges) and edges[edge] <= interval.start_ns:
+                edge += 1
+            present = [one for one in present if one.seen_ns > interval.start_ns]
+            while next_one < len(coming) and coming[next_one].start_ns < interval.end_ns:
+                if coming[next_one].seen_ns > max(interval.start_ns, coming[next_one].start_ns):
+                    present.append(coming[next_one])
+                next_one += 1
+            yield interval, present
+
+    def _close(self, book: SensorBook, interval: Interval, live: Sequence[Live]) -> None:
+        start, end, sensor = interval.start_ns, interval.end_ns, book.spec.id
+        state: State = "loaded" if self.activity.owners else "cold"
         if book.spec.component == "gpu":
-            live = uses_device(live, self.activity, book.spec.id)
-        self._charge_idle(book, live, interval, idle)
-        self._charge_active(book, live, self._fractions(book, live, interval), active)
-        book.shares.measured += interval.joules
-        book.closed_ns, book.last = end, interval
+            live = uses_device(live, self.activity, sensor)
+            if live:
+                self._used.add(sensor)
+            if sensor not in self._used:
+                state = "cold"
+            work = gpu_work(live, self.activity, sensor, start, end, self.meters)
+        else:
+            work = cpu_work(live, self.activity, start, end, self.meters)
+        book.charge(interval, live, work, self.meters, state)
 
-    def _fractions(self, book: SensorBook, live: list[Live], interval: Interval) -> Fractions:
-        if book.spec.component == "gpu":
-            return gpu_fractions(live, self.activity, book.spec.id, interval.start_ns, interval.end_ns, self.meters)
-        return cpu_fractions(live, self.activity, interval.start_ns, interval.end_ns, self.meters)
-
-    def _charge_idle(self, book: SensorBook, live: list[Live], interval: Interval, idle: float) -> None:
-        book.shares.idle += idle
-        if idle > 0.0 and live:
-            watts = idle / ((interval.end_ns - interval.start_ns) / 1e9) / self.meters
-            for one, seconds in zip(live, idle_seconds(live, interval.start_ns, interval.end_ns), strict=True):
-                one.account(book.spec.id).idle += watts * seconds
-
-    @staticmethod
-    def _charge_active(book: SensorBook, live: list[Live], fractions: Fractions, active: float) -> None:
-        shares = book.shares
-        for one, share in zip(live, fractions.requests, strict=True):
-            account = one.account(book.spec.id)
-            account.active += active * share
-            account.doubt += active * _share_uncertainty(share)
-            shares.pending += active * share
-        shares.process += active * fractions.process
-        shares.host += active * fractions.host
+    # Settling.
 
     def _settle(self, live: Live) -> Settlement:
         del self._live[live.record.id]
-        for shares, active in self._release(live):
-            shares.requests += active
-        return self._settlement(live)
+        settlement = self._settlement(live)
+        if not self._live:
+            self._clear_pending()
+        return settlement
 
-    def _release(self, live: Live) -> Iterator[tuple[Shares, float]]:
-        """Take a request's joules, no longer in flight, out of pending: (shares of the sensor, active joules)."""
-        for sensor, account in live.accounts.items():
-            shares = self.books[sensor].shares
-            shares.pending = max(0.0, shares.pending - account.active)
-            yield shares, account.active
+    def _clear_pending(self) -> None:
         if not self._live:
             for book in self.books.values():
                 book.shares.pending = 0.0  # nothing is pending: what is left is float noise
 
     def _settlement(self, live: Live) -> Settlement:
         components: dict[Component, tuple[float, float, str]] = {}
-        active = idle = variance = doubt = 0.0
-        for sensor, account in live.accounts.items():
-            spec = self.books[sensor].spec
-            so_far = components.get(spec.component, (0.0, 0.0, spec.method))
-            method = spec.method if so_far[2] == spec.method else "mixed"
-            components[spec.component] = so_far[0] + account.active, so_far[1] + account.idle, method
-            active += account.active
-            idle += account.idle
-            variance += (spec.relative_uncertainty * account.active) ** 2
-            variance += (_IDLE_UNCERTAINTY * account.idle) ** 2
-            doubt += account.doubt
+        sensors: dict[str, tuple[float, float]] = {}
+        active = idle = variance = 0.0
+        learned = False
+        for book in self.books.values():
+            account = live.accounts.get(book.spec.id)
+            if account is None:
+                if not self._may_draw(live, book):
+                    continue
+                account = Account()
+            charged = book.settle(live, account)
+            if charged.method == "unsettled":
+                continue
+            component = book.spec.component
+            so_far = components.get(component)
+            if so_far is None:
+                components[component] = charged.active, charged.idle, charged.method
+            else:
+                method = charged.method if so_far[2] == charged.method else "mixed"
+                components[component] = so_far[0] + charged.active, so_far[1] + charged.idle, method
+            sensors[book.spec.id] = charged.active, charged.idle
+            active += charged.active
+            idle += charged.idle
+            variance += charged.variance + (book.spec.relative_uncertainty * charged.active) ** 2
+            learned = learned or account.activity > 0.0
         return Settlement(
             live.record.id,
             active,
             idle,
-            (variance + doubt**2) ** 0.5,
-            _overall({method for _, _, method in components.values()}),
-            {sensor: (account.active, account.idle) for sensor, account in live.accounts.items()},
+            variance**0.5,
+            _overall(components),
+            sensors,
             components,
+            "learned" if learned else "activity",
         )
 
+    def _may_draw(self, live: Live, book: SensorBook) -> bool:
+        """Whether a request that no interval of a sensor overlapped can have drawn from it."""
+        if live.end_ns == live.start_ns:
+            return False
+        return book.spec.component != "gpu" or bool(uses_device([live], self.activity, book.spec.id))
 
-def _overall(methods: set[str]) -> Overall:
+
+def _merged(book: SensorBook, through_ns: int, edges: Sequence[int]) -> Iterator[Interval]:
+    """Take the waiting intervals that end by ``through_ns``, those in a row without an edge inside as one."""
+    waiting = book.waiting
+    edge = 0
+    whole: Interval | None = None
+    while waiting and waiting[0].end_ns <= through_ns:
+        interval = waiting.popleft()
+        if whole is not None:
+            while edge < len(edges) and edges[edge] <= whole.start_ns:
+                edge += 1
+            alike = whole.usable and interval.usable and whole.end_ns == interval.start_ns
+            if alike and (edge == len(edges) or edges[edge] >= interval.end_ns):
+                whole = Interval(
+                    whole.sensor, whole.start_ns, interval.end_ns, whole.joules + interval.joules, True
+                )
+                continue
+            yield whole
+        whole = interval
+    if whole is not None:
+        yield whole
+
+
+def _overall(components: dict[Component, tuple[float, float, str]]) -> Overall:
+    methods = {method for _, _, method in components.values()}
     if not methods:
         return "unsettled"
     if methods == {"measured"}:
         return "measured"
     return "modelled" if methods == {"modelled"} else "mixed"
-
-
-def _share_uncertainty(share: float) -> float:
-    """One standard uncertainty of a share, as half of half of its bound.
-
-    With true powers of co-active work within a factor rho of each other, a share s computed from activity alone
-    lies in [s / (s + rho (1 - s)), rho s / (rho s + 1 - s)]; the half-width of that is taken as two standard
-    uncertainties.
-    """
-    rest = 1.0 - share
-    low = share / (share + _POWER_RATIO * rest)
-    high = _POWER_RATIO * share / (_POWER_RATIO * share + rest)
-    return (high - low) / 4.0

@@ -2,53 +2,69 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
+from ecolyzer_otel.ledger.account import Account
 from ecolyzer_otel.ledger.curve import Curve
-from ecolyzer_otel.ledger.types import Busy, Record
+from ecolyzer_otel.ledger.types import Record
 
-__all__ = ["Account", "Live", "clipped_seconds"]
-
-
-@dataclass(slots=True)
-class Account:
-    """What one request was charged on one sensor so far, in joules. ``doubt`` is its share's uncertainty."""
-
-    active: float = 0.0
-    idle: float = 0.0
-    doubt: float = 0.0
+__all__ = ["Live"]
 
 
-@dataclass(slots=True)
 class Live:
-    """One request known to the ledger. ``end_ns`` is None while it is open."""
+    """One request known to the ledger. ``end_ns`` is None while it is open, ``seen_ns`` how far it is known."""
 
-    record: Record
-    end_ns: int | None
-    seen_ns: int
-    cpu: Curve = field(default_factory=Curve)
-    accounts: dict[str, Account] = field(default_factory=dict)
+    __slots__ = ("_curve", "accounts", "end_ns", "record", "seen_ns", "start_ns")
 
-    @classmethod
-    def of(cls, record: Record) -> Live:
-        """A new live request from its first record, open or closed."""
-        live = cls(record, None, record.start_ns)
-        live.cpu.add(record.start_ns, 0.0)
-        live.update(record)
-        return live
+    def __init__(self, record: Record) -> None:
+        self.record = record
+        self.start_ns = record.start_ns
+        self.end_ns: int | None = None
+        self.seen_ns = record.start_ns
+        self.accounts: dict[str, Account] = {}
+        self._curve: Curve | None = None
+        self._update(record)
 
     def update(self, record: Record) -> None:
         """Take over a later record of the same request."""
+        if self._curve is None:
+            self._curve = Curve()
+            self._curve.add(self.start_ns, 0.0)
+            self._curve.add(self.seen_ns, self.record.cpu_ns / 1e9)
+        self._update(record)
+        self._curve.add(self.seen_ns, record.cpu_ns / 1e9)
+
+    def _update(self, record: Record) -> None:
         seen = record.end_ns if record.end_ns is not None else record.seen_ns
         self.record = record
         self.end_ns = record.end_ns
-        self.seen_ns = max(self.seen_ns, record.start_ns if seen is None else seen)
-        self.cpu.add(self.seen_ns, record.cpu_ns / 1e9)
+        if seen is not None and seen > self.seen_ns:
+            self.seen_ns = seen
 
-    def overlap(self, start_ns: int, end_ns: int) -> tuple[int, int] | None:
-        """The part of the interval during which the request is known to have been in flight."""
-        low, high = max(start_ns, self.record.start_ns), min(end_ns, self.seen_ns)
-        return (low, high) if low < high else None
+    def cpu_seconds(self, start_ns: int, end_ns: int) -> float:
+        """CPU time of its own thread within the interval, spread evenly between what records told."""
+        if self._curve is not None:
+            return self._curve.growth(start_ns, end_ns)
+        cpu = self.record.cpu_ns
+        if cpu <= 0:
+            return 0.0
+        first, last = self.start_ns, self.seen_ns
+        if start_ns <= first and last <= end_ns:
+            return cpu / 1e9
+        low, high = max(start_ns, first), min(end_ns, last)
+        return cpu / 1e9 * (high - low) / (last - first) if low < high else 0.0
+
+    def busy_seconds(self, device: str, start_ns: int, end_ns: int) -> float:
+        """Seconds of its kernels on a device within the interval, as if the whole device had run them."""
+        total = 0
+        for low, high in self.record.device_busy.get(device, ()):
+            low, high = max(low, start_ns), min(high, end_ns)
+            if low < high:
+                total += high - low
+        partition = self.record.partitions.get(device) if self.record.partitions else None
+        return total / 1e9 * (partition.fraction if partition else 1.0)
+
+    def overlap_ns(self, start_ns: int, end_ns: int) -> int:
+        """Nanoseconds of the interval during which it is known to have been in flight."""
+        return max(0, min(end_ns, self.seen_ns) - max(start_ns, self.start_ns))
 
     def account(self, sensor: str) -> Account:
         """This request's account on one sensor, opened at need."""
@@ -56,11 +72,3 @@ class Live:
         if account is None:
             account = self.accounts[sensor] = Account()
         return account
-
-
-def clipped_seconds(busy: Busy, start_ns: int, end_ns: int) -> float:
-    """Seconds of ``busy`` intervals within ``[start_ns, end_ns)``."""
-    total = 0
-    for low, high in busy:
-        total += max(0, min(high, end_ns) - max(low, start_ns))
-    return total / 1e9

@@ -12,7 +12,7 @@ from typing import Any
 
 from ecolyzer_otel.errors import ReplayError
 from ecolyzer_otel.ledger.ledger import Ledger
-from ecolyzer_otel.ledger.types import Partition, Record, SensorSpec, Settlement
+from ecolyzer_otel.ledger.types import Partition, Record, SensorSpec, Settlement, kind_of
 
 __all__ = ["replay"]
 
@@ -20,6 +20,8 @@ _COMPONENTS = ("cpu", "gpu", "dram")
 _KINDS = ("reset", "lost", "suspend")
 #: Nanoseconds beyond this are no time of any clock (and no float of seconds).
 _LAST_NS = 1 << 63
+#: How often intervals are closed, in recorded time: as often as a meter does under load.
+_TICK_NS = 100_000_000
 
 
 def replay(document: Any) -> dict[str, Any]:
@@ -81,6 +83,7 @@ def _run(
     settled: dict[Any, Settlement] = {}
     coming = iter(records)
     record = next(coming, None)
+    tick_ns = timeline[0][0] if timeline else 0
     for t_ns, order, sensor, value in timeline:
         while record is not None and record.start_ns < t_ns:
             ledger.record(record)
@@ -89,11 +92,14 @@ def _run(
             ledger.announce(sensor, value)
         else:
             ledger.sample(sensor, t_ns, value)
-            settled.update((one.id, one) for one in ledger.advance(t_ns))
+            if t_ns >= tick_ns:
+                settled.update((one.id, one) for one in ledger.advance(t_ns))
+                tick_ns = t_ns + _TICK_NS
     while record is not None:
         ledger.record(record)
         record = next(coming, None)
-    last = max((one.end_ns or 0 for one in records), default=0)
+    ledger.flush()
+    last = max([one.end_ns or 0 for one in records] + [t_ns for t_ns, *_ in timeline[-1:]], default=0)
     settled.update((one.id, one) for one in ledger.advance(last, overdue_ns=last))
     return settled
 
@@ -147,6 +153,7 @@ def _records(document: Mapping[str, Any]) -> Iterator[Record]:
             cpu_ns=max(0, _integer(item, "cpu_ns", where, default=0)),
             device_busy=_busy(item, where),
             partitions=_partitions(item, where),
+            kind=_kind(item, where),
         )
 
 
@@ -157,6 +164,15 @@ def _busy(item: Mapping[str, Any], where: str) -> dict[str, list[tuple[int, int]
         pairs = _pairs(spans, key, "[start_ns, end_ns]")
         busy[device] = [(_whole(low, key), _whole(high, key)) for low, high in pairs]
     return busy
+
+
+def _kind(item: Mapping[str, Any], where: str) -> tuple[str, str, int]:
+    model, phase, items = item.get("model"), item.get("phase"), item.get("items")
+    for key, value in (("model", model), ("phase", phase)):
+        if value is not None and not isinstance(value, str):
+            raise ReplayError(f"{where}.{key}: must be a string")
+    number = 1 if items is None else _whole(items, f"{where}.items")
+    return kind_of(model or "", phase or "", number)
 
 
 def _partitions(item: Mapping[str, Any], where: str) -> dict[str, Partition]:

@@ -6,12 +6,26 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-__all__ = ["Busy", "Component", "Interval", "Method", "Partition", "Record", "SensorSpec", "Settlement", "Shares"]
+__all__ = [
+    "Basis",
+    "Busy",
+    "Component",
+    "Interval",
+    "Method",
+    "Overall",
+    "Partition",
+    "Record",
+    "SensorSpec",
+    "Settlement",
+    "Shares",
+    "kind_of",
+]
 
 Component = Literal["cpu", "gpu", "dram"]
 Method = Literal["measured", "modelled"]
 #: ``mixed``: measured and modelled components together; ``unsettled``: no reading covered the request.
 Overall = Literal["measured", "modelled", "mixed", "unsettled"]
+Basis = Literal["learned", "activity"]
 #: Busy intervals ``[start_ns, end_ns)`` of one request's kernels on one device.
 Busy = Sequence[Sequence[int]]
 
@@ -35,12 +49,17 @@ class SensorSpec:
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """Joules between two observed changes of one sensor's counter."""
+    """Joules between two observed changes of one sensor's counter.
+
+    ``usable`` is False where the counter did not tell all that was drawn: after a restart, a fall, an absurd jump,
+    or while it stood still.
+    """
 
     sensor: str
     start_ns: int
     end_ns: int
     joules: float
+    usable: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +76,8 @@ class Record:
 
     ``end_ns`` is None while it is open; then ``seen_ns`` is the time up to which ``cpu_ns`` and ``device_busy``
     are known. ``cpu_ns`` is the CPU time of the request's own thread. ``partitions`` names, by sensor, the part of
-    a device that the kernels in ``device_busy`` ran on, where it is divided.
+    a device that the kernels in ``device_busy`` ran on, where it is divided. ``kind`` is what is expected to draw
+    the same watts per unit of activity: a model with its phase and the size of its batch (:func:`kind_of`).
     """
 
     id: Hashable
@@ -68,13 +88,20 @@ class Record:
     seen_ns: int | None = None
     device_busy: Mapping[str, Busy] = field(default_factory=dict)
     partitions: Mapping[str, Partition] = field(default_factory=dict)
+    kind: Hashable = None
+
+
+def kind_of(model: str, phase: str = "", items: int = 1) -> tuple[str, str, int]:
+    """Model, phase and batch bucket: batches of 1, 2-3, 4-7, 8-15 … items are taken to draw the same watts."""
+    return model, phase, max(1, items).bit_length()
 
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
     """What the ledger owes one request, in joules.
 
-    ``sensors`` maps a sensor to (active, idle), ``components`` a component to (active, idle, method).
+    ``sensors`` maps a sensor to (active, idle), ``components`` a component to (active, idle, method). ``basis`` is
+    what active joules were split by: ``learned`` intensity, or ``activity`` alone.
     """
 
     id: Hashable
@@ -84,6 +111,7 @@ class Settlement:
     method: Overall
     sensors: Mapping[str, tuple[float, float]]
     components: Mapping[Component, tuple[float, float, str]]
+    basis: Basis = "activity"
 
     @property
     def joules(self) -> float:
@@ -93,7 +121,11 @@ class Settlement:
 
 @dataclass(slots=True)
 class Shares:
-    """Where the joules of one sensor went so far. The five add up to ``measured``."""
+    """Where the joules of one sensor went so far. The five add up to ``measured``.
+
+    ``modelled`` is the part of ``measured`` and of ``requests`` that no reading gave: what requests drew by the
+    learned intensity while the sensor told nothing.
+    """
 
     measured: float = 0.0
     requests: float = 0.0
@@ -101,3 +133,4 @@ class Shares:
     host: float = 0.0
     idle: float = 0.0
     pending: float = 0.0
+    modelled: float = 0.0

@@ -1,0 +1,219 @@
+"""Learned intensity (rule 4 of the design): watts per unit of activity of each kind of request, on one sensor.
+
+Model of one closed interval:  y = sum over columns of w_c a_c + e,  with a_c the activity of column c in it (seconds of
+CPU or kernels; for idle power the length of the interval) and w_c >= 0 its watts. Columns are the kinds of request
+(model, phase, batch bucket), what else the owning processes do, the rest of the host, and idle power where no table
+gives it. e has the variance  s^2 sum of (w_i a_i)^2: requests of one kind differ by a relative spread s.
+
+w is followed by a Kalman filter (R. E. Kalman, 1960): causal, recursive, in memory of columns squared. Only the
+columns that take part in an interval are updated (S. F. Schmidt's consider form, 1966), so that an update costs
+columns times participants. Each participation lets a column drift a little, so that old intervals are forgotten; where
+errors come out larger than the filter expects, it forgets faster. A new column begins at the mean intensity of all
+requests, as rule 3 would have it. s^2 is learned from the errors.
+
+The estimates are only ever used as weights: what the sensor measured is what is divided.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Final
+
+__all__ = ["HOST", "IDLE", "PROCESS", "Intensity"]
+
+
+class _Column:
+    """A column that is no kind of request."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __repr__(self) -> str:
+        return self._name
+
+
+IDLE: Final = _Column("IDLE")
+HOST: Final = _Column("HOST")
+PROCESS: Final = _Column("PROCESS")
+
+#: Columns at a time. The one unused for longest makes room.
+_MAX_COLUMNS: Final = 64
+#: Intervals with requests before weights are believed.
+_ENOUGH: Final = 20
+#: Weights are used while their squared errors are at most this many times those of equal weights.
+_BETTER: Final = 1.1
+#: Relative standard deviation of a new column around the mean intensity.
+_PRIOR_DEVIATION: Final = 1.0
+#: Part of a device's power that is idle, before it is learned.
+_PRIOR_IDLE: Final = 0.3
+#: Relative drift of a column at each participation, squared.
+_DRIFT: Final = 0.003**2
+#: Relative spread of requests of one kind, squared, before it is learned.
+_SPREAD: Final = 0.25**2
+_LEAST_SPREAD: Final = 0.01**2
+#: Weight of a new interval in the means of errors.
+_RATE: Final = 0.01
+#: Weights stay above this part of the mean intensity: nothing that was active drew nothing.
+_FLOOR: Final = 0.02
+#: Errors beyond this many standard deviations count as this many.
+_ROBUST: Final = 4.0
+
+
+class Intensity:
+    """Watts per unit of activity on one sensor.
+
+    Args:
+        learn_idle: whether idle power is a column.
+    """
+
+    __slots__ = (
+        "_activity", "_columns", "_covariance", "_expected", "_flat_error", "_joules", "_keys", "_learned_error",
+        "_squares", "_turn", "_used", "learn_idle", "misfit", "observations", "spread", "watts",
+    )  # fmt: skip
+
+    def __init__(self, *, learn_idle: bool) -> None:
+        self.learn_idle = learn_idle
+        #: Intervals with requests seen so far.
+        self.observations = 0
+        #: Watts by column number.
+        self.watts: list[float] = []
+        #: Relative spread of requests of one kind, squared.
+        self.spread = _SPREAD
+        #: Mean of squared errors over what was expected of them; 1 where the filter knows how wrong it is.
+        self.misfit = 1.0
+        self._columns: dict[Hashable, int] = {}
+        self._keys: list[Hashable] = []
+        self._used: list[int] = []
+        self._turn = 0
+        self._covariance: list[list[float]] = []
+        self._joules = self._activity = 0.0
+        self._squares = self._expected = 0.0
+        self._flat_error = self._learned_error = 0.0
+
+    @property
+    def mean_watts(self) -> float:
+        """Mean intensity of all activity so far, recent more than old; 0.0 before any."""
+        return self._joules / self._activity if self._activity > 0.0 else 0.0
+
+    @property
+    def trusted(self) -> bool:
+        """Whether weights may be used: enough was seen, and they explain it better than equal ones would."""
+        return self.observations >= _ENOUGH and self._learned_error <= _BETTER * self._flat_error
+
+    def column(self, key: Hashable) -> int:
+        """Number of a column, made at need."""
+        number = self._columns.get(key)
+        if number is not None:
+            return number
+        if len(self._keys) < _MAX_COLUMNS:
+            number = len(self._keys)
+            self._keys.append(key)
+            self._used.append(self._turn)
+            self.watts.append(0.0)
+            for row in self._covariance:
+                row.append(0.0)
+            self._covariance.append([0.0] * (number + 1))
+        else:
+            number = min(range(_MAX_COLUMNS), key=self._used.__getitem__)
+            del self._columns[self._keys[number]]
+            self._keys[number] = key
+            self._used[number] = self._turn
+            for row in self._covariance:
+                row[number] = 0.0
+            self._covariance[number] = [0.0] * _MAX_COLUMNS
+        self._columns[key] = number
+        mean = self.mean_watts
+        self.watts[number] = mean
+        self._covariance[number][number] = (_PRIOR_DEVIATION * mean) ** 2
+        return number
+
+    def known(self, key: Hashable) -> float | None:
+        """Watts of a column, None where it has not been seen."""
+        number = self._columns.get(key)
+        return None if number is None else self.watts[number]
+
+    def covariance(self, first: int, second: int) -> float:
+        """Of two columns, in watts squared."""
+        return self._covariance[first][second]
+
+    def deviation(self, key: Hashable) -> float:
+        """Standard deviation of a column's watts; infinite where it has not been seen."""
+        number = self._columns.get(key)
+        return float("inf") if number is None else self._covariance[number][number] ** 0.5
+
+    def begin(self, joules: float, activity: float) -> None:
+        """Take note of the mean intensity before columns are made: ``joules`` over ``activity`` seconds."""
+        keep = 1.0 - _RATE
+        self._joules = keep * self._joules + joules
+        self._activity = keep * self._activity + activity
+
+    def idle_column(self, watts: float) -> int:
+        """Number of the column of idle power; a new one begins at a part of ``watts``, the power of an interval."""
+        number = self._columns.get(IDLE)
+        if number is None:
+            number = self.column(IDLE)
+            self.watts[number] = _PRIOR_IDLE * watts
+            self._covariance[number][number] = (_PRIOR_IDLE * watts) ** 2
+        return number
+
+    def observe(
+        self, taking_part: Mapping[int, float], joules: float, own: float, noise: float, flat: float | None
+    ) -> None:
+        """Learn from one interval.
+
+        Args:
+            taking_part: activity by column, in seconds.
+            joules: measured.
+            own: sum over requests of (their expected joules)^2: what their spread is multiplied by.
+            noise: variance of everything else, in joules squared.
+            flat: error that equal weights make, in joules; None for an interval without requests.
+        """
+        covariance, watts = self._covariance, self.watts
+        columns, amounts = list(taking_part), list(taking_part.values())
+        self._turn += 1
+        expected = 0.0
+        for column, amount in zip(columns, amounts, strict=True):
+            self._used[column] = self._turn
+            expected += watts[column] * amount
+            covariance[column][column] += _DRIFT * max(1.0, self.misfit) ** 2 * watts[column] ** 2
+        error = joules - expected
+        spans = [
+            sum([row[column] * amount for column, amount in zip(columns, amounts, strict=True)])
+            for row in covariance
+        ]
+        doubt = sum([spans[column] * amount for column, amount in zip(columns, amounts, strict=True)])
+        variance = doubt + self.spread * own + noise
+        if variance <= 0.0:
+            return
+        if flat is not None:
+            self._judge(error, doubt + noise, own, variance, flat)
+        if error * error > _ROBUST**2 * variance:
+            variance = error * error / _ROBUST**2
+        least = _FLOOR * self.mean_watts
+        rows = [
+            [x - spans[column] / variance * y for x, y in zip(covariance[column], spans, strict=True)]
+            for column in columns
+        ]
+        for column, row in zip(columns, rows, strict=True):
+            covariance[column] = row
+            row[column] = max(0.0, row[column])
+            lowest = 0.0 if self._keys[column] is IDLE else least
+            watts[column] = max(lowest, watts[column] + spans[column] / variance * error)
+        if len(columns) < len(covariance):
+            for other, row in enumerate(covariance):
+                if other not in taking_part:
+                    for column in columns:
+                        row[column] = covariance[column][other]
+
+    def _judge(self, error: float, known: float, own: float, variance: float, flat: float) -> None:
+        """Learn the spread, and how good the weights are."""
+        self.observations += 1
+        rate = max(_RATE, 1.0 / self.observations)
+        square = min(error * error, _ROBUST**2 * variance)
+        self._squares += rate * (square - known - self._squares)
+        self._expected += rate * (own - self._expected)
+        if self._expected > 0.0 and self.observations >= _ENOUGH:
+            self.spread = max(_LEAST_SPREAD, min(1.0, self._squares / self._expected))
+        self.misfit += rate * (square / variance - self.misfit)
+        self._learned_error += rate * (error * error - self._learned_error)
+        self._flat_error += rate * (flat * flat - self._flat_error)
