@@ -14,12 +14,12 @@ class Account:
     ``active`` is what it was charged for good, ``pots`` hold what it shares with requests still in flight.
     ``doubt`` is the uncertainty of shares by activity alone, which adds up linearly. ``watts``, ``variance``,
     ``place`` and ``column`` belong to :class:`~ecolyzer_otel.ledger.individuals.Individuals`; ``activity`` is the
-    activity, in seconds, that these watts are multiplied by. ``covered_ns`` is the time that readings told of.
+    activity, in seconds, that these watts are multiplied by, and ``seen`` all that it showed so far. ``covered_ns`` is the time that readings told of.
     """
 
     __slots__ = (
         "active", "activity", "column", "covered_ns", "doubt", "gone", "idle", "idle_doubt", "place", "pots",
-        "variance", "watts",
+        "seen", "variance", "watts",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -29,6 +29,7 @@ class Account:
         self.idle_doubt = 0.0
         self.activity = 0.0
         self.covered_ns = 0.0
+        self.seen = 0.0
         self.pots: deque[Pot] = deque()
         self.watts = 0.0
         self.variance = 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ecolyzer_otel.ledger.curve import Curve
+from ecolyzer_otel.ledger.pools import Pools
 
 __all__ = ["ActivityBook"]
 
@@ -19,6 +20,8 @@ class ActivityBook:
         self.host = Curve()
         self.owners: set[int] = set()
         self.declared: set[str] = set()
+        #: For whom native threads work.
+        self.pools = Pools()
         self._devices: dict[str, Curve] = {}
         self._processes: dict[tuple[int, str], Curve] = {}
 
@@ -40,6 +43,10 @@ class ActivityBook:
         curve = self._processes.get((pid, quantity))
         return curve.growth(start_ns, end_ns) if curve else 0.0
 
+    def curve(self, pid: int, quantity: str) -> Curve | None:
+        """The samples of one quantity of one process."""
+        return self._processes.get((pid, quantity))
+
     def processes_of(self, quantity: str) -> list[int]:
         """The processes of which ``quantity`` is known."""
         return [pid for pid, name in self._processes if name == quantity]
@@ -58,5 +65,6 @@ class ActivityBook:
     def forget_process(self, pid: int) -> None:
         """Drop a process that is gone and whose intervals are closed."""
         self.owners.discard(pid)
+        self.pools.forget(pid)
         for key in [key for key in self._processes if key[0] == pid]:
             del self._processes[key]

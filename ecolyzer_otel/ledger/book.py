@@ -14,6 +14,7 @@ from ecolyzer_otel.ledger.individuals import Individuals
 from ecolyzer_otel.ledger.intensity import HOST, PROCESS, Intensity
 from ecolyzer_otel.ledger.live import Live
 from ecolyzer_otel.ledger.rates import Rates
+from ecolyzer_otel.ledger.saturation import Saturation
 from ecolyzer_otel.ledger.split import Work, idle_seconds
 from ecolyzer_otel.ledger.types import Interval, SensorSpec, Shares
 
@@ -55,6 +56,7 @@ class SensorBook:
         self.counter = Counter(spec)
         self.intensity = Intensity(learn_idle=spec.idle_watts is None)
         self.individuals = Individuals(self.intensity)
+        self.saturation = Saturation()
         self.idle = IdleLevels(spec, self.intensity)
         self.rates = Rates()
         self.shares = Shares()
@@ -138,14 +140,22 @@ class SensorBook:
         expected = sum([intensity.watts[column] * amount for column, amount in columns.items()])
         if interval.usable:
             noise = (_MODEL_ERROR * interval.joules) ** 2 + (_EDGE_SECONDS * interval.joules / seconds) ** 2
+            noise *= self.individuals.noise
+            active = interval.joules - idle * seconds
+            gain = self.saturation.gain(expected / seconds)
             if live:
-                self._tell_apart(interval, accounts, work, seconds, state, noise)
-            flat = interval.joules - idle * seconds - intensity.mean_watts * activity
-            joules = interval.joules - (0.0 if intensity.learn_idle else idle * seconds)
+                self.saturation.learn(expected / seconds, active / seconds)
+            joules = interval.joules + active * (1.0 / gain - 1.0)
+            if live:
+                self._tell_apart(joules, accounts, work, seconds, state, noise)
+            flat = joules - idle * seconds - intensity.mean_watts * activity
+            if not intensity.learn_idle:
+                joules -= idle * seconds
             if intensity.learn_idle:
                 columns[intensity.idle_column(interval.joules / seconds)] = seconds
             if columns:
                 intensity.observe(columns, joules, own, noise, flat if live else None)
+            expected *= gain
         return expected + idle * seconds if intensity.trusted else None
 
     def _columns(
@@ -161,17 +171,19 @@ class SensorBook:
                 column = account.column = intensity.column(one.record.kind)
             if amount > 0.0:
                 columns[column] = columns.get(column, 0.0) + amount
-                own += (intensity.watts[column] * amount) ** 2
+                # What a request tells of its kind is told once, however many intervals it takes part in.
+                account.seen += amount
+                own += intensity.scale(column) ** 2 * amount * account.seen
         for key, amount in ((HOST, work.host), (PROCESS, work.process)):
             if amount > _NO_SECONDS:
                 column = intensity.column(key)
                 columns[column] = amount
-                own += (intensity.watts[column] * amount) ** 2
+                own += (intensity.scale(column) * amount) ** 2
         return columns, own
 
     def _tell_apart(
         self,
-        interval: Interval,
+        joules: float,
         accounts: Sequence[Account],
         work: Work,
         seconds: float,
@@ -180,7 +192,7 @@ class SensorBook:
     ) -> None:
         """Learn the watts of each request in flight from what the interval holds beyond idle and others."""
         intensity = self.intensity
-        joules = interval.joules - self.idle.watts(state) * seconds
+        joules -= self.idle.watts(state) * seconds
         noise += (self.idle.deviation(state) * seconds) ** 2
         for key, amount in ((HOST, work.host), (PROCESS, work.process)):
             if amount > _NO_SECONDS:

@@ -53,6 +53,11 @@ class Curve:
         """How much the quantity grew over ``[start_ns, end_ns]``."""
         return max(0.0, self.at(end_ns) - self.at(start_ns))  # a straight line may round past its end
 
+    def last_ns(self, t_ns: int) -> int | None:
+        """The time of the latest sample at or before ``t_ns``."""
+        right = bisect_right(self._times, t_ns)
+        return self._times[right - 1] if right else None
+
     def forget_before(self, t_ns: int) -> None:
         """Drop samples that no interval from ``t_ns`` on can need."""
         keep = bisect_right(self._times, t_ns) - 1

@@ -12,6 +12,7 @@ Above :data:`_TOGETHER` requests only variances are kept: nothing tells so many 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import exp
 from typing import Final
 
 from ecolyzer_otel.ledger.account import Account
@@ -24,6 +25,10 @@ _TOGETHER: Final = 16
 #: A request's watts stay above this part of its kind's.
 _FLOOR: Final = 0.05
 _RATE: Final = 0.01
+#: Squared relative change of a request's watts from one interval to the next.
+_WOBBLE: Final = 0.01**2
+_NOISE_RATE: Final = 0.02
+_LEAST_NOISE: Final = 0.03
 
 
 class Individuals:
@@ -33,11 +38,13 @@ class Individuals:
         intensity: what is known of their kinds.
     """
 
-    __slots__ = ("_accounts", "_covariance", "_gone", "_intensity", "misfit")
+    __slots__ = ("_accounts", "_covariance", "_gone", "_intensity", "misfit", "noise")
 
     def __init__(self, intensity: Intensity) -> None:
         #: Mean of squared errors over what was expected of them.
         self.misfit = 1.0
+        #: What the assumed noise must be multiplied by.
+        self.noise = 1.0
         self._intensity = intensity
         self._accounts: list[Account] = []
         self._covariance: list[list[float]] | None = []
@@ -54,7 +61,7 @@ class Individuals:
     def _add(self, account: Account) -> None:
         intensity, column = self._intensity, account.column
         account.watts = intensity.watts[column]
-        account.variance = intensity.spread * account.watts**2 + intensity.covariance(column, column)
+        account.variance = intensity.spread * intensity.scale(column) ** 2 + intensity.covariance(column, column)
         account.place = len(self._accounts)
         if self._covariance is not None and account.place >= _TOGETHER:
             for one, row in zip(self._accounts, self._covariance, strict=True):
@@ -81,6 +88,8 @@ class Individuals:
             self._observe_apart(accounts, amounts, error, noise)
             return
         places = [one.place for one in accounts]
+        for one in accounts:
+            self._covariance[one.place][one.place] += _WOBBLE * one.watts * one.watts
         spans = [
             sum([row[place] * amount for place, amount in zip(places, amounts, strict=True)])
             for row in self._covariance
@@ -88,7 +97,7 @@ class Individuals:
         variance = noise + sum([spans[place] * amount for place, amount in zip(places, amounts, strict=True)])
         if variance <= 0.0:
             return
-        self._judge(error, variance)
+        self._judge(error, variance, noise, self._fresh(accounts, amounts))
         step = error / variance
         for one, span in zip(self._accounts, spans, strict=True):
             one.watts = max(_FLOOR * self._intensity.watts[one.column], one.watts + span * step)
@@ -100,17 +109,33 @@ class Individuals:
     def _observe_apart(
         self, accounts: Sequence[Account], amounts: Sequence[float], error: float, noise: float
     ) -> None:
+        for one in accounts:
+            one.variance += _WOBBLE * one.watts * one.watts
         variance = noise + sum([one.variance * a * a for one, a in zip(accounts, amounts, strict=True)])
         if variance <= 0.0:
             return
-        self._judge(error, variance)
+        self._judge(error, variance, noise, self._fresh(accounts, amounts))
         for one, amount in zip(accounts, amounts, strict=True):
             span = one.variance * amount
             one.watts = max(_FLOOR * self._intensity.watts[one.column], one.watts + span * error / variance)
             one.variance -= span * span / variance
 
-    def _judge(self, error: float, variance: float) -> None:
-        self.misfit += _RATE * (min(error * error / variance, 16.0) - self.misfit)
+    def _fresh(self, accounts: Sequence[Account], amounts: Sequence[float]) -> float:
+        """Variance that comes from the spread of those of whom nothing was told before."""
+        intensity = self._intensity
+        return intensity.spread * sum(
+            [
+                (intensity.scale(one.column) * amount) ** 2
+                for one, amount in zip(accounts, amounts, strict=True)
+                if one.seen <= amount
+            ]
+        )
+
+    def _judge(self, error: float, variance: float, noise: float, fresh: float) -> None:
+        ratio = error * error / variance
+        self.misfit += _RATE * (min(ratio, 16.0) - self.misfit)
+        self._intensity.match(ratio, fresh / variance)
+        self.noise = min(1e4, max(_LEAST_NOISE, self.noise * exp(_NOISE_RATE * noise / variance * (min(ratio, 16.0) - 1.0))))
 
     def variance(self, account: Account) -> float:
         """Variance of a request's watts, in watts squared."""

@@ -17,6 +17,7 @@ The estimates are only ever used as weights: what the sensor measured is what is
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
+from math import exp
 from typing import Final
 
 __all__ = ["HOST", "IDLE", "PROCESS", "Intensity"]
@@ -43,11 +44,13 @@ _ENOUGH: Final = 20
 #: Weights are used while their squared errors are at most this many times those of equal weights.
 _BETTER: Final = 1.1
 #: Relative standard deviation of a new column around the mean intensity.
-_PRIOR_DEVIATION: Final = 1.0
+_PRIOR_DEVIATION: Final = 0.7
 #: Part of a device's power that is idle, before it is learned.
 _PRIOR_IDLE: Final = 0.3
 #: Relative drift of a column at each participation, squared.
 _DRIFT: Final = 0.003**2
+#: The least of it, in terms of the mean intensity.
+_SCALE: Final = 0.25
 #: Relative spread of requests of one kind, squared, before it is learned.
 _SPREAD: Final = 0.25**2
 _LEAST_SPREAD: Final = 0.01**2
@@ -67,8 +70,8 @@ class Intensity:
     """
 
     __slots__ = (
-        "_activity", "_columns", "_covariance", "_expected", "_flat_error", "_joules", "_keys", "_learned_error",
-        "_squares", "_turn", "_used", "learn_idle", "misfit", "observations", "spread", "watts",
+        "_activity", "_columns", "_covariance", "_flat_error", "_joules", "_keys", "_learned_error",
+        "_turn", "_used", "learn_idle", "misfit", "observations", "spread", "watts",
     )  # fmt: skip
 
     def __init__(self, *, learn_idle: bool) -> None:
@@ -87,7 +90,6 @@ class Intensity:
         self._turn = 0
         self._covariance: list[list[float]] = []
         self._joules = self._activity = 0.0
-        self._squares = self._expected = 0.0
         self._flat_error = self._learned_error = 0.0
 
     @property
@@ -104,6 +106,8 @@ class Intensity:
         """Number of a column, made at need."""
         number = self._columns.get(key)
         if number is not None:
+            if self._covariance[number][number] == 0.0 and key is not IDLE:
+                self._begin_at_mean(number)  # made when the mean was not known
             return number
         if len(self._keys) < _MAX_COLUMNS:
             number = len(self._keys)
@@ -122,10 +126,17 @@ class Intensity:
                 row[number] = 0.0
             self._covariance[number] = [0.0] * _MAX_COLUMNS
         self._columns[key] = number
+        self._begin_at_mean(number)
+        return number
+
+    def _begin_at_mean(self, number: int) -> None:
         mean = self.mean_watts
         self.watts[number] = mean
         self._covariance[number][number] = (_PRIOR_DEVIATION * mean) ** 2
-        return number
+
+    def scale(self, column: int) -> float:
+        """Watts that the spread of a column is relative to."""
+        return max(self.watts[column], _SCALE * self.mean_watts)
 
     def known(self, key: Hashable) -> float | None:
         """Watts of a column, None where it has not been seen."""
@@ -171,11 +182,13 @@ class Intensity:
         covariance, watts = self._covariance, self.watts
         columns, amounts = list(taking_part), list(taking_part.values())
         self._turn += 1
-        expected = 0.0
+        expected, mean = 0.0, self.mean_watts
         for column, amount in zip(columns, amounts, strict=True):
             self._used[column] = self._turn
             expected += watts[column] * amount
-            covariance[column][column] += _DRIFT * max(1.0, self.misfit) ** 2 * watts[column] ** 2
+            # At least a part of the mean's: a column that fell to its floor must find its way back.
+            scale = max(watts[column], _SCALE * mean)
+            covariance[column][column] += _DRIFT * max(1.0, self.misfit) ** 2 * scale * scale
         error = joules - expected
         spans = [
             sum([row[column] * amount for column, amount in zip(columns, amounts, strict=True)])
@@ -186,10 +199,10 @@ class Intensity:
         if variance <= 0.0:
             return
         if flat is not None:
-            self._judge(error, doubt + noise, own, variance, flat)
+            self._judge(error, variance, flat)
         if error * error > _ROBUST**2 * variance:
             variance = error * error / _ROBUST**2
-        least = _FLOOR * self.mean_watts
+        least = _FLOOR * mean
         rows = [
             [x - spans[column] / variance * y for x, y in zip(covariance[column], spans, strict=True)]
             for column in columns
@@ -205,15 +218,21 @@ class Intensity:
                     for column in columns:
                         row[column] = covariance[column][other]
 
-    def _judge(self, error: float, known: float, own: float, variance: float, flat: float) -> None:
-        """Learn the spread, and how good the weights are."""
+    def _judge(self, error: float, variance: float, flat: float) -> None:
+        """Learn how good the weights are."""
         self.observations += 1
         rate = max(_RATE, 1.0 / self.observations)
-        square = min(error * error, _ROBUST**2 * variance)
-        self._squares += rate * (square - known - self._squares)
-        self._expected += rate * (own - self._expected)
-        if self._expected > 0.0 and self.observations >= _ENOUGH:
-            self.spread = max(_LEAST_SPREAD, min(1.0, self._squares / self._expected))
-        self.misfit += rate * (square / variance - self.misfit)
+        self.misfit += rate * (min(error * error / variance, _ROBUST**2) - self.misfit)
         self._learned_error += rate * (error * error - self._learned_error)
         self._flat_error += rate * (flat * flat - self._flat_error)
+
+    def match(self, ratio: float, part: float) -> None:
+        """Learn the spread: by covariance matching (R. K. Mehra, 1970), errors must be as large as expected.
+
+        Args:
+            ratio: a squared error over its expected square.
+            part: of the expected square that came from the spread.
+        """
+        rate = max(_RATE, 1.0 / (4.0 + self.observations))
+        step = rate * part * (min(ratio, _ROBUST**2) - 1.0)
+        self.spread = min(1.0, max(_LEAST_SPREAD, self.spread * exp(step)))

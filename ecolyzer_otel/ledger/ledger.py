@@ -15,7 +15,7 @@ from ecolyzer_otel.ledger.activity import ActivityBook
 from ecolyzer_otel.ledger.book import SensorBook
 from ecolyzer_otel.ledger.idle import State
 from ecolyzer_otel.ledger.live import Live
-from ecolyzer_otel.ledger.split import cpu_work, gpu_work, uses_device
+from ecolyzer_otel.ledger.split import cpu_work, gpu_work, learn_pools, uses_device
 from ecolyzer_otel.ledger.types import Component, Interval, Overall, Record, SensorSpec, Settlement
 
 __all__ = ["Ledger"]
@@ -38,6 +38,8 @@ class Ledger:
         self.meters = 1
         self._live: dict[Hashable, Live] = {}
         self._used: set[str] = set()
+        #: Its intervals tell for whom native threads work: each second once.
+        self._first_cpu = next((name for name, book in self.books.items() if book.spec.component != "gpu"), None)
 
     def __len__(self) -> int:
         """How many requests are known and not settled."""
@@ -142,6 +144,8 @@ class Ledger:
                 state = "cold"
             work = gpu_work(live, self.activity, sensor, start, end, self.meters)
         else:
+            if sensor == self._first_cpu:
+                learn_pools(live, self.activity, start, end)
             work = cpu_work(live, self.activity, start, end, self.meters)
         book.charge(interval, live, work, self.meters, state)
 

@@ -16,6 +16,8 @@ from ecolyzer_otel.ledger.types import Partition, Record, SensorSpec, Settlement
 
 __all__ = ["replay"]
 
+#: One standard uncertainty of a sensor's gain where the file tells none: what a counter showed is taken at its word.
+_UNCERTAINTY = {"measured": 0.005, "modelled": 0.2}
 _COMPONENTS = ("cpu", "gpu", "dram")
 _KINDS = ("reset", "lost", "suspend")
 #: Nanoseconds beyond this are no time of any clock (and no float of seconds).
@@ -214,13 +216,14 @@ def _sensor(item: Any, where: str) -> tuple[SensorSpec, list[tuple[int, float]]]
         raise ReplayError(f"{where}.component: must be one of {', '.join(_COMPONENTS)}, not {component!r}")
     if method not in ("measured", "modelled"):
         raise ReplayError(f"{where}.method: must be measured or modelled, not {method!r}")
+    uncertainty = _optional(item, "relative_uncertainty", where)
     spec = SensorSpec(
         id=name,
         component=component,
         method=method,
         idle_watts=_optional(item, "idle_watts", where),
         wrap_joules=_optional(item, "wrap_joules", where),
-        relative_uncertainty=0.2 if method == "modelled" else 0.03,
+        relative_uncertainty=_UNCERTAINTY[method] if uncertainty is None else uncertainty,
     )
     return spec, _samples(item.get("samples"), f"{where}.samples")
 

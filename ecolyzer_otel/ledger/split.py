@@ -24,7 +24,7 @@ from typing import NamedTuple
 from ecolyzer_otel.ledger.activity import ActivityBook
 from ecolyzer_otel.ledger.live import Live
 
-__all__ = ["Work", "cpu_work", "equal_seconds", "gpu_work", "idle_seconds", "overlap_work", "uses_device"]
+__all__ = ["Work", "cpu_work", "equal_seconds", "gpu_work", "idle_seconds", "learn_pools", "overlap_work", "uses_device"]
 
 
 class Work(NamedTuple):
@@ -58,6 +58,15 @@ def overlap_work(live: Sequence[Live], start_ns: int, end_ns: int, meters: int =
     return Work(seconds, 0.0, 0.0, [one / total / meters for one in seconds], 0.0, 1.0 - 1.0 / meters, False)
 
 
+def learn_pools(live: Sequence[Live], book: ActivityBook, start_ns: int, end_ns: int) -> None:
+    """Learn from one interval whom the native threads of each process work for."""
+    members = _by_process(live)
+    for pid in book.owners | members.keys():
+        pool = book.curve(pid, "pool")
+        if pool is not None:
+            book.pools.learn(pid, pool, [live[index] for index in members.get(pid, ())], start_ns, end_ns)
+
+
 def cpu_work(live: Sequence[Live], book: ActivityBook, start_ns: int, end_ns: int, meters: int = 1) -> Work:
     """Of a CPU or DRAM interval."""
     work = [one.cpu_seconds(start_ns, end_ns) for one in live]
@@ -80,7 +89,7 @@ def _owners_cpu(
         indexes = members.get(pid, ())
         pool = book.process(pid, "pool", start_ns, end_ns)
         if pool > 0.0 and indexes:
-            _add_pool(work, indexes, live, pool, start_ns, end_ns)
+            _add_pool(work, indexes, [live[index] for index in indexes], book, pool, start_ns, end_ns)
         used = sum([work[index] for index in indexes])
         by_requests += used
         by_owners += max(book.process(pid, "cpu", start_ns, end_ns), used)
@@ -101,12 +110,23 @@ def _by_strangers(book: ActivityBook, quantity: str, start_ns: int, end_ns: int)
 
 
 def _add_pool(
-    work: list[float], indexes: Sequence[int], live: Sequence[Live], pool: float, start_ns: int, end_ns: int
+    work: list[float],
+    indexes: Sequence[int],
+    members: Sequence[Live],
+    book: ActivityBook,
+    pool: float,
+    start_ns: int,
+    end_ns: int,
 ) -> None:
-    """Share the pool seconds of one process over its open requests, by overlap."""
-    seconds = [live[index].overlap_ns(start_ns, end_ns) for index in indexes]
+    """Share the pool seconds of one process over its open requests, by overlap times what their kind uses."""
+    seconds: list[float] = [one.overlap_ns(start_ns, end_ns) for one in members]
+    weights = book.pools.weights(members)
+    if weights is not None:
+        weighted = [second * weight for second, weight in zip(seconds, weights, strict=True)]
+        if sum(weighted) > 0.0:
+            seconds = weighted
     total = sum(seconds)
-    if total > 0:
+    if total > 0.0:
         for index, one in zip(indexes, seconds, strict=True):
             work[index] += pool * one / total
 
