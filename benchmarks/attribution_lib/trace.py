@@ -1,0 +1,234 @@
+"""From a scenario to what the meter would have recorded (a replay document) and what was true."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .document import START_NS, clock_ns, document_of, pool_of, usage_of
+from .scenarios import SCENARIOS
+from .sensors import UNDEFINED, Sample, read
+from .world import (
+    STEP,
+    Bouts,
+    Floats,
+    Ints,
+    Requests,
+    SensorTruth,
+    World,
+    bouts,
+    integral,
+    issue,
+    paint,
+    power,
+)
+
+
+@dataclass(frozen=True)
+class RequestTruth:
+    """What one request really drew (joules)."""
+
+    model: str
+    phase: str | None
+    active_joules: float
+    idle_joules: float
+    """Its part of idle power: divided equally among those in flight on the device at each instant."""
+    sensors: Mapping[str, Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Everything that the document hides. Arrays over requests follow ``ids``; times in them are seconds."""
+
+    scenario: str
+    seed: int
+    seconds: float
+    requests: Mapping[str, RequestTruth]
+    models: Mapping[str, Mapping[str, float]]
+    """Mean active watts of a running request, by model (by model/phase where there are phases) and component."""
+    class_watts: Mapping[str, float]
+    """The same over all components."""
+    idle_watts: Mapping[str, float]
+    cumulative: Mapping[str, tuple[Ints, Floats]]
+    """By sensor: (t_ns, joules since the start), idle and all, each 0.1 ms."""
+    energy: Mapping[str, Mapping[str, float]]
+    """By sensor: joules of "requests", "process", "host", "idle" and their "total"."""
+    counters: Mapping[str, Floats]
+    """By sensor: rows (t_ns, joules since the first reading) of the counter before wraps and faults."""
+    integral_joules: Mapping[str, float | None]
+    """By sensor: joules that the readings measured, by an independent sum; None where faults leave it undefined."""
+    ids: list[str]
+    kinds: list[str]
+    """The class of each request, as far as the document tells it: model, or model/phase."""
+    pid: Ints
+    start: Floats
+    end: Floats
+    busy: Floats
+    """When its first kernel starts."""
+    own_cpu: Floats
+    active: Mapping[str, Floats]
+    """By sensor: active joules of each request."""
+    expected: Mapping[str, Floats]
+    """By sensor: mean watts of a request given all that the document tells of it."""
+    components: Mapping[str, str]
+    usage: Mapping[str, Mapping[int, Floats]]
+    """By sensor and pid: seconds of busy time (GPU) or of CPU time up to each 0.1 ms."""
+    pool: Mapping[int, Floats]
+    """By pid: CPU seconds of its native pool threads up to each 0.1 ms."""
+    others: Mapping[str, Mapping[int, tuple[float, Floats]]]
+    """By sensor and pid: (watts while on, seconds on up to each 0.1 ms) of what is no request."""
+    cores: int
+
+    def span(self, sensor: str) -> tuple[Floats, Floats]:
+        """When each request is active on the sensor (seconds)."""
+        return (self.busy if self.components[sensor] == "gpu" else self.start), self.end
+
+    def edges(self, sensor: str) -> tuple[Floats, Floats]:
+        """(seconds, joules) of the readings at which the healthy counter moved, the first one among them."""
+        rows = self.counters[sensor]
+        moved = np.concatenate(([True], np.diff(rows[:, 1]) > 0))
+        return (rows[moved, 0] - START_NS) * 1e-9, rows[moved, 1]
+
+
+def make_trace(scenario: str, seed: int, seconds: float | None = None) -> tuple[dict[str, Any], Truth]:
+    """The replay document of a scenario, and the truth behind it."""
+    world = SCENARIOS[scenario]
+    seconds = float(seconds or world.seconds)
+    rng = np.random.default_rng([seed, zlib.crc32(scenario.encode())])
+    cells = round(seconds / STEP)
+    requests = issue(world, rng, seconds)
+    tenants = [bouts(tenant, rng, seconds) for tenant in world.tenants]
+    workers = {lane.pid for lane in world.lanes}
+    real = {s.id: power(world, j, requests, tenants, cells, workers) for j, s in enumerate(world.sensors)}
+    usage = {s.id: usage_of(s.component, s.id, requests, tenants, cells) for s in world.sensors}
+    healthy = {s.id: read(s, real[s.id].cumulative, STEP, rng) for s in world.sensors}
+    document = document_of(world, requests, usage, healthy, rng, seconds)
+    ids = [request["id"] for request in document["requests"]]
+    return document, _truth(scenario, seed, seconds, world, requests, tenants, real, usage, healthy, ids)
+
+
+def _truth(
+    scenario: str,
+    seed: int,
+    seconds: float,
+    world: World,
+    requests: Requests,
+    tenants: list[Bouts],
+    real: Mapping[str, SensorTruth],
+    usage: Mapping[str, Mapping[int, Floats]],
+    healthy: Mapping[str, list[Sample]],
+    ids: list[str],
+) -> Truth:
+    cells = round(seconds / STEP)
+    labels = [m.label or m.name for m in requests.model]
+    kinds = [f"{label}/{m.phase}" if m.phase else label for label, m in zip(labels, requests.model, strict=True)]
+    expected = {s.id: _as_told(requests, j, kinds) for j, s in enumerate(world.sensors)}
+    models = _means(world, requests, kinds, expected)
+    idle = {s.id: _idle(s.id, s.component, s.idle, requests, cells) for s in world.sensors}
+    joules = {
+        "active": {s.id: real[s.id].active.tolist() for s in world.sensors},
+        "idle": {s: values.tolist() for s, values in idle.items()},
+    }
+    truths = {}
+    for i, name in enumerate(ids):
+        by_sensor = {
+            s.id: {"active": joules["active"][s.id][i], "idle": joules["idle"][s.id][i]}
+            for s in world.sensors
+            if s.component != "gpu" or requests.gpu[i] == s.id
+        }
+        truths[name] = RequestTruth(
+            labels[i],
+            requests.model[i].phase,
+            sum(one["active"] for one in by_sensor.values()),
+            sum(one["idle"] for one in by_sensor.values()),
+            by_sensor,
+        )
+    when = START_NS + np.arange(cells + 1, dtype=np.int64) * round(STEP * 1e9)
+    return Truth(
+        scenario=scenario,
+        seed=seed,
+        seconds=seconds,
+        requests=truths,
+        models=models,
+        class_watts={name: sum(by.values()) for name, by in models.items()},
+        idle_watts={s.id: s.idle for s in world.sensors},
+        cumulative={s: (when, one.cumulative) for s, one in real.items()},
+        energy={
+            s: {
+                "requests": float(one.active.sum()),
+                "process": one.process,
+                "host": one.host,
+                "idle": one.idle_watts * seconds,
+                "total": float(one.cumulative[-1]),
+            }
+            for s, one in real.items()
+        },
+        counters={s: np.array([[clock_ns(t), joules_] for t, joules_ in rows]) for s, rows in healthy.items()},
+        integral_joules={
+            s: None if UNDEFINED & set(world.faults) else rows[-1][1] - rows[0][1] for s, rows in healthy.items()
+        },
+        ids=ids,
+        kinds=kinds,
+        pid=requests.pid,
+        start=requests.start * STEP,
+        end=requests.end * STEP,
+        busy=requests.busy * STEP,
+        own_cpu=requests.own_cpu,
+        active={s: one.active for s, one in real.items()},
+        expected=expected,
+        components={s.id: s.component for s in world.sensors},
+        usage=usage,
+        pool={pid: integral(pool_of(requests, pid, cells)) for pid in sorted(set(requests.pid.tolist()))},
+        others={s.id: _others(s.id, tenants, cells) for s in world.sensors},
+        cores=world.cores,
+    )
+
+
+def _as_told(requests: Requests, column: int, kinds: list[str]) -> Floats:
+    """Mean watts of each request; hidden classes that the document tells under one name get their common mean."""
+    expected = requests.expected[:, column].copy()
+    hidden: dict[str, set[tuple[str, str | None]]] = {}
+    for kind, model in zip(kinds, requests.model, strict=True):
+        hidden.setdefault(kind, set()).add((model.name, model.phase))
+    long = (requests.end - requests.start).astype(float)
+    for kind, names in hidden.items():
+        if len(names) > 1:
+            mine = np.array([k == kind for k in kinds], dtype=bool)
+            expected[mine] = np.dot(expected[mine], long[mine]) / long[mine].sum()
+    return expected
+
+
+def _means(
+    world: World, requests: Requests, kinds: list[str], expected: Mapping[str, Floats]
+) -> dict[str, dict[str, float]]:
+    """Mean watts of a running request by class and component, over the classes' time."""
+    long = (requests.end - requests.start).astype(float)
+    out: dict[str, dict[str, float]] = {}
+    for kind in sorted(set(kinds)):
+        mine = np.array([k == kind for k in kinds], dtype=bool)
+        watts: dict[str, float] = {}
+        for sensor in world.sensors:
+            mean = float(np.dot(expected[sensor.id][mine], long[mine]) / long[mine].sum())
+            watts[sensor.component] = watts.get(sensor.component, 0.0) + mean
+        out[kind] = watts
+    return out
+
+
+def _idle(sensor: str, component: str, watts: float, requests: Requests, cells: int) -> Floats:
+    """Idle joules of each request: idle watts over the number in flight on the device, over its own time."""
+    on = np.array([component != "gpu" or gpu == sensor for gpu in requests.gpu], dtype=bool)
+    flight = paint(cells, requests.start[on], requests.end[on], 1.0)
+    each = integral(np.divide(watts, flight, out=np.zeros(cells), where=flight > 0.5))
+    return np.where(on, each[requests.end] - each[requests.start], 0.0)
+
+
+def _others(sensor: str, tenants: list[Bouts], cells: int) -> dict[int, tuple[float, Floats]]:
+    out = {}
+    for bout in tenants:
+        if sensor in bout.tenant.watts:
+            out[bout.tenant.pid] = (bout.tenant.watts[sensor], integral(paint(cells, bout.start, bout.end, 1.0)))
+    return out
