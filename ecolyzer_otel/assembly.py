@@ -94,8 +94,7 @@ def _discover(config: Config, problems: list[EcolyzerError], scope: Scope | None
         problems.append(error)
         discovery = discover(replace(config, sensors="modelled"), scope=scope)
     for absence in discovery.absences:
-        # That a machine has no such sensor is no fault, unless it was asked for.
-        if absence.reason != "absent" or config.sensors == "rapl":
+        if absence.worth_a_line:
             problems.append(ConfigError(f"sensor {absence.name}", absence.message, absence.remedy))
     return discovery
 

@@ -15,9 +15,11 @@ from typing import Any, Final
 
 from ecolyzer_otel.errors import ConfigError
 
-__all__ = ["ENV_PREFIX", "OPTIONS", "Config", "Loaded", "Option", "load", "parse_flags"]
+__all__ = ["ENV_PREFIX", "OPTIONS", "SENSOR_FAMILIES", "Config", "Loaded", "Option", "load", "parse_flags"]
 
 ENV_PREFIX: Final = "ECOLYZER_"
+#: What ``sensors`` may list.
+SENSOR_FAMILIES: Final = frozenset({"rapl", "nvml", "amd", "apple", "hwmon", "ipmi", "modelled"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,11 +85,14 @@ def _text(text: str) -> str:
 
 
 def _sensors(text: str) -> str:
-    """auto, rapl, modelled, none or replay:FILE"""
+    """auto, a list of rapl, nvml, amd, apple, hwmon, ipmi and modelled, none, or replay:FILE"""
     text = text.strip()
-    if text not in ("auto", "rapl", "modelled", "none") and not (text.startswith("replay:") and text[7:]):
+    if text.startswith("replay:") and text[7:]:
+        return text  # a path may hold commas
+    words = [word.strip().lower() for word in text.split(",")]
+    if words not in (["auto"], ["none"]) and not set(words) <= SENSOR_FAMILIES:
         raise ValueError
-    return text
+    return ",".join(dict.fromkeys(words))
 
 
 def _boolean(text: str) -> bool:
@@ -147,7 +152,12 @@ OPTIONS: Final[tuple[Option, ...]] = (
         "how much the meter says on stderr",
     ),
     Option("strict", _boolean, "", "do not start the command when a setting or the meter has a fault"),
-    Option("sensors", _sensors, "SOURCE", "auto, rapl, modelled, none, or replay:FILE"),
+    Option(
+        "sensors",
+        _sensors,
+        "SOURCES",
+        "auto, a list of rapl, nvml, amd, apple, hwmon, ipmi, modelled (rapl,nvml), none, or replay:FILE",
+    ),
     Option("sysfs", _text, "FOLDER", "root of the sysfs tree that sensors are read from (default /sys)"),
     Option(
         "quantization",

@@ -5,77 +5,92 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
-__all__ = ["Account", "Pot"]
+__all__ = ["Account", "Part", "Pot"]
 
 
 class Account:
     """One request on one sensor, in joules.
 
-    ``active`` is what it was charged for good, ``pots`` hold what it shares with requests still in flight.
-    ``doubt`` is the uncertainty of shares by activity alone, which adds up linearly. ``watts``, ``variance``,
-    ``place`` and ``column`` belong to :class:`~ecolyzer_otel.ledger.individuals.Individuals`; ``activity`` is the
-    activity, in seconds, that these watts are multiplied by, and ``seen`` all that it showed so far. ``covered_ns`` is the time that readings told of.
+    No slots: most of this stays as it is here for most requests, and class attributes cost nothing to make.
+
+    Attributes:
+        active: what it was charged for good.
+        pots: what it shares with requests still in flight, with its activity in each.
+        idle: its part of idle joules.
+        doubt: uncertainty of shares by activity alone, which adds up linearly.
+        idle_doubt: the same, of idle power that is learned.
+        activity: seconds that its own watts were charged for.
+        seen: seconds of activity that intervals have shown.
+        covered_ns: time that readings told of.
+        watts: what it draws per unit of activity; this and what follows is learned
+            (:class:`~ecolyzer_otel.ledger.individuals.Individuals`).
+        variance: of these watts.
+        column: number of its kind, -1 before it has one.
+        place: where its covariances are, -1 if nowhere.
+        gone: whether it is settled.
     """
 
-    __slots__ = (
-        "active", "activity", "column", "covered_ns", "doubt", "gone", "idle", "idle_doubt", "place", "pots",
-        "seen", "variance", "watts",
-    )  # fmt: skip
+    active = 0.0
+    idle = 0.0
+    doubt = 0.0
+    idle_doubt = 0.0
+    activity = 0.0
+    seen = 0.0
+    covered_ns = 0.0
+    watts = 0.0
+    variance = 0.0
+    column = -1
+    place = -1
+    gone = False
 
     def __init__(self) -> None:
-        self.active = 0.0
-        self.idle = 0.0
-        self.doubt = 0.0
-        self.idle_doubt = 0.0
-        self.activity = 0.0
-        self.covered_ns = 0.0
-        self.seen = 0.0
-        self.pots: deque[Pot] = deque()
-        self.watts = 0.0
-        self.variance = 0.0
-        self.place = -1
-        self.column = -1
-        self.gone = False
+        self.pots: deque[tuple[Pot, float]] = deque()
+
+
+#: A request and its activity in one interval, in seconds.
+Part = tuple[Account, float]
 
 
 class Pot:
     """Active joules of one closed interval that its requests have not been charged yet.
 
-    Each takes its share when it is settled, by what is known of everybody's watts then; the last takes the rest. So
-    the sum is always what was measured.
+    Each takes its share when it is settled, by what is known of everybody's watts then. So the sum is always what was
+    measured.
     """
 
-    __slots__ = ("_accounts", "_amounts", "_joules")
+    __slots__ = ("_joules", "_members", "_taken", "_total", "_turn")
 
-    def __init__(self, joules: float, accounts: Sequence[Account], amounts: Sequence[float]) -> None:
+    def __init__(self, joules: float, members: Sequence[Part]) -> None:
         self._joules = joules
-        self._accounts = accounts
-        self._amounts = amounts
-        for account in accounts:
-            account.pots.append(self)
+        self._members = members
+        self._taken = 0.0
+        self._total = 0.0
+        self._turn = -1
+        for account, amount in members:
+            account.pots.append((self, amount))
 
-    def take(self, account: Account) -> float:
-        """The share of one account, which must be marked gone before the next takes its own."""
-        total = own = 0.0
-        for one, amount in zip(self._accounts, self._amounts, strict=True):
-            if not one.gone:
-                weight = one.watts * amount
-                total += weight
-                if one is account:
-                    own = weight
-        share = self._joules if own >= total else self._joules * own / total
-        self._joules -= share
+    def take(self, account: Account, amount: float, turn: int) -> float:
+        """The share of one account, which is gone thereafter.
+
+        Args:
+            account: whose.
+            amount: its activity here, in seconds.
+            turn: as long as it is the same, nobody's watts have changed.
+        """
+        if turn != self._turn:
+            self._turn = turn
+            self._joules -= self._taken
+            self._taken = 0.0
+            self._total = sum([one.watts * seconds for one, seconds in self._members if not one.gone])
+        share = self._joules * account.watts * amount / self._total
+        self._taken += share
         return share
 
     def freeze(self) -> None:
         """Charge everybody who is left, by what is known now."""
-        left = [
-            (one, one.watts * amount)
-            for one, amount in zip(self._accounts, self._amounts, strict=True)
-            if not one.gone
-        ]
+        left = [(one, one.watts * amount) for one, amount in self._members if not one.gone]
+        joules = self._joules - self._taken
         total = sum([weight for _, weight in left])
         for one, weight in left:
-            one.active += self._joules * weight / total
-            one.pots.remove(self)
-        self._joules = 0.0
+            one.active += joules * weight / total
+            one.pots.popleft()

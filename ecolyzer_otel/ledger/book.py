@@ -1,21 +1,20 @@
-"""One sensor's part of the ledger: its counter, what is learned of it, and where its joules went."""
+"""One sensor's part of the ledger: its counter, its intervals, and where its joules went."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Final, NamedTuple
 
-from ecolyzer_otel.ledger.account import Account, Pot
+from msgspec.structs import replace
+
+from ecolyzer_otel.ledger.account import Account, Part, Pot
 from ecolyzer_otel.ledger.counter import Counter
-from ecolyzer_otel.ledger.idle import IdleLevels, State
-from ecolyzer_otel.ledger.individuals import Individuals
-from ecolyzer_otel.ledger.intensity import HOST, PROCESS, Intensity
+from ecolyzer_otel.ledger.idle import State
+from ecolyzer_otel.ledger.learner import Learner, Scene
 from ecolyzer_otel.ledger.live import Live
 from ecolyzer_otel.ledger.rates import Rates
-from ecolyzer_otel.ledger.saturation import Saturation
-from ecolyzer_otel.ledger.split import Work, idle_seconds
+from ecolyzer_otel.ledger.split import Work, equal_seconds
 from ecolyzer_otel.ledger.types import Interval, SensorSpec, Shares
 
 __all__ = ["Charged", "SensorBook"]
@@ -31,12 +30,6 @@ _POWER_RATIO: Final = 3.0
 _UNTOLD: Final = 0.001
 #: One standard uncertainty of joules charged by the model, beyond the spread of requests.
 _MODELLED_UNCERTAINTY: Final = 0.2
-#: Less activity than this, in seconds, is rounding.
-_NO_SECONDS: Final = 1e-9
-#: Errors of the model that no spread of requests explains: part of an interval's joules, and where within its update
-#: period a counter was read.
-_MODEL_ERROR: Final = 0.01
-_EDGE_SECONDS: Final = 20e-6
 
 
 class Charged(NamedTuple):
@@ -54,18 +47,14 @@ class SensorBook:
     def __init__(self, spec: SensorSpec) -> None:
         self.spec = spec
         self.counter = Counter(spec)
-        self.intensity = Intensity(learn_idle=spec.idle_watts is None)
-        self.individuals = Individuals(self.intensity)
-        self.saturation = Saturation()
-        self.idle = IdleLevels(spec, self.intensity)
+        self.learner = Learner(spec)
         self.rates = Rates()
         self.shares = Shares()
         self.waiting: deque[Interval] = deque()
         self.closed_ns: int | None = None
         self.last: Interval | None = None
         self._pots: deque[Pot] = deque()
-        #: Joules that requests were charged by the model, and that the counter may yet show.
-        self._owed = 0.0
+        self._gap = _Gap()
 
     def charge(self, interval: Interval, live: Sequence[Live], work: Work, meters: int, state: State) -> None:
         """Divide one closed interval.
@@ -77,42 +66,45 @@ class SensorBook:
             meters: that measure this sensor and know nothing of each other's requests.
             state: of the device.
         """
-        self.idle.see(interval, state)
-        if not live:
-            self.idle.learn(interval, state)
+        learner, sensor = self.learner, self.spec.id
         seconds = (interval.end_ns - interval.start_ns) / 1e9
-        accounts = [one.account(self.spec.id) for one in live]
+        members = [(one.account(sensor), amount) for one, amount in zip(live, work.seconds, strict=True)]
+        scene = Scene(interval, seconds, live, members, work.process, work.host, state)
+        learner.idle.see(interval, state, quiet=not live)
         expected = None
         if work.told and meters == 1:
-            expected = self._learn(interval, live, accounts, work, seconds, state)
-            interval = self._without_owed(interval, expected)
-        idle = min(interval.joules, self.idle.watts(state) * seconds)
-        active = interval.joules - idle
-        self._charge_idle(live, accounts, interval, idle, meters)
-        if expected is not None:
-            self._charge_learned(accounts, work, active, seconds * self.idle.deviation(state))
-        else:
-            self._charge_by_activity(accounts, work, active)
-        self._cover(interval, live, accounts, expected)
+            # What a counter shows after it stood still is not of this interval alone: nothing to learn from.
+            drawn = learner.learn(scene, believe=interval.usable and not self._gap)
+            if learner.trusted:
+                expected = drawn + learner.idle.watts(state) * seconds
+        if not interval.usable or self._gap:
+            interval = self._missing(interval, live, expected, state)
+        idle = min(interval.joules, learner.idle.watts(state) * seconds)
+        self._charge_idle(interval, live, members, idle, meters)
+        if expected is None or not self._charge_learned(scene, interval.joules - idle):
+            self._charge_by_activity(members, work, interval.joules - idle)
         self.shares.measured += interval.joules
         self.closed_ns, self.last = interval.end_ns, interval
 
     def _charge_idle(
-        self, live: Sequence[Live], accounts: Sequence[Account], interval: Interval, idle: float, meters: int
+        self, interval: Interval, live: Sequence[Live], members: Sequence[Part], idle: float, meters: int
     ) -> None:
         self.shares.idle += idle
-        if idle > 0.0 and live:
-            watts = idle / ((interval.end_ns - interval.start_ns) / 1e9) / meters
-            for account, seconds in zip(
-                accounts, idle_seconds(live, interval.start_ns, interval.end_ns), strict=True
-            ):
-                account.idle += watts * seconds
+        if not live:
+            return
+        start, end = interval.start_ns, interval.end_ns
+        present = [(max(one.start_ns, start), min(one.seen_ns, end)) for one in live]
+        told = interval.told
+        watts = idle / ((end - start) / 1e9) / meters
+        for (account, _), (low, high), seconds in zip(members, present, equal_seconds(present), strict=True):
+            account.idle += watts * seconds
+            account.covered_ns += told * (high - low)
 
     # Rule 3.
 
-    def _charge_by_activity(self, accounts: Sequence[Account], work: Work, active: float) -> None:
+    def _charge_by_activity(self, members: Sequence[Part], work: Work, active: float) -> None:
         shares = self.shares
-        for account, part in zip(accounts, work.parts, strict=True):
+        for (account, _), part in zip(members, work.parts, strict=True):
             account.active += active * part
             account.doubt += active * _share_uncertainty(part)
             shares.pending += active * part
@@ -121,117 +113,34 @@ class SensorBook:
 
     # Rule 4.
 
-    def _learn(
-        self,
-        interval: Interval,
-        live: Sequence[Live],
-        accounts: Sequence[Account],
-        work: Work,
-        seconds: float,
-        state: State,
-    ) -> float | None:
-        """Learn from an interval. Joules that were expected of it before, None where nothing can be said."""
-        intensity = self.intensity
-        idle = self.idle.watts(state)
-        activity = sum(work.seconds) + work.process + work.host
-        if interval.usable and live and activity > 0.0:
-            intensity.begin(max(0.0, interval.joules - idle * seconds), activity)
-        columns, own = self._columns(live, accounts, work)
-        expected = sum([intensity.watts[column] * amount for column, amount in columns.items()])
-        if interval.usable:
-            noise = (_MODEL_ERROR * interval.joules) ** 2 + (_EDGE_SECONDS * interval.joules / seconds) ** 2
-            noise *= self.individuals.noise
-            active = interval.joules - idle * seconds
-            gain = self.saturation.gain(expected / seconds)
-            if live:
-                self.saturation.learn(expected / seconds, active / seconds)
-            joules = interval.joules + active * (1.0 / gain - 1.0)
-            if live:
-                self._tell_apart(joules, accounts, work, seconds, state, noise)
-            flat = joules - idle * seconds - intensity.mean_watts * activity
-            if not intensity.learn_idle:
-                joules -= idle * seconds
-            if intensity.learn_idle:
-                columns[intensity.idle_column(interval.joules / seconds)] = seconds
-            if columns:
-                intensity.observe(columns, joules, own, noise, flat if live else None)
-            expected *= gain
-        return expected + idle * seconds if intensity.trusted else None
-
-    def _columns(
-        self, live: Sequence[Live], accounts: Sequence[Account], work: Work
-    ) -> tuple[dict[int, float], float]:
-        """Activity by column, and the sum of the squares of what each single draw is expected to be."""
-        intensity = self.intensity
-        columns: dict[int, float] = {}
-        own = 0.0
-        for one, account, amount in zip(live, accounts, work.seconds, strict=True):
-            column = account.column
-            if column < 0:
-                column = account.column = intensity.column(one.record.kind)
-            if amount > 0.0:
-                columns[column] = columns.get(column, 0.0) + amount
-                # What a request tells of its kind is told once, however many intervals it takes part in.
-                account.seen += amount
-                own += intensity.scale(column) ** 2 * amount * account.seen
-        for key, amount in ((HOST, work.host), (PROCESS, work.process)):
-            if amount > _NO_SECONDS:
-                column = intensity.column(key)
-                columns[column] = amount
-                own += (intensity.scale(column) * amount) ** 2
-        return columns, own
-
-    def _tell_apart(
-        self,
-        joules: float,
-        accounts: Sequence[Account],
-        work: Work,
-        seconds: float,
-        state: State,
-        noise: float,
-    ) -> None:
-        """Learn the watts of each request in flight from what the interval holds beyond idle and others."""
-        intensity = self.intensity
-        joules -= self.idle.watts(state) * seconds
-        noise += (self.idle.deviation(state) * seconds) ** 2
-        for key, amount in ((HOST, work.host), (PROCESS, work.process)):
-            if amount > _NO_SECONDS:
-                column = intensity.column(key)
-                drawn = intensity.watts[column] * amount
-                joules -= drawn
-                noise += intensity.spread * drawn**2 + intensity.covariance(column, column) * amount**2
-        self.individuals.enroll(accounts)
-        self.individuals.observe(accounts, work.seconds, joules, noise)
-
-    def _charge_learned(
-        self, accounts: Sequence[Account], work: Work, active: float, idle_doubt: float
-    ) -> None:
-        intensity, shares = self.intensity, self.shares
-        drawn = [account.watts * amount for account, amount in zip(accounts, work.seconds, strict=True)]
-        by_requests = sum(drawn)
-        by_process = intensity.watts[intensity.column(PROCESS)] * work.process if work.process > _NO_SECONDS else 0.0
-        by_host = intensity.watts[intensity.column(HOST)] * work.host if work.host > _NO_SECONDS else 0.0
+    def _charge_learned(self, scene: Scene, active: float) -> bool:
+        """By activity times learned watts. False where these give no weight to anybody."""
+        shares = self.shares
+        by_requests, by_process, by_host = self.learner.weights(scene)
         total = by_requests + by_process + by_host
         if total <= 0.0:
-            self._charge_by_activity(accounts, work, active)
-            return
+            return False
         shares.process += active * by_process / total
         shares.host += active * by_host / total
-        theirs = active * by_requests / total
-        shares.pending += theirs
-        members = [(a, s) for a, s in zip(accounts, work.seconds, strict=True) if s > 0.0]
-        for account, one in members:
-            account.activity += one
-            account.idle_doubt += idle_doubt * account.watts * one / total
-        if theirs > 0.0:
+        if by_requests > 0.0:
+            theirs = active * by_requests / total
+            shares.pending += theirs
+            idle_doubt = scene.seconds * self.learner.idle.deviation(scene.state) / total
+            members = [part for part in scene.members if part[1] > 0.0]
+            for account, amount in members:
+                account.activity += amount
+                if idle_doubt:
+                    account.idle_doubt += idle_doubt * account.watts * amount
             self._share_out(theirs, members)
+        return True
 
-    def _share_out(self, joules: float, members: Sequence[tuple[Account, float]]) -> None:
-        pot = Pot(joules, [account for account, _ in members], [amount for _, amount in members])
+    def _share_out(self, joules: float, members: Sequence[Part]) -> None:
         if len(members) > _SHARED_BY:
-            pot.freeze()
+            total = sum([account.watts * amount for account, amount in members])
+            for account, amount in members:
+                account.active += joules * account.watts * amount / total
             return
-        self._pots.append(pot)
+        self._pots.append(Pot(joules, members))
         if len(self._pots) > _POTS:
             self._pots.popleft().freeze()
 
@@ -239,71 +148,104 @@ class SensorBook:
 
     def release(self, account: Account) -> float:
         """Take a request's joules, no longer in flight, out of pending: its active joules."""
-        for pot in account.pots:
-            account.active += pot.take(account)
+        individuals, shares = self.learner.individuals, self.shares
+        turn = individuals.turn
+        active = account.active
+        for pot, amount in account.pots:
+            active += pot.take(account, amount, turn)
         account.pots.clear()
-        account.gone = True
-        self.individuals.dismiss(account)
-        self.shares.pending = max(0.0, self.shares.pending - account.active)
-        return account.active
-
-    def nothing_pending(self) -> None:
-        """No request is in flight: what is left is float noise."""
-        self.shares.pending = 0.0
+        individuals.dismiss(account)
+        left = shares.pending - active
+        shares.pending = left if left > 0.0 else 0.0
+        return active
 
     def settle(self, live: Live, account: Account) -> Charged:
         """Take a request's joules out of pending and give them to it, with what it drew while nothing was read."""
-        watts_variance = self.individuals.variance(account) * max(1.0, self.individuals.misfit)
+        individuals = self.learner.individuals
+        misfit = individuals.misfit
+        deviation = account.doubt + account.idle_doubt
+        variance = deviation * deviation
+        if account.activity:
+            # Errors larger than expected are also those of the estimates.
+            variance += individuals.variance(account) * (misfit if misfit > 1.0 else 1.0) * account.activity**2
         active = self.release(account)
-        variance = watts_variance * account.activity**2 + (account.doubt + account.idle_doubt) ** 2
         self.shares.requests += active
-        seconds = (live.seen_ns - live.start_ns) / 1e9
-        untold = seconds - account.covered_ns / 1e9
-        kind = live.record.kind
-        if untold <= _UNTOLD * seconds:
-            self.rates.learn(kind, active, seconds)
-            return Charged(active, account.idle, variance, self.spec.method)
-        watts = self.rates.watts(kind)
+        length = live.seen_ns - live.start_ns
+        untold = length - account.covered_ns
+        if untold > _UNTOLD * length:
+            return self._settle_untold(live, account, active, variance, untold / 1e9)
+        self.rates.learn(live.record.kind, active, length / 1e9)
+        return Charged(active, account.idle, variance, self.spec.method)
+
+    def _settle_untold(
+        self, live: Live, account: Account, active: float, variance: float, seconds: float
+    ) -> Charged:
+        """Add what a request drew in the ``seconds`` of which no reading told, as far as its kind is known."""
+        watts = self.rates.watts(live.record.kind)
         if watts is None:
             known = account.covered_ns > 0.0
             return Charged(active, account.idle, variance, self.spec.method if known else "unsettled")
-        modelled = watts * untold
-        self._model(live, modelled)
-        variance += self.intensity.spread * modelled**2 + (_MODELLED_UNCERTAINTY * modelled) ** 2
-        method = "modelled" if account.covered_ns <= _UNTOLD * seconds else "mixed"
-        return Charged(active + modelled, account.idle, variance, method)
-
-    def _model(self, live: Live, joules: float) -> None:
+        modelled = watts * seconds
         shares = self.shares
-        shares.measured += joules
-        shares.requests += joules
-        shares.modelled += joules
-        ahead = self.closed_ns is None or live.seen_ns > self.closed_ns
-        if ahead or (self.last is not None and self.last.joules == 0.0):
-            self._owed += joules
+        shares.measured += modelled
+        shares.requests += modelled
+        shares.modelled += modelled
+        if self.closed_ns is None or live.seen_ns > self.closed_ns or self._gap:
+            self._gap.told += modelled
+        variance += (self.learner.intensity.spread + _MODELLED_UNCERTAINTY**2) * modelled**2
+        told = account.covered_ns > _UNTOLD * (live.seen_ns - live.start_ns)
+        return Charged(active + modelled, account.idle, variance, "mixed" if told else "modelled")
 
     # Where a reading is missing.
 
-    def _without_owed(self, interval: Interval, expected: float | None) -> Interval:
-        """An interval without the joules that requests were charged by the model while its sensor told nothing.
+    def _missing(
+        self, interval: Interval, live: Sequence[Live], expected: float | None, state: State
+    ) -> Interval:
+        """What is left to divide of an interval that did not tell all, or that tells more than its own."""
+        gap, shares = self._gap, self.shares
+        if interval.jumped:
+            # Whatever a machine draws while it is suspended is nobody's: what is beyond the expected is idle.
+            length = (interval.end_ns - interval.start_ns) / 1e9
+            extra = max(0.0, interval.joules - (self.counter.mean_watts * length if expected is None else expected))
+            shares.idle += extra
+            shares.measured += extra
+            return replace(interval, joules=interval.joules - extra)
+        if not interval.usable:
+            if expected is None or expected <= 0.0:
+                return interval
+            if interval.joules == 0.0:
+                gap.start_ns = interval.start_ns if gap.start_ns is None else gap.start_ns
+                gap.idle += self.learner.idle.watts(state) * (interval.end_ns - interval.start_ns) / 1e9
+                self.counter.note("stuck")
+            return replace(interval, told=min(1.0, interval.joules / expected))
+        # It moves again. What it shows beyond its own time was drawn before; of that, requests were told their part.
+        extra = max(0.0, interval.joules - (interval.joules if expected is None else expected))
+        idle = min(extra, gap.idle)
+        told = min(extra - idle, gap.told)
+        shares.idle += idle
+        shares.measured += idle
+        if extra > idle + told and gap.start_ns is not None:
+            for one in live:  # what was drawn then and is not told yet is theirs
+                one.account(self.spec.id).covered_ns += one.overlap_ns(gap.start_ns, interval.start_ns)
+        self._gap = _Gap()
+        return replace(interval, joules=interval.joules - idle - told)
 
-        A counter that stood still or could not be read shows them when it moves again.
-        """
-        if not self._owed or not interval.usable or expected is None:
-            return interval
-        late = min(self._owed, max(0.0, interval.joules - expected))
-        self._owed = 0.0
-        return replace(interval, joules=interval.joules - late)
 
-    def _cover(
-        self, interval: Interval, live: Sequence[Live], accounts: Sequence[Account], expected: float | None
-    ) -> None:
-        """Note for how much of their time readings told all."""
-        told = 1.0
-        if not interval.usable and expected is not None and expected > 0.0:
-            told = min(1.0, interval.joules / expected)
-        for one, account in zip(live, accounts, strict=True):
-            account.covered_ns += told * one.overlap_ns(interval.start_ns, interval.end_ns)
+class _Gap:
+    """A time of which the counter has told nothing, and may yet."""
+
+    __slots__ = ("idle", "start_ns", "told")
+
+    def __init__(self) -> None:
+        #: When it began to stand still; None where it could not be read at all.
+        self.start_ns: int | None = None
+        #: Idle joules that it should have counted.
+        self.idle = 0.0
+        #: Joules that requests were charged by the model.
+        self.told = 0.0
+
+    def __bool__(self) -> bool:
+        return self.start_ns is not None or self.told > 0.0
 
 
 def _share_uncertainty(share: float) -> float:

@@ -17,6 +17,9 @@ _JUDGE_NS = 1_000_000_000
 _RESTART_FACTOR = 2.0
 #: A rise of this many times the highest power so far waits for the next reading: a spike falls back.
 _SPIKE_FACTOR = 4.0
+#: One that stays and is more than this power over this time is no load: the counter ran on while nobody looked.
+_JUMP_WATTS = 2_000.0
+_JUMP_NS = 250_000_000
 #: That many intervals tell what the highest power is.
 _KNOWN_INTERVALS = 8
 #: The mean power is that of about this long.
@@ -35,8 +38,8 @@ class Counter:
     went there or only showed a wrong value once.
     """
 
-    __slots__ = ("_held", "_intervals", "_joules", "_last_ns", "_mean", "_peak", "_reset", "_start_ns", "_watts",
-                 "faults", "spec")  # fmt: skip
+    __slots__ = ("_held", "_intervals", "_joules", "_last_ns", "_peak", "_reset", "_jumped", "_start_ns", "_watts",
+                 "faults", "mean_watts", "spec")  # fmt: skip
 
     def __init__(self, spec: SensorSpec) -> None:
         self.spec = spec
@@ -45,8 +48,9 @@ class Counter:
         self._last_ns = 0
         self._joules = 0.0
         self._reset = False
+        self._jumped = False
         self._watts = 0.0
-        self._mean = 0.0
+        self.mean_watts = 0.0
         self._peak = 0.0
         self._intervals = 0
         self._held: tuple[int, float] | None = None
@@ -56,6 +60,7 @@ class Counter:
         self._fault(kind)
         if kind in ("reset", "suspend"):
             self._reset = True
+        self._jumped = self._jumped or kind == "suspend"
 
     def add(self, t_ns: int, joules: float) -> tuple[Interval, ...]:
         """A reading; the intervals that it completes: none, one, or two where the one before had been held."""
@@ -74,6 +79,7 @@ class Counter:
             if self._was_wrong(held, t_ns, joules):
                 self._fault("spike" if held[1] > self._joules else "backwards")
             else:
+                self._jumped = self._jumped or self._has_jumped(held, t_ns, joules)
                 before = self._complete(*held)
                 return (before, *self._next(t_ns, joules))
         return self._next(t_ns, joules)
@@ -109,19 +115,29 @@ class Counter:
         from_held = abs(joules - held[1] - self._watts * (t_ns - held[0]) / 1e9)
         return from_before < from_held
 
+    def _has_jumped(self, held: tuple[int, float], t_ns: int, joules: float) -> bool:
+        """Whether the counter rose by more than any device draws and went on as before: no load, but a sleep."""
+        seconds = max(_JUMP_NS, held[0] - (self._start_ns or 0)) / 1e9
+        rose = held[1] - self._joules > _JUMP_WATTS * seconds
+        goes_on = 0.0 <= joules - held[1] <= _SPIKE_FACTOR * self._peak * (t_ns - held[0]) / 1e9
+        if rose and goes_on:
+            self._fault("jump")
+        return rose and goes_on
+
     def _complete(self, t_ns: int, joules: float) -> Interval:
         start = self._start_ns or 0
         length = t_ns - start
         delta, usable = self._delta(length, joules)
         self._watts = delta / (length / 1e9)
-        if usable and delta > 0.0:
+        if usable and delta > 0.0 and not self._jumped:
             # By time: a counter read just before and after it moved shows kilowatts over a millisecond.
             weight = min(1.0, length / _MEAN_NS) if self._intervals else 1.0
-            self._mean += weight * (self._watts - self._mean)
+            self.mean_watts += weight * (self._watts - self.mean_watts)
             self._peak = max(self._peak, self._watts)
             self._intervals += 1
+        jumped, self._jumped = self._jumped, False
         self._start_ns, self._joules, self._reset = t_ns, joules, False
-        return Interval(self.spec.id, start, t_ns, delta, usable and delta > 0.0)
+        return Interval(self.spec.id, start, t_ns, delta, usable and delta > 0.0 and not jumped, jumped)
 
     def _delta(self, length_ns: int, joules: float) -> tuple[float, bool]:
         """Joules since the reading before, and whether these are all that were drawn."""
@@ -155,7 +171,7 @@ class Counter:
         wrap = self.spec.wrap_joules
         if not wrap or self._intervals < _KNOWN_INTERVALS or length_ns < _JUDGE_NS or self._joules > wrap:
             return delta
-        expected = self._mean * length_ns / 1e9
+        expected = self.mean_watts * length_ns / 1e9
         if expected < _WRAP_SOON * wrap:
             return delta
         rounds = round((expected - delta) / wrap)
@@ -166,6 +182,10 @@ class Counter:
 
     def _most(self, length_ns: int) -> float:
         return self.spec.max_watts * max(length_ns, _JUDGE_NS) / 1e9
+
+    def note(self, fault: str) -> None:
+        """Count a fault that shows elsewhere."""
+        self._fault(fault)
 
     def _fault(self, reason: str) -> None:
         self.faults[reason] = self.faults.get(reason, 0) + 1

@@ -26,7 +26,7 @@ _LONG_ENOUGH_NS: Final = 50_000_000
 #: That many quiet intervals in a row, all above the level, raise it to the lowest of them.
 _RISES_AFTER: Final = 30
 #: An intercept is believed once its standard deviation is below this part of it,
-_BELIEVED: Final = 0.35
+_BELIEVED: Final = 0.5
 #: and preferred to what quiet intervals showed, in which the host worked, once it is below this part.
 _PREFERRED: Final = 0.1
 
@@ -97,14 +97,13 @@ class IdleLevels:
             return 0.0
         return min(self._intensity.deviation(IDLE), self.watts(state)) if self._intensity.trusted else 0.0
 
-    def see(self, interval: Interval, state: State) -> None:
-        """Take note of any interval: idle power is not above the lowest power seen."""
+    def see(self, interval: Interval, state: State, *, quiet: bool) -> None:
+        """Take note of an interval: idle power is not above the lowest seen. A quiet one had no request in flight."""
         length = interval.end_ns - interval.start_ns
-        if length >= _LONG_ENOUGH_NS and interval.joules > 0.0 and interval.usable:
-            self._lowest[state] = min(self._lowest[state], interval.joules / (length / 1e9))
-
-    def learn(self, interval: Interval, state: State) -> None:
-        """Take note of an interval during which no request was in flight."""
-        length = interval.end_ns - interval.start_ns
-        if length >= _LONG_ENOUGH_NS and interval.joules > 0.0 and interval.usable:
-            self._levels[state].learn(interval.joules / (length / 1e9))
+        if self._spec.idle_watts is not None or length < _LONG_ENOUGH_NS:
+            return
+        if interval.joules > 0.0 and interval.usable:
+            watts = interval.joules / (length / 1e9)
+            self._lowest[state] = min(self._lowest[state], watts)
+            if quiet:
+                self._levels[state].learn(watts)

@@ -40,7 +40,7 @@ PROCESS: Final = _Column("PROCESS")
 #: Columns at a time. The one unused for longest makes room.
 _MAX_COLUMNS: Final = 64
 #: Intervals with requests before weights are believed.
-_ENOUGH: Final = 20
+_ENOUGH: Final = 12
 #: Weights are used while their squared errors are at most this many times those of equal weights.
 _BETTER: Final = 1.1
 #: Relative standard deviation of a new column around the mean intensity.
@@ -70,14 +70,16 @@ class Intensity:
     """
 
     __slots__ = (
-        "_activity", "_columns", "_covariance", "_flat_error", "_joules", "_keys", "_learned_error",
-        "_turn", "_used", "learn_idle", "misfit", "observations", "spread", "watts",
+        "_activity", "_columns", "covariance", "_flat_error", "_joules", "_keys", "_learned_error",
+        "_turn", "_used", "learn_idle", "mean_watts", "misfit", "observations", "spread", "watts",
     )  # fmt: skip
 
     def __init__(self, *, learn_idle: bool) -> None:
         self.learn_idle = learn_idle
         #: Intervals with requests seen so far.
         self.observations = 0
+        #: Mean intensity of all activity so far, recent more than old; 0.0 before any.
+        self.mean_watts = 0.0
         #: Watts by column number.
         self.watts: list[float] = []
         #: Relative spread of requests of one kind, squared.
@@ -88,14 +90,10 @@ class Intensity:
         self._keys: list[Hashable] = []
         self._used: list[int] = []
         self._turn = 0
-        self._covariance: list[list[float]] = []
+        #: Of two columns' watts, in watts squared.
+        self.covariance: list[list[float]] = []
         self._joules = self._activity = 0.0
         self._flat_error = self._learned_error = 0.0
-
-    @property
-    def mean_watts(self) -> float:
-        """Mean intensity of all activity so far, recent more than old; 0.0 before any."""
-        return self._joules / self._activity if self._activity > 0.0 else 0.0
 
     @property
     def trusted(self) -> bool:
@@ -106,7 +104,7 @@ class Intensity:
         """Number of a column, made at need."""
         number = self._columns.get(key)
         if number is not None:
-            if self._covariance[number][number] == 0.0 and key is not IDLE:
+            if self.covariance[number][number] == 0.0 and key is not IDLE:
                 self._begin_at_mean(number)  # made when the mean was not known
             return number
         if len(self._keys) < _MAX_COLUMNS:
@@ -114,17 +112,17 @@ class Intensity:
             self._keys.append(key)
             self._used.append(self._turn)
             self.watts.append(0.0)
-            for row in self._covariance:
+            for row in self.covariance:
                 row.append(0.0)
-            self._covariance.append([0.0] * (number + 1))
+            self.covariance.append([0.0] * (number + 1))
         else:
             number = min(range(_MAX_COLUMNS), key=self._used.__getitem__)
             del self._columns[self._keys[number]]
             self._keys[number] = key
             self._used[number] = self._turn
-            for row in self._covariance:
+            for row in self.covariance:
                 row[number] = 0.0
-            self._covariance[number] = [0.0] * _MAX_COLUMNS
+            self.covariance[number] = [0.0] * _MAX_COLUMNS
         self._columns[key] = number
         self._begin_at_mean(number)
         return number
@@ -132,31 +130,30 @@ class Intensity:
     def _begin_at_mean(self, number: int) -> None:
         mean = self.mean_watts
         self.watts[number] = mean
-        self._covariance[number][number] = (_PRIOR_DEVIATION * mean) ** 2
+        self.covariance[number][number] = (_PRIOR_DEVIATION * mean) ** 2
 
     def scale(self, column: int) -> float:
         """Watts that the spread of a column is relative to."""
-        return max(self.watts[column], _SCALE * self.mean_watts)
+        watts, least = self.watts[column], _SCALE * self.mean_watts
+        return watts if watts > least else least
 
     def known(self, key: Hashable) -> float | None:
         """Watts of a column, None where it has not been seen."""
         number = self._columns.get(key)
         return None if number is None else self.watts[number]
 
-    def covariance(self, first: int, second: int) -> float:
-        """Of two columns, in watts squared."""
-        return self._covariance[first][second]
-
     def deviation(self, key: Hashable) -> float:
         """Standard deviation of a column's watts; infinite where it has not been seen."""
         number = self._columns.get(key)
-        return float("inf") if number is None else self._covariance[number][number] ** 0.5
+        return float("inf") if number is None else self.covariance[number][number] ** 0.5
 
     def begin(self, joules: float, activity: float) -> None:
         """Take note of the mean intensity before columns are made: ``joules`` over ``activity`` seconds."""
         keep = 1.0 - _RATE
         self._joules = keep * self._joules + joules
         self._activity = keep * self._activity + activity
+        if self._activity > 0.0:
+            self.mean_watts = self._joules / self._activity
 
     def idle_column(self, watts: float) -> int:
         """Number of the column of idle power; a new one begins at a part of ``watts``, the power of an interval."""
@@ -164,7 +161,7 @@ class Intensity:
         if number is None:
             number = self.column(IDLE)
             self.watts[number] = _PRIOR_IDLE * watts
-            self._covariance[number][number] = (_PRIOR_IDLE * watts) ** 2
+            self.covariance[number][number] = (_PRIOR_IDLE * watts) ** 2
         return number
 
     def observe(
@@ -179,7 +176,7 @@ class Intensity:
             noise: variance of everything else, in joules squared.
             flat: error that equal weights make, in joules; None for an interval without requests.
         """
-        covariance, watts = self._covariance, self.watts
+        covariance, watts = self.covariance, self.watts
         columns, amounts = list(taking_part), list(taking_part.values())
         self._turn += 1
         expected, mean = 0.0, self.mean_watts
@@ -187,7 +184,7 @@ class Intensity:
             self._used[column] = self._turn
             expected += watts[column] * amount
             # At least a part of the mean's: a column that fell to its floor must find its way back.
-            scale = max(watts[column], _SCALE * mean)
+            scale = self.scale(column)
             covariance[column][column] += _DRIFT * max(1.0, self.misfit) ** 2 * scale * scale
         error = joules - expected
         spans = [

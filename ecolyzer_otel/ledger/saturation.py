@@ -38,10 +38,12 @@ class Saturation:
 
     def gain(self, watts: float) -> float:
         """Part of ``watts``, expected of the requests in flight, that the device is known to give; 1 if not known."""
-        return self._gains[self._level(watts)] if self._top else 1.0
+        return self._gains[self._level(watts)] if self._top > 0.0 else 1.0
 
     def learn(self, expected: float, measured: float) -> None:
         """Active watts of one interval."""
+        if expected <= 0.0:
+            return
         if expected > self._top:
             self._stretch(expected)
         level = self._level(expected)

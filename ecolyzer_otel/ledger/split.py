@@ -24,7 +24,7 @@ from typing import NamedTuple
 from ecolyzer_otel.ledger.activity import ActivityBook
 from ecolyzer_otel.ledger.live import Live
 
-__all__ = ["Work", "cpu_work", "equal_seconds", "gpu_work", "idle_seconds", "learn_pools", "overlap_work", "uses_device"]
+__all__ = ["Work", "cpu_work", "equal_seconds", "gpu_work", "learn_pools", "overlap_work", "uses_device"]
 
 
 class Work(NamedTuple):
@@ -190,13 +190,6 @@ def _union_seconds(spans: Sequence[Sequence[int]], start_ns: int, end_ns: int) -
     return total / 1e9
 
 
-def idle_seconds(live: Sequence[Live], start_ns: int, end_ns: int) -> list[float]:
-    """Each request's part of the interval's time, every instant divided equally among those in flight."""
-    if len(live) == 1:
-        return [live[0].overlap_ns(start_ns, end_ns) / 1e9]
-    return equal_seconds([(max(one.start_ns, start_ns), min(one.seen_ns, end_ns)) for one in live])
-
-
 def equal_seconds(parts: Sequence[tuple[int, int] | None]) -> list[float]:
     """Each part's share of time, every instant divided equally among the parts that hold it, in seconds.
 
@@ -205,6 +198,8 @@ def equal_seconds(parts: Sequence[tuple[int, int] | None]) -> list[float]:
     Args:
         parts: ``(start_ns, end_ns)``, or None for one that is empty.
     """
+    if len(parts) == 1 and parts[0]:
+        return [(parts[0][1] - parts[0][0]) / 1e9]
     edges = sorted([edge for part in parts if part for edge in ((part[0], 1), (part[1], -1))])
     reached: dict[int, float] = {}
     flying, clock, at = 0, 0.0, edges[0][0] if edges else 0

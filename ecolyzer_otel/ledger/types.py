@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
 
 __all__ = [
     "Basis",
@@ -47,12 +49,12 @@ class SensorSpec:
     max_watts: float = 10_000.0
 
 
-@dataclass(frozen=True, slots=True)
-class Interval:
+class Interval(msgspec.Struct, frozen=True):
     """Joules between two observed changes of one sensor's counter.
 
     ``usable`` is False where the counter did not tell all that was drawn: after a restart, a fall, an absurd jump,
-    or while it stood still.
+    or while it stood still; ``jumped`` is True where it shows what was drawn at another time, while the machine was
+    suspended. ``told`` is the part of what was drawn that it tells.
     """
 
     sensor: str
@@ -60,6 +62,8 @@ class Interval:
     end_ns: int
     joules: float
     usable: bool = True
+    jumped: bool = False
+    told: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +74,7 @@ class Partition:
     fraction: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
+class Record(msgspec.Struct, frozen=True, kw_only=True):
     """One request as its worker tells it.
 
     ``end_ns`` is None while it is open; then ``seen_ns`` is the time up to which ``cpu_ns`` and ``device_busy``
@@ -86,8 +89,8 @@ class Record:
     end_ns: int | None
     cpu_ns: int = 0
     seen_ns: int | None = None
-    device_busy: Mapping[str, Busy] = field(default_factory=dict)
-    partitions: Mapping[str, Partition] = field(default_factory=dict)
+    device_busy: Mapping[str, Busy] = {}
+    partitions: Mapping[str, Partition] = {}
     kind: Hashable = None
 
 
@@ -96,8 +99,7 @@ def kind_of(model: str, phase: str = "", items: int = 1) -> tuple[str, str, int]
     return model, phase, max(1, items).bit_length()
 
 
-@dataclass(frozen=True, slots=True)
-class Settlement:
+class Settlement(msgspec.Struct, frozen=True):
     """What the ledger owes one request, in joules.
 
     ``sensors`` maps a sensor to (active, idle), ``components`` a component to (active, idle, method). ``basis`` is

@@ -11,6 +11,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from time import monotonic, monotonic_ns, process_time, thread_time
 from typing import Any, Final, cast
 
@@ -37,6 +38,7 @@ from ecolyzer_otel.meter.devices import DeviceMap
 from ecolyzer_otel.meter.intake import GRACE_NS, Intake
 from ecolyzer_otel.meter.neighbours import Neighbours
 from ecolyzer_otel.meter.sampler import Sampler
+from ecolyzer_otel.meter.schedule import FLUSH_PERIOD, REST_PERIOD, Pace
 from ecolyzer_otel.sensors import Discovery, Sensor
 from ecolyzer_otel.telemetry.record import Recorder
 from ecolyzer_otel.telemetry.store import MetricStore
@@ -49,8 +51,6 @@ _LOG = logging.getLogger(__name__)
 _PATIENCE_NS: Final = 2_000_000_000
 #: A request is settled this long after its end, whatever a sensor does.
 _OVERDUE_NS: Final = 3_000_000_000
-_REST_PERIOD: Final = 1.0
-_FLUSH_PERIOD: Final = 0.02
 _BUSY_FOR: Final = 2.0
 _MAX_TOLD: Final = 2_000
 
@@ -96,7 +96,7 @@ class Meter:
         self.flushes = 0
         self._ledger = Ledger(_spec(sensor) for sensor in discovery.sensors)
         self._recorder = Recorder(store, place, config.quantization, config.max_label_sets)
-        self._sampler = Sampler(discovery, self._ledger, store, self._number_of)
+        self._sampler = Sampler(discovery, self._ledger, store, self._number_of, config.sampling_period)
         devices = DeviceMap(sensor.info for sensor in discovery.sensors)
         # A worker tells which device each of its models is on: where it tells of none, it uses none.
         gpus = (sensor.info.id for sensor in discovery.sensors if sensor.info.component == "gpu")
@@ -108,6 +108,8 @@ class Meter:
         self._lock = threading.RLock()
         self._next_sample = monotonic()
         self._sampled = 0.0
+        #: Whether the next sample reads every sensor, due or not.
+        self._hurried = True
         self._busy_until = 0.0
         self._ticked = monotonic()
         self._closing = False
@@ -137,6 +139,8 @@ class Meter:
         """
         with self._lock:
             if isinstance(message, Hello):
+                # While nobody was there, sensors were read seldom: what was drawn until now is not this worker's.
+                self._hurry()
                 return self._intake.greet(client, message)
             if not client.greeted:
                 raise ProtocolError("the first message was not hello")
@@ -171,13 +175,18 @@ class Meter:
             self._ticked = now
             self._intake.sweep(closing=self._closing)
             if now >= self._next_sample:
-                self._ledger.meters = self._neighbours.count()
-                self._sampler.sample()
-                self._sampled = now
-                self._next_sample = now + self._period()
+                self._sample(now)
             self._settle_due()
             self._cpu_seconds = thread_time() if self._thread_only else process_time()
-            return max(0.0, self._next_sample - monotonic())
+            return max(0.0, min(self._next_sample, now + self._period()) - monotonic())
+
+    def _sample(self, now: float) -> None:
+        self._ledger.meters = self._neighbours.count()
+        pace, quiet = self._pace(), max(0.0, now - self._busy_until)
+        self._sampler.sample(now, pace, quiet, everything=self._hurried)
+        self._hurried = False
+        self._sampled = now
+        self._next_sample = self._sampler.next_due(now, pace, quiet)
 
     def close(self, timeout: float = 1.0) -> None:
         """Settle what can be settled within ``timeout`` seconds, then end."""
@@ -187,7 +196,7 @@ class Meter:
             with self._lock:
                 self._next_sample = 0.0
             self.tick()
-            threading.Event().wait(_FLUSH_PERIOD)
+            threading.Event().wait(FLUSH_PERIOD)
         with self._lock:
             for client in self._clients:
                 for done, _ in client.waiting.values():
@@ -238,15 +247,24 @@ class Meter:
         # A patient meter goes on at its own pace, but does not sleep on.
         soonest = self._sampled + self._config.sampling_period if self._patient else 0.0
         self._next_sample = min(self._next_sample, soonest)
+        self._hurried = True
         self.poke()
 
-    def _period(self) -> float:
+    def _pace(self) -> Pace:
+        """How urgent readings are."""
         flushing = any(client.flushes for client in self._clients)
         if (self._closing or flushing) and not self._patient:
-            return _FLUSH_PERIOD
+            return "flush"
         if flushing or monotonic() < self._busy_until or len(self._ledger):
-            return self._config.sampling_period
-        return max(_REST_PERIOD, self._config.sampling_period)
+            return "load"
+        return "rest" if any(client.connection or client.active for client in self._clients) else "alone"
+
+    def _period(self) -> float:
+        """Seconds from one tick to the next: intervals close, and workers are lost, also between readings."""
+        pace = self._pace()
+        if pace == "flush":
+            return FLUSH_PERIOD
+        return self._config.sampling_period if pace == "load" else max(REST_PERIOD, self._config.sampling_period)
 
     def _through(self, now: int) -> int:
         """The instant before which nothing can change any more."""
@@ -312,7 +330,7 @@ class Meter:
 
 def _spec(sensor: Sensor) -> SensorSpec:
     info = sensor.info
-    return SensorSpec(
+    spec = SensorSpec(
         id=info.id,
         component=info.component,
         method=info.method,
@@ -320,3 +338,7 @@ def _spec(sensor: Sensor) -> SensorSpec:
         wrap_joules=info.wrap_joules,
         relative_uncertainty=info.relative_uncertainty,
     )
+    # Above its limit a processor may draw for a while (PL2), a GPU for milliseconds.
+    factor = 1.5 if info.component == "gpu" else 2.0
+    known = [factor * watts for watts in (info.power_limit_watts, info.peak_watts) if watts]
+    return replace(spec, max_watts=max(known)) if known else spec

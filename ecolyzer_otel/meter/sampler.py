@@ -1,18 +1,23 @@
-"""Reads the sensors of a meter: joules, temperatures, and who was busy on them."""
+"""Reads the sensors of a meter, each at its own pace: joules, temperatures, and who was busy on them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Mapping
 from time import monotonic_ns, time
 from typing import Any, Final
 
 from ecolyzer_otel.ledger import Ledger
+from ecolyzer_otel.meter.schedule import REST_PERIOD, Pace, Schedule
 from ecolyzer_otel.names import Metric
-from ecolyzer_otel.sensors import Discovery, Sensor, SensorError
+from ecolyzer_otel.sensors import Discovery, Reading, Sensor, SensorError
 from ecolyzer_otel.telemetry.store import MetricStore
 from ecolyzer_otel.thermal import Thermal
+from ecolyzer_otel.throttling import Throttling
 
 __all__ = ["Sampler"]
+
+_LOG = logging.getLogger(__name__)
 
 #: A process that a GPU no longer tells of is forgotten after this long: its intervals are closed by then.
 _FORGET_NS: Final = 60_000_000_000
@@ -26,13 +31,24 @@ class Sampler:
         ledger: readings go here.
         store: gauges and faults go here.
         number_of: the ledger's number of a worker by its PID; None for a process that is none.
+        sampling_period: seconds between readings under load, as configured.
     """
 
     def __init__(
-        self, discovery: Discovery, ledger: Ledger, store: MetricStore, number_of: Callable[[int], int | None]
+        self,
+        discovery: Discovery,
+        ledger: Ledger,
+        store: MetricStore,
+        number_of: Callable[[int], int | None],
+        sampling_period: float,
     ) -> None:
         self.sensors: dict[str, Sensor] = {sensor.info.id: sensor for sensor in discovery.sensors}
         self.thermal = Thermal()
+        self.throttling = Throttling()
+        self._schedules = {sensor.info.id: Schedule(sensor.info, sampling_period) for sensor in discovery.sensors}
+        #: Why a sensor gives no readings, while it gives none.
+        self._down: dict[str, str] = {}
+        self._told: set[tuple[str, str]] = set()
         self._host = discovery.host
         self._ledger = ledger
         self._store = store
@@ -46,21 +62,44 @@ class Sampler:
             _set_if_known(store, Metric.DEVICE_POWER_LIMIT, labels, info.power_limit_watts)
             _set_if_known(store, Metric.DEVICE_TEMPERATURE_LIMIT, labels, info.temperature_limit_celsius)
 
-    def sample(self) -> None:
-        """Read everything once."""
-        self._sample_host()
-        for name, sensor in self.sensors.items():
-            self._sample(name, sensor)
+    def sample(self, now: float, pace: Pace, quiet: float = 0.0, *, everything: bool = False) -> None:
+        """Read what is due.
 
-    def _sample(self, name: str, sensor: Sensor) -> None:
-        info = sensor.info
+        Args:
+            now: seconds of the clock that :meth:`next_due` answers in.
+            pace: how urgent readings are.
+            quiet: seconds since there was work.
+            everything: read every sensor, due or not.
+        """
+        due = [name for name in self.sensors if everything or self._schedules[name].is_due(now, pace, quiet)]
+        if due or not self.sensors:
+            # The host's CPU clock is compared with each of them: it is read whenever one is.
+            self._sample_host()
+        for name in due:
+            self._sample(name, now)
+
+    def next_due(self, now: float, pace: Pace, quiet: float = 0.0) -> float:
+        """When :meth:`sample` has something to read again."""
+        return min((one.due(pace, quiet) for one in self._schedules.values()), default=now + REST_PERIOD)
+
+    def _sample(self, name: str, now: float) -> None:
+        sensor, schedule = self.sensors[name], self._schedules[name]
         try:
             reading = sensor.read()
         except SensorError as error:
-            self._fault(name, error.reason)
-            self._store.gauge(Metric.SENSOR_UP, (name, info.method)).set(0)
-            return
+            schedule.failed(now)
+            self._lost(name, error)
+        else:
+            schedule.noted(now, reading.t_ns, reading.joules)
+            self._had(name, sensor, reading)
+        self._count(name, sensor.faults())
+
+    def _had(self, name: str, sensor: Sensor, reading: Reading) -> None:
+        info = sensor.info
+        self._schedules[name].adapt(info)
         self._ledger.sample(name, reading.t_ns, reading.joules)
+        if self._down.pop(name, None) is not None:
+            _LOG.info("ecolyzer: sensor %s gives readings again", name)
         self._store.gauge(Metric.SENSOR_UP, (name, info.method)).set(1)
         self._store.gauge(Metric.SENSOR_LAST_SAMPLE, (name, info.method)).set(time())
         _set_if_known(self._store, Metric.DEVICE_UTILIZATION, (name, info.component), reading.utilization)
@@ -68,7 +107,30 @@ class Sampler:
         if celsius is not None:
             self.thermal.add(name, reading.t_ns, celsius)
             self._store.gauge(Metric.DEVICE_TEMPERATURE, (name, info.component)).set(celsius)
+        for reason, seconds in self.throttling.add(name, reading.t_ns, sensor.throttled()).items():
+            self._store.counter(Metric.DEVICE_THROTTLED, (name, reason)).inc(seconds)
         self._sample_usage(name, sensor, reading.t_ns)
+
+    def _lost(self, name: str, error: SensorError) -> None:
+        """A reading failed: counted each time by its reason; that the sensor was lost, once."""
+        self._fault(name, error.reason)
+        self._store.gauge(Metric.SENSOR_UP, (name, self.sensors[name].info.method)).set(0)
+        self.throttling.lose(name)
+        if name not in self._down:
+            self._ledger.announce(name, "lost")
+        self._down[name] = error.reason
+        # The end of a recording is no fault; what comes and goes is told once.
+        if error.reason != "ended" and (name, error.reason) not in self._told:
+            self._told.add((name, error.reason))
+            _LOG.warning("ecolyzer: sensor %s gives no readings: %s", name, error)
+
+    def _count(self, name: str, faults: Mapping[str, int]) -> None:
+        """Bring the counts of what went wrong without failing a reading up to date."""
+        for reason, number in faults.items():
+            seen = self._faults.get((name, reason), 0)
+            if number > seen:
+                self._store.counter(Metric.SENSOR_ERRORS, (name, reason)).inc(number - seen)
+                self._faults[name, reason] = number
 
     def _sample_host(self) -> None:
         now = monotonic_ns()
@@ -107,16 +169,19 @@ class Sampler:
                 watts = book.last.joules / max(1e-9, (book.last.end_ns - book.last.start_ns) / 1e9)
                 component = self.sensors[name].info.component
                 self._store.gauge(Metric.DEVICE_POWER, (name, component)).set(watts)
-            for reason, number in book.counter.faults.items():
-                seen = self._faults.get((name, reason), 0)
-                self._store.counter(Metric.SENSOR_ERRORS, (name, reason)).inc(number - seen)
-                self._faults[name, reason] = number
+            self._count(name, book.counter.faults)
 
     def heat(self, device: str, start_ns: int, end_ns: int) -> tuple[float, float] | None:
         """Mean and maximum temperature over a request on ``device``, in degrees Celsius, if known."""
+        return self.thermal.over(self._sensors_of(device), start_ns, end_ns)
+
+    def throttled(self, device: str, start_ns: int, end_ns: int) -> float | None:
+        """Part of a request on ``device`` during which that was throttled, 0 to 1, if known."""
+        return self.throttling.share(self._sensors_of(device), start_ns, end_ns)
+
+    def _sensors_of(self, device: str) -> list[str]:
         kind = "cpu" if device == "cpu" else "gpu"
-        sensors = [name for name, sensor in self.sensors.items() if sensor.info.component == kind]
-        return self.thermal.over(sensors, start_ns, end_ns)
+        return [name for name, sensor in self.sensors.items() if sensor.info.component == kind]
 
     def close(self) -> None:
         """Give every descriptor back."""

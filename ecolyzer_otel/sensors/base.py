@@ -61,9 +61,12 @@ class SensorInfo:
         idle_watts: power with nothing to do, None when it has to be learned.
         wrap_joules: the counter starts again from 0 here; None if it does not.
         power_limit_watts: what the component may draw for long, None if unknown.
+        peak_watts: what it may draw for seconds or be set to, None if unknown.
         temperature_limit_celsius: where the component protects itself, None if unknown.
         update_period_seconds: how often the counter moves.
         relative_uncertainty: one standard uncertainty of the gain (0.03 = 3 %).
+        longest_gap_seconds: joules between two reads further apart than this are not known (a power that is
+            integrated); None where the counter remembers, wraps aside.
         uuid: what CUDA calls the device (``GPU-…``), None if unknown.
         partitions: UUID of each MIG instance of the device, and its part of the device's compute slices.
     """
@@ -75,9 +78,11 @@ class SensorInfo:
     idle_watts: float | None = None
     wrap_joules: float | None = None
     power_limit_watts: float | None = None
+    peak_watts: float | None = None
     temperature_limit_celsius: float | None = None
     update_period_seconds: float
     relative_uncertainty: float
+    longest_gap_seconds: float | None = None
     uuid: str | None = None
     partitions: tuple[tuple[str, float], ...] = ()
 
@@ -119,17 +124,24 @@ class Absence:
         reason: as in :class:`SensorError`; ``absent`` is no fault, ``permission`` is worth a line.
         message: one sentence without the remedy.
         remedy: what the user can do about it.
+        expected: it was asked for by name, or its hardware is there.
     """
 
     name: str
     reason: Reason
     message: str
     remedy: str
+    expected: bool = False
 
     @classmethod
     def of(cls, name: str, error: SensorError) -> Absence:
         """The absence of ``name`` because of ``error``."""
         return cls(name, error.reason, error.problem, error.remedy)
+
+    @property
+    def worth_a_line(self) -> bool:
+        """Whether the user should be told: that a machine has no such sensor is no fault."""
+        return self.expected or self.reason != "absent"
 
     def __str__(self) -> str:
         return f"{self.name}: {self.message}; {self.remedy}"
@@ -158,6 +170,17 @@ class Sensor(ABC):
     def usage(self) -> Usage | None:
         """Who used the component, at the time of the last :meth:`read`; None where nothing tells. Never raises."""
         return None
+
+    def throttled(self) -> frozenset[str] | None:
+        """Why the component runs slower than it could at the last :meth:`read`, in words (``power_cap``).
+
+        Empty if it does not, None where nothing tells. Never raises.
+        """
+        return None
+
+    def faults(self) -> Mapping[str, int]:
+        """What went wrong so far without failing a read, by reason: counts that only grow. Never raises."""
+        return {}
 
     def close(self) -> None:  # noqa: B027 - most sensors hold nothing
         """Give descriptors back. A closed sensor may be read again: it opens afresh."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["HeldFile", "read_int", "read_text"]
+__all__ = ["HeldFile", "hwmon_chips", "read_int", "read_text"]
 
 
 class HeldFile:
@@ -73,3 +75,16 @@ def read_int(path: str | Path) -> int | None:
         return None if text is None else int(text)
     except ValueError:
         return None
+
+
+def hwmon_chips(sysfs: Path) -> Iterator[tuple[str, Path]]:
+    """Name and folder of every hwmon chip, in the order of their numbers (hwmon10 after hwmon2)."""
+    try:
+        entries = [entry for entry in (sysfs / "class/hwmon").iterdir() if re.fullmatch(r"hwmon\d+", entry.name)]
+    except OSError:
+        return
+    for entry in sorted(entries, key=lambda entry: int(entry.name[5:])):
+        # Before Linux 3.15 a driver's files were its device's, and ACPI's power meter still keeps them there.
+        name = read_text(entry / "name") or read_text(entry / "device/name")
+        if name:
+            yield name, entry

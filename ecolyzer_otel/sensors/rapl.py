@@ -196,7 +196,8 @@ def _open_zone(zone: _Zone, sysfs: Path) -> RaplSensor:
         method="measured",
         description=f"RAPL {zone.id}",
         wrap_joules=wrap * _MICRO if wrap else None,
-        power_limit_watts=_long_term_limit(zone.folder),
+        power_limit_watts=_constraint(zone.folder, "long_term", "power_limit_uw"),
+        peak_watts=_peak(zone.folder),
         temperature_limit_celsius=thermal.limit_celsius if thermal else None,
         update_period_seconds=_UPDATE_PERIOD_SECONDS,
         relative_uncertainty=_RELATIVE_UNCERTAINTY,
@@ -204,10 +205,20 @@ def _open_zone(zone: _Zone, sysfs: Path) -> RaplSensor:
     return RaplSensor(zone.folder, info, thermal)
 
 
-def _long_term_limit(folder: Path) -> float | None:
-    """Watts that the zone may draw for long (PL1), None if not told."""
+def _constraint(folder: Path, name: str, what: str) -> float | None:
+    """Watts of one of the zone's constraints: ``long_term`` (PL1) or ``short_term`` (PL2); None if not told."""
     for index in range(4):
-        if read_text(folder / f"constraint_{index}_name") == "long_term":
-            microwatts = read_int(folder / f"constraint_{index}_power_limit_uw")
+        if read_text(folder / f"constraint_{index}_name") == name:
+            microwatts = read_int(folder / f"constraint_{index}_{what}")
             return microwatts * _MICRO if microwatts and microwatts > 0 else None
     return None
+
+
+def _peak(folder: Path) -> float | None:
+    """Watts that the zone may draw for seconds (PL2, far above PL1 on laptops), or for long once PL1 is raised."""
+    told = (
+        _constraint(folder, "short_term", "power_limit_uw"),
+        _constraint(folder, "long_term", "max_power_uw"),
+        _constraint(folder, "long_term", "power_limit_uw"),
+    )
+    return max((watts for watts in told if watts is not None), default=None)

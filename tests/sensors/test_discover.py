@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 
-from ecolyzer_otel.config import Config
+from ecolyzer_otel.config import Config, load
 from ecolyzer_otel.errors import ConfigError
 from ecolyzer_otel.sensors import discover
 
@@ -23,7 +24,8 @@ def machine(tree):
 
     def look(sensors="auto", sysfs=None, **options):
         config = Config(sensors=sensors, sysfs=str(tree("sys", sysfs or {})))
-        return discover(config, procfs=tree("proc", _PROC), cgroupfs=tree("cgroup", _CGROUP), **options)
+        places = {"procfs": tree("proc", _PROC), "cgroupfs": tree("cgroup", _CGROUP), "devfs": tree("dev", {})}
+        return discover(config, **places | options)
 
     return look
 
@@ -74,6 +76,142 @@ def test_modelled_does_not_look_for_rapl(machine, zone):
     found = machine("modelled", _rapl(zone))
     assert [sensor.info.id for sensor in found.sensors] == ["cpu"]
     assert found.absences == ()
+
+
+# Several families on one machine.
+
+
+def _ids(found):
+    return [sensor.info.id for sensor in found.sensors]
+
+
+_SERVER = {"class/hwmon/hwmon0/name": "power_meter", "class/hwmon/hwmon0/power1_average": 240_000_000}
+_ZENPOWER = {"class/hwmon/hwmon1/name": "zenpower", "class/hwmon/hwmon1/power1_input": 30_000_000}
+_MI210 = {
+    "class/hwmon/hwmon2/name": "amdgpu",
+    "class/hwmon/hwmon2/power1_average": 120_000_000,
+    "class/hwmon/hwmon2/power1_cap": 300_000_000,
+}
+_JETSON = {
+    "class/hwmon/hwmon3/name": "ina3221",
+    "class/hwmon/hwmon3/in1_label": "VDD_GPU_SOC",
+    "class/hwmon/hwmon3/power1_input": 7_000_000,
+    "class/hwmon/hwmon3/in2_label": "VDD_CPU_CV",
+    "class/hwmon/hwmon3/power2_input": 2_000_000,
+}
+
+
+def test_auto_takes_processor_and_gpus_of_every_vendor(machine, zone, driver):
+    found = machine("auto", {**_rapl(zone), **_MI210})
+    assert _ids(found) == ["package-0", "dram-0", "gpu0", "gpu1"]
+    assert found.describe() == "RAPL package-0, dram-0, NVML NVIDIA H100 80GB HBM3 gpu0, amdgpu gpu1"
+    assert (found.absences, found.host.scope) == ((), "host")
+    found.close()
+
+
+def test_a_gpu_beside_a_modelled_processor(machine, driver):
+    found = machine()
+    assert _ids(found) == ["gpu0", "cpu"]
+    assert found.describe().startswith("NVML NVIDIA H100 80GB HBM3 gpu0, CPU modelled from AMD EPYC 3rd Gen")
+    assert found.host.scope == "cgroup"
+
+
+def test_a_processor_is_measured_once(machine, zone):
+    assert _ids(machine("auto", {**_rapl(zone), **_ZENPOWER, **_SERVER})) == ["package-0", "dram-0"]
+    assert machine("hwmon").describe() == "zenpower package-0"
+
+
+def test_a_jetsons_gpu_rail_is_used_where_no_library_measures_the_gpu(machine):
+    found = machine("auto", _JETSON)
+    assert _ids(found) == ["gpu0", "cpu"]
+    assert found.host.scope == "host"
+
+
+def test_a_gpu_of_a_library_comes_before_the_rail(machine, driver):
+    found = machine("auto", _JETSON)
+    assert [sensor.info.description for sensor in found.sensors] == [
+        "NVML NVIDIA H100 80GB HBM3 gpu0",
+        "Jetson VDD_CPU_CV",
+    ]
+
+
+def test_a_whole_server_is_measured_where_nothing_finer_is(machine):
+    found = machine("auto", _SERVER)
+    assert _ids(found) == ["server"]
+    assert "whole server" in found.describe()
+
+
+def test_a_whole_server_is_not_added_to_its_gpu(machine, driver):
+    found = machine("auto", _SERVER)
+    assert _ids(found) == ["gpu0", "cpu"]
+    assert found.sensors[1].info.method == "modelled"
+
+
+@pytest.mark.parametrize(
+    ("sensors", "ids"),
+    [
+        ("rapl", ["package-0", "dram-0"]),
+        ("nvml", ["gpu0", "cpu"]),  # unknown is not zero: the processor is modelled
+        ("modelled,nvml", ["gpu0", "cpu"]),
+        ("rapl,nvml", ["package-0", "dram-0", "gpu0"]),
+        ("amd,rapl", ["package-0", "dram-0", "gpu0"]),
+        ("hwmon", ["package-0"]),
+    ],
+)
+def test_a_list_is_all_that_is_looked_for(machine, zone, driver, sensors, ids):
+    assert _ids(machine(sensors, {**_rapl(zone), **_MI210, **_ZENPOWER})) == ids
+
+
+def test_families_without_hardware_are_silent(machine, zone):
+    assert machine("auto", _rapl(zone)).absences == ()
+
+
+@pytest.mark.parametrize(("node", "name"), [("nvidiactl", "NVML"), ("kfd", "AMD")])
+def test_a_gpu_that_is_there_and_cannot_be_read_is_told(machine, zone, tree, node, name, monkeypatch):
+    for module in ("pynvml", "amdsmi"):
+        monkeypatch.setitem(sys.modules, module, None)
+    found = machine("auto", _rapl(zone), devfs=tree("dev", {node: ""}))
+    (absence,) = found.absences
+    assert (absence.name, absence.reason, absence.worth_a_line) == (name, "absent", True)
+    assert absence.remedy
+
+
+@pytest.mark.parametrize("family", ["nvml", "amd", "apple", "hwmon", "ipmi"])
+def test_asked_for_by_name_and_absent_is_told(machine, family, monkeypatch, tmp_path):
+    for module in ("pynvml", "amdsmi", "zeus_apple_silicon"):
+        monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    found = machine(family)
+    assert _ids(found) == ["cpu"]
+    assert [(absence.reason, absence.worth_a_line) for absence in found.absences] == [("absent", True)]
+
+
+def test_that_a_machine_has_no_rapl_is_no_fault(machine):
+    (absence,) = machine().absences
+    assert not absence.worth_a_line
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("auto", "auto"),
+        (" RAPL, nvml ", "rapl,nvml"),
+        ("nvml,nvml", "nvml"),
+        ("replay:a,b.json", "replay:a,b.json"),
+        ("none", "none"),
+        ("auto,rapl", None),
+        ("none,rapl", None),
+        ("rapl,", None),
+        ("replay:", None),
+        ("cuda", None),
+    ],
+)
+def test_the_option(text, value):
+    loaded = load({"sensors": text}, {})
+    if value is None:
+        assert "rapl, nvml, amd" in str(loaded.problems[0])
+        value = "auto"
+    assert loaded.config.sensors == value
 
 
 def test_none(machine, zone):

@@ -1,0 +1,296 @@
+"""AMD GPUs: through ROCm's ``amdsmi`` where it is installed, else from the kernel's files (``amdgpu.py``).
+
+The energy counter (``amdsmi_get_energy_count``) is a raw number times ``counter_resolution`` in uJ. It has been
+found standing still on MI100 (ROCm/amdsmi issue 38), so it is compared with power before it is trusted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final, TypeGuard
+
+from ecolyzer_otel.sensors.amdgpu import open_amdgpu
+from ecolyzer_otel.sensors.base import Absence, Reading, Reason, Sensor, SensorError, SensorInfo, Usage
+from ecolyzer_otel.sensors.integrate import CheckedEnergy
+from ecolyzer_otel.sensors.nvml_usage import DeviceBusy
+
+__all__ = ["AmdGpu", "open_amd"]
+
+_MICRO: Final = 1e-6
+_LONGEST_GAP_SECONDS: Final = 12.0
+#: No comparison with an external meter is known: as NVML's where no source is known, and what integration adds.
+_UNCERTAINTY: Final = 0.10
+_INTEGRATION: Final = 0.10
+
+_NO_DRIVER: Final = "load the module amdgpu; in a container pass /dev/kfd and /dev/dri"
+_NO_RIGHT: Final = "let this user into the groups render and video, or run the node agent (ecolyzer agent)"
+_UNSUPPORTED: Final = "none: this GPU, driver or virtual machine does not tell it"
+_OTHER: Final = "see the kernel log (dmesg); it is opened again by itself"
+#: amdsmi_status_t (amdsmi.h) -> reason and remedy.
+_ERRORS: Final[dict[int, tuple[Reason, str]]] = {
+    2: ("absent", _UNSUPPORTED),  # NOT_SUPPORTED
+    3: ("absent", _UNSUPPORTED),  # NOT_YET_IMPLEMENTED
+    5: ("absent", _UNSUPPORTED),  # FAIL_LOAD_SYMBOL
+    10: ("permission", _NO_RIGHT),  # NO_PERM
+    34: ("absent", _NO_DRIVER),  # DRIVER_NOT_LOADED
+    40: ("absent", _UNSUPPORTED),  # NO_DATA
+}
+_UNSUPPORTED_CODES: Final = frozenset({2, 3, 5, 40})
+_CLOSED_CODES: Final = frozenset({32, 34})  # NOT_INIT, DRIVER_NOT_LOADED: opened again
+#: Bits of indep_throttle_status (kernel: amdgpu/inc/amdgpu_smu.h, SMU_THROTTLER_*): power, current, temperature.
+_THROTTLERS: Final = ((0xFFFF, "power_cap"), (0xFFFF << 16, "current"), (0xFFFF << 32, "thermal"))
+
+
+class AmdGpu(Sensor):
+    """One AMD GPU.
+
+    Args:
+        smi: the module ``amdsmi``, initialised.
+        index: its place among the processor handles.
+        info: what :func:`open_amd` found.
+        clock: monotonic nanoseconds.
+    """
+
+    def __init__(self, smi: Any, index: int, info: SensorInfo, clock: Callable[[], int]) -> None:
+        self._smi = smi
+        self._index = index
+        self._info = info
+        self._clock = clock
+        self._handle: Any = None
+        self._energy = CheckedEnergy(_LONGEST_GAP_SECONDS)
+        self._busy = DeviceBusy()
+        self._lacks: set[str] = set()
+        self._celsius: float | None = None
+        self._throttled: frozenset[str] | None = None
+
+    @property
+    def info(self) -> SensorInfo:
+        """What does not change, except that its uncertainty grows when the counter turns out to be wrong."""
+        if self._energy.integrating and self._info.longest_gap_seconds is None:
+            self._info = replace(
+                self._info,
+                longest_gap_seconds=_LONGEST_GAP_SECONDS,
+                relative_uncertainty=math.hypot(self._info.relative_uncertainty, _INTEGRATION),
+            )
+        return self._info
+
+    def read(self) -> Reading:
+        """Joules of the counter, or integrated since the first read.
+
+        Raises:
+            SensorError: ``permission``, ``absent`` or ``io``; the handle is looked up again at the next read.
+        """
+        try:
+            if self._handle is None:
+                self._handle = _handles(self._smi)[self._index]
+            watts = self._power() if self._energy.wants_power else None
+            counter = self._counter() if self._energy.wants_counter else None
+        except IndexError as error:
+            raise SensorError("absent", f"{self._info.description}: is not there", _NO_DRIVER) from error
+        except SensorError as error:
+            self._handle = None
+            self._energy.recheck()
+            if _code(error.__cause__) in _CLOSED_CODES:
+                with contextlib.suppress(Exception):  # it may be gone altogether
+                    self._smi.amdsmi_shut_down()
+                    self._smi.amdsmi_init()
+            raise
+        t_ns = self._clock()
+        joules = self._energy.add(t_ns, counter, watts)
+        if joules is None:
+            raise SensorError("absent", f"{self._info.description}: tells neither energy nor power", _UNSUPPORTED)
+        self._look_around(t_ns)
+        return Reading(t_ns, joules, self._busy.utilization)
+
+    def celsius(self) -> float | None:
+        """Hotspot temperature in degrees Celsius at the last read, else the edge's; None if unknown."""
+        return self._celsius
+
+    def usage(self) -> Usage | None:
+        """Busy time of the GPU. By process amdsmi tells nothing that can be relied on for compute."""
+        return None if self._busy.seconds is None else Usage(self._busy.seconds)
+
+    def throttled(self) -> frozenset[str] | None:
+        """Why it is slower than it could be: ``power_cap``, ``current``, ``thermal`` or just ``throttled``."""
+        return self._throttled
+
+    def faults(self) -> Mapping[str, int]:
+        """``counter_stuck`` or ``counter_implausible`` when power contradicts the counter; ``gap``."""
+        return self._energy.faults()
+
+    def close(self) -> None:
+        """Nothing to give back: the library is shared and stays."""
+
+    def _counter(self) -> float | None:
+        told = self._ask("energy", "amdsmi_get_energy_count")
+        if told is None:
+            return None
+        raw = told.get("energy_accumulator", told.get("power"))  # its name before ROCm 6.1
+        return None if raw is None else float(raw) * float(told["counter_resolution"]) * _MICRO
+
+    def _power(self) -> float | None:
+        told = self._ask("power", "amdsmi_get_power_info") or {}
+        # MI300 has current, MI200 and older average socket power; ROCm 7 has one for both.
+        return next(filter(None, (_watts(told.get(key)) for key in _POWERS)), None)
+
+    def _ask(self, feature: str, function: str, *arguments: Any) -> Any:
+        if feature in self._lacks:
+            return None
+        try:
+            return getattr(self._smi, function)(self._handle, *arguments)
+        except Exception as error:  # whatever a vendor library raises
+            if _code(error) in _UNSUPPORTED_CODES or isinstance(error, AttributeError):
+                self._lacks.add(feature)
+                return None
+            raise _map(error, self._info.description) from error
+
+    def _try(self, feature: str, function: str, *arguments: Any) -> Any:
+        try:
+            return self._ask(feature, function, *arguments)
+        except SensorError as error:
+            if error.reason == "permission":
+                self._lacks.add(feature)
+            return None
+
+    def _look_around(self, t_ns: int) -> None:
+        """Everything but the joules. Nothing here fails a reading."""
+        kinds, metric = self._smi.AmdSmiTemperatureType, self._smi.AmdSmiTemperatureMetric.CURRENT
+        for kind in (kinds.HOTSPOT, kinds.EDGE):
+            celsius = self._try(f"temperature {kind}", "amdsmi_get_temp_metric", kind, metric)
+            if celsius is not None:
+                self._celsius = float(celsius)
+                break
+        busy = (self._try("activity", "amdsmi_get_gpu_activity") or {}).get("gfx_activity")
+        if _is_number(busy):
+            self._busy.add_rate(t_ns, float(busy))
+        self._throttled = _reasons(self._try("metrics", "amdsmi_get_gpu_metrics_info"))
+
+
+_POWERS: Final = ("current_socket_power", "socket_power", "average_socket_power")
+
+
+def _is_number(value: Any) -> TypeGuard[float]:
+    """amdsmi says "N/A" for what it does not know."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _watts(value: Any) -> float | None:
+    # 0xFFFF and 0xFFFFFFFF are "unknown" where a version forgets to say so.
+    return float(value) if _is_number(value) and 0 < value < 0xFFFF else None
+
+
+def _reasons(metrics: Any) -> frozenset[str] | None:
+    if not isinstance(metrics, dict):
+        return None
+    independent, status = metrics.get("indep_throttle_status"), metrics.get("throttle_status")
+    if _is_number(independent) and independent != 0xFFFFFFFFFFFFFFFF:
+        return frozenset(word for mask, word in _THROTTLERS if int(independent) & mask)
+    told = [value for value in (independent, status) if isinstance(value, bool) or _is_number(value)]
+    return (frozenset({"throttled"}) if any(told) else frozenset()) if told else None
+
+
+def _code(error: BaseException | None) -> int | None:
+    code = getattr(error, "err_code", None)
+    return code if isinstance(code, int) else None
+
+
+def _map(error: Exception, what: str) -> SensorError:
+    reason, remedy = _ERRORS.get(_code(error) or -1, ("io", _OTHER))
+    return SensorError(reason, f"{what}: {' '.join(str(error).split()) or type(error).__name__}", remedy)
+
+
+def _handles(smi: Any) -> list[Any]:
+    try:
+        return list(smi.amdsmi_get_processor_handles())
+    except Exception as error:
+        raise _map(error, "amdsmi") from error
+
+
+def open_amd(
+    sysfs: str | Path = "/sys", first: int = 0, clock: Callable[[], int] = time.monotonic_ns
+) -> tuple[list[Sensor], list[Absence]]:
+    """Every AMD GPU that gave a reading, and what was not to be had.
+
+    Args:
+        sysfs: root of the sysfs tree, for where amdsmi is not installed.
+        first: number of the first GPU: ``gpu0`` unless another vendor's come before.
+        clock: monotonic nanoseconds.
+
+    Returns:
+        Sensors ``gpu0`` …; absences with reason and remedy.
+    """
+    smi, absence = _load()
+    if smi is not None:
+        return _open(smi, first, clock)
+    sensors, absences = open_amdgpu(sysfs, first, clock)
+    # That amdsmi is not there is worth a line only where there is nothing in its place.
+    return sensors, absences if sensors or absences or absence is None else [absence]
+
+
+def _load() -> tuple[Any, Absence | None]:
+    try:
+        # Without ROCm's library the package prints to stdout before it fails.
+        with contextlib.redirect_stdout(io.StringIO()):
+            smi = importlib.import_module("amdsmi")
+    except Exception as error:  # noqa: BLE001 - a package without its library raises KeyError
+        missing = isinstance(error, ModuleNotFoundError)
+        problem = (
+            "the Python package amdsmi is not installed" if missing else f"amdsmi cannot be loaded ({error!r})"
+        )
+        remedy = "install ROCm's amd-smi-lib and its Python package where there is an AMD GPU"
+        return None, Absence("AMD", "absent", problem, remedy)
+    try:
+        smi.amdsmi_init()
+    except Exception as error:  # noqa: BLE001 - whatever a vendor library raises
+        return None, Absence.of("AMD", _map(error, "amdsmi"))
+    return smi, None
+
+
+def _open(smi: Any, first: int, clock: Callable[[], int]) -> tuple[list[Sensor], list[Absence]]:
+    sensors: list[Sensor] = []
+    absences: list[Absence] = []
+    try:
+        handles = _handles(smi)
+    except SensorError as error:
+        return [], [Absence.of("AMD", error)]
+    if not handles:
+        absences.append(Absence("AMD", "absent", "amdsmi shows no GPU", "none is needed"))
+    for index, handle in enumerate(handles):
+        sensor = AmdGpu(smi, index, _describe(smi, handle, first + index), clock)
+        try:
+            sensor.read()
+        except SensorError as error:
+            absences.append(Absence.of(f"AMD GPU {index}", error))
+        else:
+            sensors.append(sensor)
+    return sensors, absences
+
+
+def _describe(smi: Any, handle: Any, number: int) -> SensorInfo:
+    def ask(function: str, *arguments: Any) -> Any:
+        try:
+            return getattr(smi, function)(handle, *arguments)
+        except Exception:  # noqa: BLE001 - what it does not tell is unknown
+            return None
+
+    name = (ask("amdsmi_get_gpu_asic_info") or {}).get("market_name") or "GPU"
+    cap = (ask("amdsmi_get_power_cap_info") or {}).get("power_cap")
+    hot = ask("amdsmi_get_temp_metric", smi.AmdSmiTemperatureType.HOTSPOT, smi.AmdSmiTemperatureMetric.CRITICAL)
+    return SensorInfo(
+        id=f"gpu{number}",
+        component="gpu",
+        method="measured",
+        description=f"AMD {name} gpu{number}",
+        power_limit_watts=float(cap) * _MICRO if _is_number(cap) and cap > 0 else None,
+        temperature_limit_celsius=float(hot) if _is_number(hot) and hot > 0 else None,
+        update_period_seconds=0.1,
+        relative_uncertainty=_UNCERTAINTY,
+        uuid=ask("amdsmi_get_gpu_device_uuid") or None,
+    )

@@ -1,0 +1,171 @@
+"""The NVML library: loaded lazily, its errors mapped, opened again after a driver reload."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Final
+
+from ecolyzer_otel.sensors.base import Absence, Reason, SensorError, SensorInfo
+
+__all__ = ["NvmlError", "NvmlSession", "samples"]
+
+_NO_BINDING: Final = "pip install nvidia-ml-py (or ecolyzer-otel[nvidia]) where there is an NVIDIA GPU"
+_NO_DRIVER: Final = (
+    "none is needed without an NVIDIA GPU; in a container run with --gpus (NVIDIA Container Toolkit)"
+)
+_NO_RIGHT: Final = "let this user open /dev/nvidiactl and /dev/nvidia*, or run the node agent (ecolyzer agent)"
+_UNSUPPORTED: Final = "none: this GPU or driver does not tell it"
+_MISMATCH: Final = "the driver was updated beneath a loaded one: reload the nvidia module or reboot"
+_LOST: Final = "see the kernel log (dmesg, Xid); it is opened again by itself"
+
+#: nvmlReturn_t (nvml.h) -> reason and remedy.
+_ERRORS: Final[dict[int, tuple[Reason, str]]] = {
+    3: ("absent", _UNSUPPORTED),  # NOT_SUPPORTED
+    4: ("permission", _NO_RIGHT),  # NO_PERMISSION
+    6: ("absent", _UNSUPPORTED),  # NOT_FOUND
+    9: ("absent", _NO_DRIVER),  # DRIVER_NOT_LOADED
+    12: ("absent", _NO_DRIVER),  # LIBRARY_NOT_FOUND
+    13: ("absent", _UNSUPPORTED),  # FUNCTION_NOT_FOUND
+    18: ("io", _MISMATCH),  # LIB_RM_VERSION_MISMATCH
+    28: ("absent", _LOST),  # GPU_NOT_FOUND
+}
+#: The handle or the library is of no more use: UNINITIALIZED, INVALID_ARGUMENT (a handle of before), NOT_FOUND (by
+#: its UUID), DRIVER_NOT_LOADED, GPU_IS_LOST, RESET_REQUIRED, LIB_RM_VERSION_MISMATCH, GPU_NOT_FOUND, UNKNOWN.
+_LOST_CODES: Final = frozenset({1, 2, 6, 9, 15, 16, 18, 28, 999})
+_UNSUPPORTED_CODES: Final = frozenset({3, 13})
+#: Opening a broken driver may take long: after each failure wait twice as long, up to this.
+_LONGEST_WAIT_NS: Final = 30_000_000_000
+_FIRST_WAIT_NS: Final = 1_000_000_000
+
+
+class NvmlError(SensorError):
+    """An error of NVML; ``code`` is its nvmlReturn_t, None for anything else that the binding raised."""
+
+    code: int | None = None
+
+    @property
+    def lost(self) -> bool:
+        """Whether opening the library again may help."""
+        return self.code in _LOST_CODES
+
+    @property
+    def unsupported(self) -> bool:
+        """Whether this GPU or this driver never tells it."""
+        return self.code in _UNSUPPORTED_CODES
+
+
+class NvmlSession:
+    """One opened NVML, shared by the sensors of all its GPUs.
+
+    Attributes:
+        nvml: the module ``pynvml``.
+        open: False when it has to be opened again.
+        generation: grows each time that it is opened; handles of earlier ones are of no use.
+    """
+
+    def __init__(self, nvml: Any, clock: Callable[[], int]) -> None:
+        self.nvml = nvml
+        self.open = False
+        self.generation = 0
+        self._clock = clock
+        self._wait_ns = 0
+        self._not_before_ns = 0
+        self._last_error: SensorError | None = None
+
+    @classmethod
+    def start(cls, clock: Callable[[], int]) -> tuple[NvmlSession | None, Absence | None]:
+        """The opened library, or why there is none."""
+        try:
+            nvml = importlib.import_module("pynvml")
+        except Exception as error:  # noqa: BLE001 - a broken package must not take the meter along
+            missing = isinstance(error, ModuleNotFoundError)
+            problem = "the Python package nvidia-ml-py is not installed" if missing else f"pynvml: {error}"
+            return None, Absence("NVML", "absent" if missing else "io", problem, _NO_BINDING)
+        session = cls(nvml, clock)
+        try:
+            session.reopen()
+        except SensorError as error:
+            return None, Absence.of("NVML", error)
+        return session, None
+
+    def reopen(self) -> None:
+        """Open the library if it is not.
+
+        Raises:
+            SensorError: it cannot be opened, or was tried too short a time ago.
+        """
+        if self.open:
+            return
+        if self._last_error is not None and self._clock() < self._not_before_ns:
+            raise self._last_error
+        try:
+            self.nvml.nvmlInit()
+        except Exception as error:
+            self._wait_ns = min(_LONGEST_WAIT_NS, self._wait_ns * 2 or _FIRST_WAIT_NS)
+            self._not_before_ns = self._clock() + self._wait_ns
+            self._last_error = _map(error, "NVML")
+            raise self._last_error from error
+        self.open = True
+        self.generation += 1
+        self._wait_ns = 0
+        self._last_error = None
+
+    def drop(self) -> None:
+        """Give the library back; the next :meth:`reopen` starts afresh."""
+        if self.open:
+            self.open = False
+            with suppress(Exception):  # it may be lost already
+                self.nvml.nvmlShutdown()
+
+    def find(self, info: SensorInfo) -> Any:
+        """The handle of a GPU known before: by UUID, because a reload may number GPUs afresh.
+
+        Raises:
+            SensorError: it is not there now.
+        """
+        if info.uuid:
+            return self.call("nvmlDeviceGetHandleByUUID", info.uuid.encode(), what=info.description)
+        index = int(info.id.removeprefix("gpu"))
+        return self.call("nvmlDeviceGetHandleByIndex", index, what=info.description)
+
+    def call(self, function: str, *arguments: Any, what: str) -> Any:
+        """Call a function of the binding.
+
+        Raises:
+            NvmlError: whatever it raised, mapped; ``what`` names the device.
+        """
+        try:
+            return getattr(self.nvml, function)(*arguments)
+        except Exception as error:
+            raise _map(error, f"{what}: {function.removeprefix('nvml')}") from error
+
+    def maybe(self, function: str, *arguments: Any) -> Any:
+        """As :meth:`call`, None for whatever cannot be had."""
+        try:
+            return self.call(function, *arguments, what="NVML")
+        except SensorError:
+            return None
+
+
+def samples(ask: Callable[[], list[Any]]) -> list[Any] | None:
+    """A list of samples; empty when there is no new one, None where there never is one.
+
+    NVML answers NOT_FOUND when nothing happened since the timestamp, and the binding raises an error with the
+    code of *success* when nobody uses the GPU (it expects INSUFFICIENT_SIZE from its first call).
+    """
+    try:
+        return ask()
+    except Exception as error:  # noqa: BLE001 - whatever a vendor library raises
+        mapped = _map(error, "NVML")
+        return None if mapped.unsupported or mapped.reason == "permission" else []
+
+
+def _map(error: Exception, what: str) -> NvmlError:
+    value = getattr(error, "value", None)
+    code = value if isinstance(value, int) else None
+    reason, remedy = _ERRORS.get(-1 if code is None else code, ("io", _LOST))
+    mapped = NvmlError(reason, f"{what}: {' '.join(str(error).split()) or type(error).__name__}", remedy)
+    mapped.code = code
+    return mapped

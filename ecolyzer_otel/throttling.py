@@ -1,0 +1,86 @@
+"""For how long devices were throttled, and what part of a request was."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+__all__ = ["Throttling"]
+
+#: Requests longer than this see only its last part.
+_KEEP_NS: Final = 600_000_000_000
+#: What a device said stands until it says something else, but not for longer than this.
+_STANDS_NS: Final = 12_000_000_000
+
+
+class Throttling:
+    """Reasons by sensor over time, held between samples."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, tuple[int, frozenset[str]]] = {}
+        self._times: dict[str, list[int]] = {}
+        #: Seconds throttled for any reason, up to the time of the same place.
+        self._totals: dict[str, list[float]] = {}
+
+    def add(self, sensor: str, t_ns: int, reasons: frozenset[str] | None) -> Mapping[str, float]:
+        """What holds from ``t_ns`` on; None where nothing tells.
+
+        Returns:
+            Seconds by reason since the sample before.
+        """
+        before = self._last.pop(sensor, None)
+        seconds = 0.0
+        if before is not None and before[1]:
+            seconds = max(0, min(t_ns - before[0], _STANDS_NS)) / 1e9
+        if reasons is not None:
+            self._last[sensor] = t_ns, reasons
+        if reasons is not None or before is not None:
+            self._note(sensor, t_ns, seconds)
+        return dict.fromkeys(before[1], seconds) if before is not None and seconds else {}
+
+    def lose(self, sensor: str) -> None:
+        """The sensor tells nothing any more: what it said last does not stand."""
+        self._last.pop(sensor, None)
+
+    def share(self, sensors: Iterable[str], start_ns: int, end_ns: int) -> float | None:
+        """Part of ``[start_ns, end_ns]`` that was throttled, 0 to 1; of several sensors the largest.
+
+        None where no sensor told anything up to its end.
+        """
+        shares = [self._share(sensor, start_ns, end_ns) for sensor in sensors]
+        return max((share for share in shares if share is not None), default=None)
+
+    def _share(self, sensor: str, start_ns: int, end_ns: int) -> float | None:
+        times = self._times.get(sensor)
+        if not times or times[0] > end_ns:
+            return None
+        length = (end_ns - start_ns) / 1e9
+        if length <= 0:
+            return float(bool(self._last.get(sensor, (0, frozenset()))[1]))
+        grown = self._at(sensor, end_ns) - self._at(sensor, start_ns)
+        return min(1.0, max(0.0, grown / length))
+
+    def _at(self, sensor: str, t_ns: int) -> float:
+        """Seconds throttled up to ``t_ns``: straight between samples, and on as the last sample says."""
+        times, totals = self._times[sensor], self._totals[sensor]
+        right = bisect_right(times, t_ns)
+        if right == 0:
+            return totals[0]
+        if right < len(times):
+            part = (t_ns - times[right - 1]) / (times[right] - times[right - 1])
+            return totals[right - 1] + (totals[right] - totals[right - 1]) * part
+        last = self._last.get(sensor)
+        held = min(t_ns - last[0], _STANDS_NS) / 1e9 if last is not None and last[1] else 0.0
+        return totals[-1] + held
+
+    def _note(self, sensor: str, t_ns: int, seconds: float) -> None:
+        times, totals = self._times.setdefault(sensor, []), self._totals.setdefault(sensor, [])
+        if times and t_ns <= times[-1]:
+            return
+        times.append(t_ns)
+        totals.append((totals[-1] if totals else 0.0) + seconds)
+        stale = bisect_right(times, t_ns - _KEEP_NS)
+        if stale > 1000:  # in large steps: deleting from the front costs the whole list
+            del times[:stale]
+            del totals[:stale]
