@@ -86,13 +86,14 @@ class Learner:
         expected = sum([watts[column] * amount for column, amount in columns.items()])
         if not believe:
             self.individuals.assume(scene.members)
-            return expected * self.saturation.gain(expected / seconds)
+            return expected * self.saturation.at(expected / seconds)[0]
         noise = (_MODEL_ERROR * interval.joules) ** 2 + (_EDGE_SECONDS * interval.joules / seconds) ** 2
         noise *= self.individuals.noise
-        gain = self.saturation.gain(expected / seconds)
+        gain, slope = self.saturation.at(expected / seconds)
         if scene.live:
             self.saturation.learn(expected / seconds, active / seconds)
-            active /= gain
+            active = expected + (active - gain * expected) / slope
+            noise /= slope * slope
             self._tell_apart(scene, active, noise)
         flat = active - intensity.mean_watts * activity if scene.live else None
         if intensity.learn_idle:

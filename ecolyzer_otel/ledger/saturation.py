@@ -2,7 +2,7 @@
 
 Under a cap the heavy kinds are seen in full intervals most and look lighter than they are. So what a device really
 drew is compared with what was expected of it, by level of expected power: where high levels fall short of low ones,
-the shortfall is undone before intensities are learned. Only ratios of intensities are used, so that the cap itself is
+the shortfall is undone before intensities are learned, and the flatter the curve, the less an interval teaches. Only ratios of intensities are used, so that the cap itself is
 divided as measured.
 """
 
@@ -18,6 +18,9 @@ _FREE: Final = 0.25
 #: Intervals in a level before it is believed, and a shortfall that is noise.
 _ENOUGH: Final = 10.0
 _NOISE: Final = 0.02
+#: Levels to each side that tell a slope, and the least that one is taken for.
+_REACH: Final = 2
+_FLAT: Final = 0.1
 _KEEP: Final = 0.998
 #: A device is not thought to fall short by more than this.
 _LEAST: Final = 0.3
@@ -26,7 +29,7 @@ _LEAST: Final = 0.3
 class Saturation:
     """Measured over expected active power, by level of expected power."""
 
-    __slots__ = ("_expected", "_gains", "_measured", "_number", "_seen", "_top")
+    __slots__ = ("_expected", "_gains", "_measured", "_number", "_seen", "_slopes", "_top")
 
     def __init__(self) -> None:
         self._top = 0.0
@@ -35,10 +38,18 @@ class Saturation:
         self._measured = [0.0] * _LEVELS
         self._expected = [0.0] * _LEVELS
         self._gains = [1.0] * _LEVELS
+        self._slopes = [1.0] * _LEVELS
 
-    def gain(self, watts: float) -> float:
-        """Part of ``watts``, expected of the requests in flight, that the device is known to give; 1 if not known."""
-        return self._gains[self._level(watts)] if self._top > 0.0 else 1.0
+    def at(self, watts: float) -> tuple[float, float]:
+        """Gain and slope where ``watts`` are expected of the requests in flight; 1 and 1 if nothing is known.
+
+        The gain is the part of them that the device gives, the slope the part that it would give of one more watt:
+        what a change of the measured power tells of the expected one.
+        """
+        if self._top <= 0.0:
+            return 1.0, 1.0
+        level = self._level(watts)
+        return self._gains[level], self._slopes[level]
 
     def learn(self, expected: float, measured: float) -> None:
         """Active watts of one interval."""
@@ -83,3 +94,10 @@ class Saturation:
                 found = self._measured[level] / self._expected[level] * free_expected / free_measured
                 gain = min(gain, max(_LEAST, found))
             self._gains[level] = gain if gain < 1.0 - _NOISE else 1.0
+        given = [gain * (level + 0.5) for level, gain in enumerate(self._gains)]
+        for level, gain in enumerate(self._gains):
+            if gain == 1.0:
+                self._slopes[level] = 1.0
+                continue
+            low, high = max(0, level - _REACH), min(_LEVELS - 1, level + _REACH)
+            self._slopes[level] = min(1.0, max(_FLAT, (given[high] - given[low]) / (high - low)))

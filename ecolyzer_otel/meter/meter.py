@@ -11,7 +11,6 @@ import logging
 import os
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from time import monotonic, monotonic_ns, process_time, thread_time
 from typing import Any, Final, cast
 
@@ -32,14 +31,14 @@ from ecolyzer_otel.config import Config
 from ecolyzer_otel.early import apply
 from ecolyzer_otel.errors import ProtocolError
 from ecolyzer_otel.impact import Place
-from ecolyzer_otel.ledger import Ledger, SensorSpec, Settlement
+from ecolyzer_otel.ledger import Ledger, Settlement
 from ecolyzer_otel.meter.client import Client, Connection
 from ecolyzer_otel.meter.devices import DeviceMap
 from ecolyzer_otel.meter.intake import GRACE_NS, Intake
 from ecolyzer_otel.meter.neighbours import Neighbours
-from ecolyzer_otel.meter.sampler import Sampler
+from ecolyzer_otel.meter.sampler import Sampler, sensor_spec
 from ecolyzer_otel.meter.schedule import FLUSH_PERIOD, REST_PERIOD, Pace
-from ecolyzer_otel.sensors import Discovery, Sensor
+from ecolyzer_otel.sensors import Discovery
 from ecolyzer_otel.telemetry.record import Recorder
 from ecolyzer_otel.telemetry.store import MetricStore
 
@@ -94,7 +93,7 @@ class Meter:
         self.on_tick: Callable[[], None] = lambda: None
         #: Flushes answered so far.
         self.flushes = 0
-        self._ledger = Ledger(_spec(sensor) for sensor in discovery.sensors)
+        self._ledger = Ledger(sensor_spec(sensor.info) for sensor in discovery.sensors)
         self._recorder = Recorder(store, place, config.quantization, config.max_label_sets)
         self._sampler = Sampler(discovery, self._ledger, store, self._number_of, config.sampling_period)
         devices = DeviceMap(sensor.info for sensor in discovery.sensors)
@@ -111,6 +110,8 @@ class Meter:
         #: Whether the next sample reads every sensor, due or not.
         self._hurried = True
         self._busy_until = 0.0
+        #: When the meter started or a worker last said hello.
+        self._stirred = monotonic()
         self._ticked = monotonic()
         self._closing = False
         self._cpu_seconds = 0.0
@@ -139,7 +140,8 @@ class Meter:
         """
         with self._lock:
             if isinstance(message, Hello):
-                # While nobody was there, sensors were read seldom: what was drawn until now is not this worker's.
+                # While nobody was there, sensors were read seldom.
+                self._stirred = monotonic()
                 self._hurry()
                 return self._intake.greet(client, message)
             if not client.greeted:
@@ -182,7 +184,7 @@ class Meter:
 
     def _sample(self, now: float) -> None:
         self._ledger.meters = self._neighbours.count()
-        pace, quiet = self._pace(), max(0.0, now - self._busy_until)
+        pace, quiet = self._pace(), max(0.0, now - max(self._busy_until, self._stirred))
         self._sampler.sample(now, pace, quiet, everything=self._hurried)
         self._hurried = False
         self._sampled = now
@@ -326,19 +328,3 @@ class Meter:
             self._recorder.device(name, info.component, info.method, book.shares)
         self._sampler.show()
         self._recorder.workers([client for client in self._clients if client.greeted], self._ledger.meters)
-
-
-def _spec(sensor: Sensor) -> SensorSpec:
-    info = sensor.info
-    spec = SensorSpec(
-        id=info.id,
-        component=info.component,
-        method=info.method,
-        idle_watts=info.idle_watts,
-        wrap_joules=info.wrap_joules,
-        relative_uncertainty=info.relative_uncertainty,
-    )
-    # Above its limit a processor may draw for a while (PL2), a GPU for milliseconds.
-    factor = 1.5 if info.component == "gpu" else 2.0
-    known = [factor * watts for watts in (info.power_limit_watts, info.peak_watts) if watts]
-    return replace(spec, max_watts=max(known)) if known else spec

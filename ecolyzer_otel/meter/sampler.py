@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from time import monotonic_ns, time
 from typing import Any, Final
 
-from ecolyzer_otel.ledger import Ledger
+from ecolyzer_otel.ledger import Ledger, SensorSpec
 from ecolyzer_otel.meter.schedule import REST_PERIOD, Pace, Schedule
 from ecolyzer_otel.names import Metric
-from ecolyzer_otel.sensors import Discovery, Reading, Sensor, SensorError
+from ecolyzer_otel.sensors import Discovery, Reading, Sensor, SensorError, SensorInfo
 from ecolyzer_otel.telemetry.store import MetricStore
 from ecolyzer_otel.thermal import Thermal
 from ecolyzer_otel.throttling import Throttling
 
-__all__ = ["Sampler"]
+__all__ = ["Sampler", "sensor_spec"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -53,7 +54,7 @@ class Sampler:
         self._ledger = ledger
         self._store = store
         self._number_of = number_of
-        self._faults: dict[tuple[str, str], int] = {}
+        self._faults: dict[tuple[str, str, str], int] = {}
         self._strangers: dict[int, int] = {}
         for sensor in discovery.sensors:
             info = sensor.info
@@ -92,7 +93,7 @@ class Sampler:
         else:
             schedule.noted(now, reading.t_ns, reading.joules)
             self._had(name, sensor, reading)
-        self._count(name, sensor.faults())
+        self._count(name, "sensor", sensor.faults())
 
     def _had(self, name: str, sensor: Sensor, reading: Reading) -> None:
         info = sensor.info
@@ -116,7 +117,7 @@ class Sampler:
         self._fault(name, error.reason)
         self._store.gauge(Metric.SENSOR_UP, (name, self.sensors[name].info.method)).set(0)
         self.throttling.lose(name)
-        if name not in self._down:
+        if name not in self._down and error.reason != "ended":
             self._ledger.announce(name, "lost")
         self._down[name] = error.reason
         # The end of a recording is no fault; what comes and goes is told once.
@@ -124,13 +125,13 @@ class Sampler:
             self._told.add((name, error.reason))
             _LOG.warning("ecolyzer: sensor %s gives no readings: %s", name, error)
 
-    def _count(self, name: str, faults: Mapping[str, int]) -> None:
+    def _count(self, name: str, finder: str, faults: Mapping[str, int]) -> None:
         """Bring the counts of what went wrong without failing a reading up to date."""
         for reason, number in faults.items():
-            seen = self._faults.get((name, reason), 0)
+            seen = self._faults.get((finder, name, reason), 0)
             if number > seen:
                 self._store.counter(Metric.SENSOR_ERRORS, (name, reason)).inc(number - seen)
-                self._faults[name, reason] = number
+                self._faults[finder, name, reason] = number
 
     def _sample_host(self) -> None:
         now = monotonic_ns()
@@ -169,7 +170,7 @@ class Sampler:
                 watts = book.last.joules / max(1e-9, (book.last.end_ns - book.last.start_ns) / 1e9)
                 component = self.sensors[name].info.component
                 self._store.gauge(Metric.DEVICE_POWER, (name, component)).set(watts)
-            self._count(name, book.counter.faults)
+            self._count(name, "ledger", book.counter.faults)
 
     def heat(self, device: str, start_ns: int, end_ns: int) -> tuple[float, float] | None:
         """Mean and maximum temperature over a request on ``device``, in degrees Celsius, if known."""
@@ -192,3 +193,19 @@ class Sampler:
 def _set_if_known(store: MetricStore, spec: Any, labels: tuple[str, ...], value: float | None) -> None:
     if value is not None:
         store.gauge(spec, labels).set(value)
+
+
+def sensor_spec(info: SensorInfo) -> SensorSpec:
+    """What the ledger has to know of a sensor."""
+    spec = SensorSpec(
+        id=info.id,
+        component=info.component,
+        method=info.method,
+        idle_watts=info.idle_watts,
+        wrap_joules=info.wrap_joules,
+        relative_uncertainty=info.relative_uncertainty,
+    )
+    # Above its limit a processor may draw for a while (PL2), a GPU for milliseconds; limits may be raised later.
+    factor = 1.5 if info.component == "gpu" else 2.0
+    known = [factor * watts for watts in (info.power_limit_watts, info.peak_watts) if watts]
+    return replace(spec, max_watts=max(known)) if known else spec

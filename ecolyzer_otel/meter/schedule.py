@@ -1,4 +1,7 @@
-"""When to read which sensor: never faster than it moves or than is allowed, and seldom when nobody needs it. Pure."""
+"""When to read which sensor: never faster than it moves or than is allowed, and seldom when nobody needs it.
+
+Pure: its clock is whatever the caller counts in.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ FLUSH_PERIOD: Final = 0.02
 REST_PERIOD: Final = 1.0
 _QUIET_PERIOD: Final = 10.0
 _ALONE_PERIOD: Final = 60.0
-#: Without work for this long, rest is quiet.
+#: Without work for this long, rest is quiet. A service that is starting has no workers yet, and will.
 _QUIET_AFTER: Final = 60.0
 #: A sensor that fails is not asked more often than this: its driver may have to be opened again each time.
 _FAILED_PERIOD: Final = 1.0
@@ -44,6 +47,7 @@ class Schedule:
         self._shortest = sampling_period
         self._failed = False
         self._last = float("-inf")
+        self._info = info
         self._longest = _longest(info)
 
     def noted(self, now: float, t_ns: int, joules: float) -> None:
@@ -59,21 +63,23 @@ class Schedule:
         self.estimator.forget()
 
     def adapt(self, info: SensorInfo) -> None:
-        """The sensor has become another: its joules are integrated power now."""
-        self._longest = _longest(info)
+        """What is known of the sensor now: its joules may have become integrated power."""
+        if info is not self._info:
+            self._info = info
+            self._longest = _longest(info)
 
     def period(self, pace: Pace, quiet: float = 0.0) -> float:
-        """Seconds from one reading to the next; ``quiet`` are the seconds since there was work."""
+        """Seconds from one reading to the next; ``quiet`` are the seconds since there was work or a new worker."""
         if pace == "flush":
             wanted = FLUSH_PERIOD
         elif pace == "load":
             # Slower than a second would keep settlements waiting, however slow a counter seems to be.
             own = 0.0 if self.estimator.learning else min(self.estimator.seconds, REST_PERIOD)
             wanted = max(self._shortest, own)
-        elif pace == "rest":
-            wanted = max(self._shortest, REST_PERIOD if quiet < _QUIET_AFTER else _QUIET_PERIOD)
+        elif quiet < _QUIET_AFTER:
+            wanted = max(self._shortest, REST_PERIOD)
         else:
-            wanted = max(self._shortest, _ALONE_PERIOD)
+            wanted = max(self._shortest, _QUIET_PERIOD if pace == "rest" else _ALONE_PERIOD)
         return max(min(wanted, self._longest), _FAILED_PERIOD if self._failed else 0.0)
 
     def due(self, pace: Pace, quiet: float = 0.0) -> float:
