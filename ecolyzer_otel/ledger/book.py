@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 from msgspec.structs import replace
 
@@ -15,9 +15,9 @@ from ecolyzer_otel.ledger.learner import Learner, Scene
 from ecolyzer_otel.ledger.live import Live
 from ecolyzer_otel.ledger.rates import Rates
 from ecolyzer_otel.ledger.split import Work, equal_seconds
-from ecolyzer_otel.ledger.types import Interval, SensorSpec, Shares
+from ecolyzer_otel.ledger.types import Charge, Interval, SensorSpec, Shares
 
-__all__ = ["Charged", "SensorBook"]
+__all__ = ["SensorBook"]
 
 #: Closed intervals whose joules may still move between the requests that shared them.
 _POTS: Final = 64
@@ -30,15 +30,6 @@ _POWER_RATIO: Final = 3.0
 _UNTOLD: Final = 0.001
 #: One standard uncertainty of joules charged by the model, beyond the spread of requests.
 _MODELLED_UNCERTAINTY: Final = 0.2
-
-
-class Charged(NamedTuple):
-    """What one sensor charges one request: joules, the square of the uncertainty of the active ones, and how."""
-
-    active: float
-    idle: float
-    variance: float
-    method: str
 
 
 class SensorBook:
@@ -159,8 +150,12 @@ class SensorBook:
         shares.pending = left if left > 0.0 else 0.0
         return active
 
-    def settle(self, live: Live, account: Account) -> Charged:
-        """Take a request's joules out of pending and give them to it, with what it drew while nothing was read."""
+    def settle(self, live: Live, account: Account) -> tuple[Charge | None, float]:
+        """Take a request's joules out of pending and give them to it, with what it drew while nothing was read.
+
+        Returns:
+            The charge, None where nothing at all is known, and the variance of its active joules.
+        """
         individuals = self.learner.individuals
         misfit = individuals.misfit
         deviation = account.doubt + account.idle_doubt
@@ -175,16 +170,19 @@ class SensorBook:
         if untold > _UNTOLD * length:
             return self._settle_untold(live, account, active, variance, untold / 1e9)
         self.rates.learn(live.record.kind, active, length / 1e9)
-        return Charged(active, account.idle, variance, self.spec.method)
+        gain = self.spec.relative_uncertainty * active
+        return Charge(self.spec.id, self.spec.component, active, account.idle, self.spec.method), variance + gain**2
 
     def _settle_untold(
         self, live: Live, account: Account, active: float, variance: float, seconds: float
-    ) -> Charged:
+    ) -> tuple[Charge | None, float]:
         """Add what a request drew in the ``seconds`` of which no reading told, as far as its kind is known."""
         watts = self.rates.watts(live.record.kind)
         if watts is None:
-            known = account.covered_ns > 0.0
-            return Charged(active, account.idle, variance, self.spec.method if known else "unsettled")
+            if account.covered_ns <= 0.0:
+                return None, 0.0
+            charge = Charge(self.spec.id, self.spec.component, active, account.idle, self.spec.method)
+            return charge, variance + (self.spec.relative_uncertainty * active) ** 2
         modelled = watts * seconds
         shares = self.shares
         shares.measured += modelled
@@ -194,7 +192,10 @@ class SensorBook:
             self._gap.told += modelled
         variance += (self.learner.intensity.spread + _MODELLED_UNCERTAINTY**2) * modelled**2
         told = account.covered_ns > _UNTOLD * (live.seen_ns - live.start_ns)
-        return Charged(active + modelled, account.idle, variance, "mixed" if told else "modelled")
+        method = "mixed" if told else "modelled"
+        active += modelled
+        charge = Charge(self.spec.id, self.spec.component, active, account.idle, method)
+        return charge, variance + (self.spec.relative_uncertainty * active) ** 2
 
     # Where a reading is missing.
 

@@ -67,45 +67,60 @@ class Individuals:
         if self._gone:
             self._forget_gone()
         known = [part for part in members if part[0].place >= 0]
-        new = [part for part in members if part[0].place < 0]
-        fresh, unsure, shared = self._begin(new)
+        fresh, unsure, shared = self._begin(members)
         spans, told = self._spans(known)
         variance = noise + fresh + unsure + told
         if variance <= 0.0:
             return
-        error = joules - sum([one.watts * amount for one, amount in members])
+        error = joules
+        for one, amount in members:
+            error -= one.watts * amount
         self._judge(error * error / variance, noise / variance, fresh / variance)
         self._correct(spans, error, variance)
-        watts, step = self._intensity.watts, error / variance
-        spans_new = []
-        for one, amount in new:
-            span = one.variance * amount + shared[one.column]
-            kind = watts[one.column]
-            one.watts = max(_FLOOR * kind, kind + span * step)
-            spans_new.append(span)
-        self._keep(members, lasting, spans, spans_new, variance)
+        step, kinds = error / variance, self._intensity.watts
+        before = len(self._kept)
+        for (one, amount), lasts in zip(members, lasting, strict=False):
+            if 0 <= one.place < before:
+                continue
+            column = one.column
+            common, certain = shared[column]
+            span = one.variance * amount + common
+            watts, least = one.watts + span * step, _FLOOR * kinds[column]
+            one.watts = watts if watts > least else least
+            left = one.variance + certain - span * span / variance
+            one.variance = left = left if left > 0.0 else 0.0
+            if lasts:
+                self._keep(one, span, left, spans, before, variance)
 
     def assume(self, members: Sequence[Part]) -> None:
         """Requests of an interval that told nothing: those not known yet draw what their kind does."""
         self.turn += 1
-        self._begin([part for part in members if part[0].place < 0])
+        self._begin(members)
 
-    def _begin(self, new: Sequence[Part]) -> tuple[float, float, dict[int, float]]:
-        """Variance of joules by the spread of new requests, and by what is unsure of their kinds; also by kind."""
+    def _begin(self, members: Sequence[Part]) -> tuple[float, float, dict[int, tuple[float, float]]]:
+        """New requests begin at what their kind draws.
+
+        Returns:
+            Variance of joules by the spread of new requests; by what is unsure of their kinds; and by kind the
+            covariance of its watts with the joules of the interval, and the variance of its watts.
+        """
         intensity = self._intensity
         fresh = 0.0
         amounts: dict[int, float] = {}
-        for one, amount in new:
-            column = one.column
-            one.variance = intensity.spread * intensity.scale(column) ** 2
-            one.watts = intensity.watts[column]
-            fresh += one.variance * amount * amount
-            amounts[column] = amounts.get(column, 0.0) + amount
+        for one, amount in members:
+            if one.place < 0:
+                column = one.column
+                one.watts = intensity.watts[column]
+                one.variance = own = intensity.variance(column)
+                fresh += own * amount * amount
+                amounts[column] = amounts.get(column, 0.0) + amount
+        parts = list(amounts.items())
         shared = {}
         unsure = 0.0
-        for column, amount in amounts.items():
+        for column, amount in parts:
             row = intensity.covariance[column]
-            shared[column] = span = sum([row[other] * seconds for other, seconds in amounts.items()])
+            span = sum([row[other] * seconds for other, seconds in parts])
+            shared[column] = span, row[column]
             unsure += span * amount
         return fresh, unsure, shared
 
@@ -128,52 +143,38 @@ class Individuals:
 
     def _correct(self, spans: Sequence[float], error: float, variance: float) -> None:
         watts, rows, step = self._intensity.watts, self._covariance, error / variance
-        for place, (one, span) in enumerate(zip(self._kept, spans, strict=True)):
-            if span:
-                one.watts = max(_FLOOR * watts[one.column], one.watts + span * step)
-                if rows is None:
-                    one.variance -= span * span / variance
-                else:
-                    gain = span / variance
-                    rows[place] = [x - gain * y for x, y in zip(rows[place], spans, strict=True)]
+        for place, (one, span) in enumerate(zip(self._kept, spans, strict=False)):
+            if not span:
+                continue
+            value, least = one.watts + span * step, _FLOOR * watts[one.column]
+            one.watts = value if value > least else least
+            gain = span / variance
+            if rows is None:
+                one.variance -= gain * span
+            else:
+                rows[place] = [x - gain * y for x, y in zip(rows[place], spans, strict=False)]
 
     def _keep(
-        self,
-        members: Sequence[Part],
-        lasting: Sequence[bool],
-        spans: list[float],
-        spans_new: list[float],
-        variance: float,
+        self, one: Account, span: float, own: float, spans: list[float], before: int, variance: float
     ) -> None:
-        """What remains to be known of new requests: only those that last are kept with their covariances."""
-        covariance, rows = self._intensity.covariance, self._covariance
-        coming = iter(spans_new)
-        before = len(self._kept)
-        for (one, _), lasts in zip(members, lasting, strict=True):
-            if 0 <= one.place < before:
-                continue
-            span = next(coming)
-            kinds = covariance[one.column]
-            own = max(0.0, one.variance + kinds[one.column] - span * span / variance)
-            one.variance = own
-            if not lasts:
-                continue
-            one.place = len(self._kept)
-            if rows is not None:
-                gain = span / variance
-                row = [-gain * other for other in spans]
-                for index in range(before, one.place):
-                    row[index] += kinds[self._kept[index].column]
-                for other_row, value in zip(rows, row, strict=True):
-                    other_row.append(value)
-                row.append(own)
-                rows.append(row)
-            spans.append(span)
-            self._kept.append(one)
-            if rows is not None and one.place >= _TOGETHER:
-                for kept in self._kept:
-                    kept.variance = rows[kept.place][kept.place]
-                rows = self._covariance = None
+        """Keep a new request that lasts, with its covariances; the first ``before`` were known."""
+        rows, kept = self._covariance, self._kept
+        one.place = len(kept)
+        if rows is not None:
+            gain, kinds = span / variance, self._intensity.covariance[one.column]
+            row = [-gain * other for other in spans]
+            for index in range(before, one.place):
+                row[index] += kinds[kept[index].column]
+            for other_row, value in zip(rows, row, strict=False):
+                other_row.append(value)
+            row.append(own)
+            rows.append(row)
+        spans.append(span)
+        kept.append(one)
+        if rows is not None and one.place >= _TOGETHER:
+            for other_one in kept:
+                other_one.variance = rows[other_one.place][other_one.place]
+            self._covariance = None
 
     def _judge(self, ratio: float, noise: float, fresh: float) -> None:
         """Match what is expected to the errors: ``ratio`` of a squared one, parts of the expected square."""

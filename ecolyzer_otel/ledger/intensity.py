@@ -16,7 +16,7 @@ The estimates are only ever used as weights: what the sensor measured is what is
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from math import exp
 from typing import Final
 
@@ -137,6 +137,10 @@ class Intensity:
         watts, least = self.watts[column], _SCALE * self.mean_watts
         return watts if watts > least else least
 
+    def variance(self, column: int) -> float:
+        """Variance of the watts of one request around those of its kind."""
+        return self.spread * self.scale(column) ** 2
+
     def known(self, key: Hashable) -> float | None:
         """Watts of a column, None where it has not been seen."""
         number = self._columns.get(key)
@@ -177,42 +181,46 @@ class Intensity:
             flat: error that equal weights make, in joules; None for an interval without requests.
         """
         covariance, watts = self.covariance, self.watts
-        columns, amounts = list(taking_part), list(taking_part.values())
+        parts = list(taking_part.items())
         self._turn += 1
-        expected, mean = 0.0, self.mean_watts
-        for column, amount in zip(columns, amounts, strict=True):
+        drift = _DRIFT * (self.misfit**2 if self.misfit > 1.0 else 1.0)
+        expected = 0.0
+        for column, amount in parts:
             self._used[column] = self._turn
             expected += watts[column] * amount
             # At least a part of the mean's: a column that fell to its floor must find its way back.
-            scale = self.scale(column)
-            covariance[column][column] += _DRIFT * max(1.0, self.misfit) ** 2 * scale * scale
+            covariance[column][column] += drift * self.scale(column) ** 2
         error = joules - expected
-        spans = [
-            sum([row[column] * amount for column, amount in zip(columns, amounts, strict=True)])
-            for row in covariance
-        ]
-        doubt = sum([spans[column] * amount for column, amount in zip(columns, amounts, strict=True)])
-        variance = doubt + self.spread * own + noise
+        spans = [sum([row[column] * amount for column, amount in parts]) for row in covariance]
+        variance = sum([spans[column] * amount for column, amount in parts]) + self.spread * own + noise
         if variance <= 0.0:
             return
         if flat is not None:
             self._judge(error, variance, flat)
         if error * error > _ROBUST**2 * variance:
             variance = error * error / _ROBUST**2
-        least = _FLOOR * mean
+        self._correct(parts, spans, error, variance)
+
+    def _correct(self, parts: Sequence[tuple[int, float]], spans: list[float], error: float, variance: float) -> None:
+        covariance, watts, keys = self.covariance, self.watts, self._keys
+        least = _FLOOR * self.mean_watts
+        # All from the covariances as they were; then in place, on both sides of the diagonal.
         rows = [
-            [x - spans[column] / variance * y for x, y in zip(covariance[column], spans, strict=True)]
-            for column in columns
+            (column, spans[column] / variance, [spans[column] / variance * span for span in spans])
+            for column, _ in parts
         ]
-        for column, row in zip(columns, rows, strict=True):
-            covariance[column] = row
-            row[column] = max(0.0, row[column])
-            lowest = 0.0 if self._keys[column] is IDLE else least
-            watts[column] = max(lowest, watts[column] + spans[column] / variance * error)
-        if len(columns) < len(covariance):
+        for column, gain, less in rows:
+            covariance[column] = row = [x - y for x, y in zip(covariance[column], less, strict=False)]
+            if row[column] < 0.0:
+                row[column] = 0.0
+            value = watts[column] + gain * error
+            lowest = 0.0 if keys[column] is IDLE else least
+            watts[column] = value if value > lowest else lowest
+        if len(parts) < len(covariance):
+            taking_part = {column for column, _ in parts}
             for other, row in enumerate(covariance):
                 if other not in taking_part:
-                    for column in columns:
+                    for column in taking_part:
                         row[column] = covariance[column][other]
 
     def _judge(self, error: float, variance: float, flat: float) -> None:

@@ -8,7 +8,7 @@ its weight, idle as a share of its own, unknown is not zero.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Sequence
-from typing import Final
+from typing import Final, cast
 
 from ecolyzer_otel.ledger.account import Account
 from ecolyzer_otel.ledger.activity import ActivityBook
@@ -16,7 +16,7 @@ from ecolyzer_otel.ledger.book import SensorBook
 from ecolyzer_otel.ledger.idle import State
 from ecolyzer_otel.ledger.live import Live
 from ecolyzer_otel.ledger.split import cpu_work, gpu_work, learn_pools, uses_device
-from ecolyzer_otel.ledger.types import Component, Interval, Overall, Record, SensorSpec, Settlement
+from ecolyzer_otel.ledger.types import Basis, Charge, Interval, Overall, Record, SensorSpec, Settlement
 
 __all__ = ["Ledger"]
 
@@ -37,6 +37,8 @@ class Ledger:
         #: Meters that measure the same hardware and know nothing of each other's requests, this one included.
         self.meters = 1
         self._live: dict[Hashable, Live] = {}
+        #: The latest instant up to which any sensor's intervals are closed.
+        self.closed_ns: int | None = None
         self._used: set[str] = set()
         #: Its intervals tell for whom native threads work: each second once.
         self._first_cpu = next((name for name, book in self.books.items() if book.spec.component != "gpu"), None)
@@ -44,12 +46,6 @@ class Ledger:
     def __len__(self) -> int:
         """How many requests are known and not settled."""
         return len(self._live)
-
-    @property
-    def closed_ns(self) -> int | None:
-        """The latest instant up to which any sensor's intervals are closed."""
-        closed = [book.closed_ns for book in self.books.values() if book.closed_ns is not None]
-        return max(closed, default=None)
 
     def sample(self, sensor: str, t_ns: int, joules: float) -> None:
         """A reading of a sensor's cumulative counter, in joules."""
@@ -71,8 +67,7 @@ class Ledger:
         if live is not None:
             live.update(record)
             return True
-        closed = self.closed_ns
-        if closed is not None and record.start_ns < closed:
+        if self.closed_ns is not None and record.start_ns < self.closed_ns:
             return False
         self._live[record.id] = Live(record)
         self.activity.owners.add(record.pid)
@@ -148,6 +143,7 @@ class Ledger:
                 learn_pools(live, self.activity, start, end)
             work = cpu_work(live, self.activity, start, end, self.meters)
         book.charge(interval, live, work, self.meters, state)
+        self.closed_ns = end if self.closed_ns is None else max(self.closed_ns, end)
 
     # Settling.
 
@@ -164,41 +160,25 @@ class Ledger:
                 book.shares.pending = 0.0  # nothing is pending: what is left is float noise
 
     def _settlement(self, live: Live) -> Settlement:
-        components: dict[Component, tuple[float, float, str]] = {}
-        sensors: dict[str, tuple[float, float]] = {}
+        charges: list[Charge] = []
         active = idle = variance = 0.0
         learned = False
-        for book in self.books.values():
-            account = live.accounts.get(book.spec.id)
+        accounts = live.accounts
+        for sensor, book in self.books.items():
+            account = accounts.get(sensor)
             if account is None:
                 if not self._may_draw(live, book):
                     continue
                 account = Account()
-            charged = book.settle(live, account)
-            if charged.method == "unsettled":
-                continue
-            component = book.spec.component
-            so_far = components.get(component)
-            if so_far is None:
-                components[component] = charged.active, charged.idle, charged.method
-            else:
-                method = charged.method if so_far[2] == charged.method else "mixed"
-                components[component] = so_far[0] + charged.active, so_far[1] + charged.idle, method
-            sensors[book.spec.id] = charged.active, charged.idle
-            active += charged.active
-            idle += charged.idle
-            variance += charged.variance + (book.spec.relative_uncertainty * charged.active) ** 2
-            learned = learned or account.activity > 0.0
-        return Settlement(
-            live.record.id,
-            active,
-            idle,
-            variance**0.5,
-            _overall(components),
-            sensors,
-            components,
-            "learned" if learned else "activity",
-        )
+            charge, doubt = book.settle(live, account)
+            if charge is not None:
+                charges.append(charge)
+                active += charge.active
+                idle += charge.idle
+                variance += doubt
+                learned = learned or account.activity > 0.0
+        basis: Basis = "learned" if learned else "activity"
+        return Settlement(live.record.id, active, idle, variance**0.5, _overall(charges), charges, basis)
 
     def _may_draw(self, live: Live, book: SensorBook) -> bool:
         """Whether a request that no interval of a sensor overlapped can have drawn from it."""
@@ -229,10 +209,10 @@ def _merged(book: SensorBook, through_ns: int, edges: Sequence[int]) -> Iterator
         yield whole
 
 
-def _overall(components: dict[Component, tuple[float, float, str]]) -> Overall:
-    methods = {method for _, _, method in components.values()}
+def _overall(charges: Sequence[Charge]) -> Overall:
+    if len(charges) == 1:
+        return cast("Overall", charges[0].method)
+    methods = {charge.method for charge in charges}
     if not methods:
         return "unsettled"
-    if methods == {"measured"}:
-        return "measured"
-    return "modelled" if methods == {"modelled"} else "mixed"
+    return cast("Overall", methods.pop()) if len(methods) == 1 else "mixed"

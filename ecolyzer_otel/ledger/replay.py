@@ -112,9 +112,7 @@ def _request_result(settlement: Settlement) -> dict[str, Any]:
         "idle_joules": settlement.idle_joules,
         "uncertainty_joules": settlement.uncertainty_joules,
         "method": settlement.method,
-        "sensors": {
-            sensor: {"active": active, "idle": idle} for sensor, (active, idle) in settlement.sensors.items()
-        },
+        "sensors": {one.sensor: {"active": one.active, "idle": one.idle} for one in settlement.charges},
     }
 
 
@@ -136,6 +134,7 @@ def _load_activity(ledger: Ledger, activity: Mapping[str, Any]) -> None:
 
 def _records(document: Mapping[str, Any]) -> Iterator[Record]:
     seen: set[str] = set()
+    kinds: dict[Any, tuple[str, str, int]] = {}
     for i, item in enumerate(_list(document, "requests", "", required=False)):
         where = f"requests[{i}]"
         if not isinstance(item, Mapping):
@@ -154,8 +153,8 @@ def _records(document: Mapping[str, Any]) -> Iterator[Record]:
             end_ns=end,
             cpu_ns=max(0, _integer(item, "cpu_ns", where, default=0)),
             device_busy=_busy(item, where),
-            partitions=_partitions(item, where),
-            kind=_kind(item, where),
+            partitions=_partitions(item, where) if item.get("partitions") is not None else {},
+            kind=_kind(item, where, kinds),
         )
 
 
@@ -168,13 +167,20 @@ def _busy(item: Mapping[str, Any], where: str) -> dict[str, list[tuple[int, int]
     return busy
 
 
-def _kind(item: Mapping[str, Any], where: str) -> tuple[str, str, int]:
-    model, phase, items = item.get("model"), item.get("phase"), item.get("items")
+def _kind(item: Mapping[str, Any], where: str, kinds: dict[Any, tuple[str, str, int]]) -> tuple[str, str, int]:
+    """Model, phase and batch bucket; ``kinds`` keeps those seen, so that equal ones are one object."""
+    told = item.get("model"), item.get("phase"), item.get("items")
+    try:
+        return kinds[told]
+    except (KeyError, TypeError):
+        pass
+    model, phase, items = told
     for key, value in (("model", model), ("phase", phase)):
         if value is not None and not isinstance(value, str):
             raise ReplayError(f"{where}.{key}: must be a string")
     number = 1 if items is None else _whole(items, f"{where}.items")
-    return kind_of(model or "", phase or "", number)
+    kinds[told] = found = kind_of(model or "", phase or "", number)
+    return found
 
 
 def _partitions(item: Mapping[str, Any], where: str) -> dict[str, Partition]:
@@ -242,6 +248,8 @@ def _pairs(value: Any, where: str, shape: str) -> list[Any]:
 
 
 def _whole(value: Any, where: str) -> int:
+    if type(value) is int and -_LAST_NS < value < _LAST_NS:
+        return value
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not -_LAST_NS < value < _LAST_NS:
         raise ReplayError(f"{where}: must be an integer")
     return int(value)

@@ -146,7 +146,8 @@ def gpu_work(
     process = owned = 0.0
     unions: dict[int, float] = {}
     for pid in book.owners | members.keys():
-        union = _union_busy([live[index] for index in members.get(pid, ())], device, start_ns, end_ns)
+        indexes = members.get(pid, ())
+        union = _union_busy([live[index] for index in indexes], device, start_ns, end_ns) if indexes else 0.0
         used = max(book.process(pid, device, start_ns, end_ns), union)
         unions[pid] = union
         process += used - union
@@ -162,31 +163,36 @@ def gpu_work(
     for pid, indexes in members.items():
         own = sum([busy[index] for index in indexes])
         if own > 0.0:
+            scale = unions[pid] / total / own
             for index in indexes:
-                parts[index] = unions[pid] / total * busy[index] / own
+                parts[index] = scale * busy[index]
     host = total - owned
     return Work(busy, process, host, parts, process / total, host / total)
 
 
 def _union_busy(requests: Sequence[Live], device: str, start_ns: int, end_ns: int) -> float:
     """Seconds during which kernels of one process' requests ran, overlaps within a partition counted once."""
-    if len(requests) == 1 and len(requests[0].record.device_busy.get(device, ())) == 1:
-        return requests[0].busy_seconds(device, start_ns, end_ns)
-    spans: dict[tuple[str, float], list[Sequence[int]]] = defaultdict(list)
+    spans: list[Sequence[int]] = []
+    apart: dict[tuple[str, float], list[Sequence[int]]] = {}
     for one in requests:
-        partition = one.record.partitions.get(device)
-        part = (partition.name, partition.fraction) if partition else ("", 1.0)
-        spans[part].extend(one.record.device_busy.get(device, ()))
-    return sum([part[1] * _union_seconds(times, start_ns, end_ns) for part, times in spans.items()])
+        partition = one.record.partitions.get(device) if one.record.partitions else None
+        own = one.record.device_busy.get(device, ())
+        if partition is None:
+            spans.extend(own)
+        else:
+            apart.setdefault((partition.name, partition.fraction), []).extend(own)
+    total = _union_seconds(spans, start_ns, end_ns)
+    return total + sum([part[1] * _union_seconds(times, start_ns, end_ns) for part, times in apart.items()])
 
 
 def _union_seconds(spans: Sequence[Sequence[int]], start_ns: int, end_ns: int) -> float:
     total, reach = 0, start_ns
     for first, last in sorted([(first, last) for first, last in spans]):
-        low, high = max(first, reach), min(last, end_ns)
-        if low < high:
-            total += high - low
-            reach = high
+        if last > end_ns:
+            last = end_ns
+        if first < last and last > reach:
+            total += last - (first if first > reach else reach)
+            reach = last
     return total / 1e9
 
 

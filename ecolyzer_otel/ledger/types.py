@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
 __all__ = [
     "Basis",
     "Busy",
+    "Charge",
     "Component",
     "Interval",
     "Method",
@@ -99,11 +100,21 @@ def kind_of(model: str, phase: str = "", items: int = 1) -> tuple[str, str, int]
     return model, phase, max(1, items).bit_length()
 
 
+class Charge(NamedTuple):
+    """What one sensor charges one request: active and idle joules, and how it knows."""
+
+    sensor: str
+    component: Component
+    active: float
+    idle: float
+    method: str
+
+
 class Settlement(msgspec.Struct, frozen=True):
     """What the ledger owes one request, in joules.
 
-    ``sensors`` maps a sensor to (active, idle), ``components`` a component to (active, idle, method). ``basis`` is
-    what active joules were split by: ``learned`` intensity, or ``activity`` alone.
+    ``charges`` has one entry per sensor that charges it. ``basis`` is what active joules were split by: ``learned``
+    intensity, or ``activity`` alone. ``uncertainty_joules`` is one standard uncertainty of the active joules.
     """
 
     id: Hashable
@@ -111,14 +122,28 @@ class Settlement(msgspec.Struct, frozen=True):
     idle_joules: float
     uncertainty_joules: float
     method: Overall
-    sensors: Mapping[str, tuple[float, float]]
-    components: Mapping[Component, tuple[float, float, str]]
+    charges: Sequence[Charge]
     basis: Basis = "activity"
 
     @property
     def joules(self) -> float:
         """Active and idle together."""
         return self.active_joules + self.idle_joules
+
+    @property
+    def sensors(self) -> dict[str, tuple[float, float]]:
+        """(active, idle) by sensor."""
+        return {one.sensor: (one.active, one.idle) for one in self.charges}
+
+    @property
+    def components(self) -> dict[Component, tuple[float, float, str]]:
+        """(active, idle, method) by component; ``mixed`` where its sensors differ."""
+        found: dict[Component, tuple[float, float, str]] = {}
+        for one in self.charges:
+            active, idle, method = found.get(one.component, (0.0, 0.0, one.method))
+            both = method if method == one.method else "mixed"
+            found[one.component] = active + one.active, idle + one.idle, both
+        return found
 
 
 @dataclass(slots=True)
