@@ -67,7 +67,9 @@ class Pot:
         self._total = 0.0
         self._turn = -1
         for account, amount in members:
-            account.pots.append((self, amount))
+            if amount > 0.0:
+                account.activity += amount
+                account.pots.append((self, amount))
 
     def take(self, account: Account, amount: float, turn: int) -> float:
         """The share of one account, which is gone thereafter.
@@ -88,7 +90,7 @@ class Pot:
 
     def freeze(self) -> None:
         """Charge everybody who is left, by what is known now."""
-        left = [(one, one.watts * amount) for one, amount in self._members if not one.gone]
+        left = [(one, one.watts * amount) for one, amount in self._members if amount > 0.0 and not one.gone]
         joules = self._joules - self._taken
         total = sum([weight for _, weight in left])
         for one, weight in left:

@@ -83,11 +83,13 @@ class SensorBook:
         self.shares.idle += idle
         if not live:
             return
-        start, end = interval.start_ns, interval.end_ns
-        present = [(max(one.start_ns, start), min(one.seen_ns, end)) for one in live]
-        told = interval.told
+        start, end, told = interval.start_ns, interval.end_ns, interval.told
+        present = [
+            (one.start_ns if one.start_ns > start else start, one.seen_ns if one.seen_ns < end else end)
+            for one in live
+        ]
         watts = idle / ((end - start) / 1e9) / meters
-        for (account, _), (low, high), seconds in zip(members, present, equal_seconds(present), strict=True):
+        for (account, _), (low, high), seconds in zip(members, present, equal_seconds(present), strict=False):
             account.idle += watts * seconds
             account.covered_ns += told * (high - low)
 
@@ -116,36 +118,35 @@ class SensorBook:
         if by_requests > 0.0:
             theirs = active * by_requests / total
             shares.pending += theirs
-            idle_doubt = scene.seconds * self.learner.idle.deviation(scene.state) / total
-            members = [part for part in scene.members if part[1] > 0.0]
-            for account, amount in members:
-                account.activity += amount
-                if idle_doubt:
-                    account.idle_doubt += idle_doubt * account.watts * amount
-            self._share_out(theirs, members)
+            idle_deviation = self.learner.idle.deviation(scene.state)
+            if idle_deviation:
+                doubt = scene.seconds * idle_deviation / total
+                for account, amount in scene.members:
+                    account.idle_doubt += doubt * account.watts * amount
+            if len(scene.members) > _SHARED_BY:
+                for account, amount in scene.members:
+                    account.activity += amount
+                    account.active += theirs * account.watts * amount / by_requests
+            else:
+                self._pots.append(Pot(theirs, scene.members))
+                if len(self._pots) > _POTS:
+                    self._pots.popleft().freeze()
         return True
-
-    def _share_out(self, joules: float, members: Sequence[Part]) -> None:
-        if len(members) > _SHARED_BY:
-            total = sum([account.watts * amount for account, amount in members])
-            for account, amount in members:
-                account.active += joules * account.watts * amount / total
-            return
-        self._pots.append(Pot(joules, members))
-        if len(self._pots) > _POTS:
-            self._pots.popleft().freeze()
 
     # Settling.
 
     def release(self, account: Account) -> float:
         """Take a request's joules, no longer in flight, out of pending: its active joules."""
         individuals, shares = self.learner.individuals, self.shares
-        turn = individuals.turn
         active = account.active
-        for pot, amount in account.pots:
-            active += pot.take(account, amount, turn)
-        account.pots.clear()
-        individuals.dismiss(account)
+        if account.pots:
+            turn = individuals.turn
+            for pot, amount in account.pots:
+                active += pot.take(account, amount, turn)
+            account.pots.clear()
+        account.gone = True
+        if account.place >= 0:
+            individuals.dismiss()
         left = shares.pending - active
         shares.pending = left if left > 0.0 else 0.0
         return active
@@ -169,7 +170,7 @@ class SensorBook:
         untold = length - account.covered_ns
         if untold > _UNTOLD * length:
             return self._settle_untold(live, account, active, variance, untold / 1e9)
-        self.rates.learn(live.record.kind, active, length / 1e9)
+        self.rates.learn(live.record.kind, active, length)
         gain = self.spec.relative_uncertainty * active
         return Charge(self.spec.id, self.spec.component, active, account.idle, self.spec.method), variance + gain**2
 

@@ -12,12 +12,13 @@ requests only variances are kept: nothing tells so many apart, and cost stays li
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import exp
 from typing import Final
 
 from ecolyzer_otel.ledger.account import Account, Part
 from ecolyzer_otel.ledger.intensity import Intensity
+from ecolyzer_otel.ledger.live import Live
 
 __all__ = ["Individuals"]
 
@@ -54,32 +55,41 @@ class Individuals:
         self._covariance: list[list[float]] | None = []
         self._gone = 0
 
-    def observe(self, members: Sequence[Part], lasting: Sequence[bool], joules: float, noise: float) -> None:
+    def observe(
+        self,
+        members: Sequence[Part],
+        live: Sequence[Live],
+        end_ns: int,
+        joules: float,
+        noise: float,
+        squares: Mapping[int, float],
+    ) -> None:
         """One interval.
 
         Args:
             members: requests that took part. Those not known yet begin at what their kind draws.
-            lasting: of each, whether intervals to come will tell more of it.
+            live: the same requests; those that do not end by ``end_ns`` are told more of later.
+            end_ns: end of the interval.
             joules: what they drew together.
             noise: variance of ``joules``.
+            squares: by column, the square of the watts that the spread of its requests is relative to.
         """
         self.turn += 1
         if self._gone:
             self._forget_gone()
-        known = [part for part in members if part[0].place >= 0]
-        fresh, unsure, shared = self._begin(members)
+        known, expected, fresh, amounts = self._begin(members, squares)
+        shared, unsure = self._shared(amounts)
         spans, told = self._spans(known)
         variance = noise + fresh + unsure + told
         if variance <= 0.0:
             return
-        error = joules
-        for one, amount in members:
-            error -= one.watts * amount
+        error = joules - expected
         self._judge(error * error / variance, noise / variance, fresh / variance)
-        self._correct(spans, error, variance)
+        if known:
+            self._correct(spans, error, variance)
         step, kinds = error / variance, self._intensity.watts
         before = len(self._kept)
-        for (one, amount), lasts in zip(members, lasting, strict=False):
+        for (one, amount), request in zip(members, live, strict=False):
             if 0 <= one.place < before:
                 continue
             column = one.column
@@ -89,40 +99,58 @@ class Individuals:
             one.watts = watts if watts > least else least
             left = one.variance + certain - span * span / variance
             one.variance = left = left if left > 0.0 else 0.0
-            if lasts:
+            if request.end_ns is None or request.end_ns > end_ns:
                 self._keep(one, span, left, spans, before, variance)
 
-    def assume(self, members: Sequence[Part]) -> None:
+    def assume(self, members: Sequence[Part], squares: Mapping[int, float]) -> None:
         """Requests of an interval that told nothing: those not known yet draw what their kind does."""
         self.turn += 1
-        self._begin(members)
+        self._begin(members, squares)
 
-    def _begin(self, members: Sequence[Part]) -> tuple[float, float, dict[int, tuple[float, float]]]:
+    def _begin(
+        self, members: Sequence[Part], squares: Mapping[int, float]
+    ) -> tuple[list[Part], float, float, dict[int, float]]:
         """New requests begin at what their kind draws.
 
         Returns:
-            Variance of joules by the spread of new requests; by what is unsure of their kinds; and by kind the
-            covariance of its watts with the joules of the interval, and the variance of its watts.
+            Those known before; joules expected of all; their variance by the spread of new requests; and the
+            activity of new requests by kind.
         """
-        intensity = self._intensity
-        fresh = 0.0
+        watts, spread = self._intensity.watts, self._intensity.spread
+        known: list[Part] = []
         amounts: dict[int, float] = {}
-        for one, amount in members:
-            if one.place < 0:
+        expected = fresh = 0.0
+        for part in members:
+            one, amount = part
+            if one.place >= 0:
+                known.append(part)
+                expected += one.watts * amount
+            else:
                 column = one.column
-                one.watts = intensity.watts[column]
-                one.variance = own = intensity.variance(column)
+                one.watts = kind = watts[column]
+                one.variance = own = spread * squares[column]
+                expected += kind * amount
                 fresh += own * amount * amount
                 amounts[column] = amounts.get(column, 0.0) + amount
+        return known, expected, fresh, amounts
+
+    def _shared(self, amounts: Mapping[int, float]) -> tuple[dict[int, tuple[float, float]], float]:
+        """Of kinds with new requests: covariance of a kind's watts with the joules of the interval, and variance.
+
+        Also the variance of the joules by all of them.
+        """
+        covariance = self._intensity.covariance
         parts = list(amounts.items())
         shared = {}
         unsure = 0.0
         for column, amount in parts:
-            row = intensity.covariance[column]
-            span = sum([row[other] * seconds for other, seconds in parts])
+            row = covariance[column]
+            span = 0.0
+            for other, seconds in parts:
+                span += row[other] * seconds
             shared[column] = span, row[column]
             unsure += span * amount
-        return fresh, unsure, shared
+        return shared, unsure
 
     def _spans(self, known: Sequence[Part]) -> tuple[list[float], float]:
         """Covariance of each kept request's watts with the joules of the interval, and their variance."""
@@ -189,11 +217,9 @@ class Individuals:
             return account.variance
         return max(0.0, self._covariance[account.place][account.place])
 
-    def dismiss(self, account: Account) -> None:
-        """A request that is settled."""
-        account.gone = True
-        if account.place >= 0:
-            self._gone += 1
+    def dismiss(self) -> None:
+        """One of those that are kept is settled, and marked as gone."""
+        self._gone += 1
 
     def _forget_gone(self) -> None:
         kept = [one for one in self._kept if not one.gone]

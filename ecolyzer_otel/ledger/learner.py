@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 from ecolyzer_otel.ledger.account import Part
@@ -44,11 +44,6 @@ class Scene(NamedTuple):
     host: float
     state: State
 
-    @property
-    def others(self) -> list[tuple[object, float]]:
-        """Columns that are no requests, with their activity."""
-        return [(key, amount) for key, amount in ((PROCESS, self.process), (HOST, self.host)) if amount > _NO_SECONDS]
-
 
 class Learner:
     """The estimates of one sensor. Pure: the same scenes in the same order give the same estimates.
@@ -76,70 +71,84 @@ class Learner:
             believe: whether the interval tells what was drawn in it; if not, nothing is learned.
         """
         interval, seconds, idle_watts = scene.interval, scene.seconds, self.idle.watts(scene.state)
-        intensity = self.intensity
-        active = interval.joules - idle_watts * seconds
-        activity = sum([amount for _, amount in scene.members]) + scene.process + scene.host
+        intensity, joules = self.intensity, interval.joules
+        active = joules - idle_watts * seconds
+        activity = scene.process + scene.host
+        for _, amount in scene.members:
+            activity += amount
         if believe and scene.live and activity > 0.0:
-            intensity.begin(max(0.0, active), activity)
-        columns, own = self._columns(scene)
-        watts = intensity.watts
-        expected = sum([watts[column] * amount for column, amount in columns.items()])
-        if not believe:
-            self.individuals.assume(scene.members)
-            return expected * self.saturation.at(expected / seconds)[0]
-        noise = (_MODEL_ERROR * interval.joules) ** 2 + (_EDGE_SECONDS * interval.joules / seconds) ** 2
-        noise *= self.individuals.noise
+            intensity.begin(active if active > 0.0 else 0.0, activity)
+        columns, squares, own = self._columns(scene)
+        watts, expected = intensity.watts, 0.0
+        for column, amount in columns.items():
+            expected += watts[column] * amount
         gain, slope = self.saturation.at(expected / seconds)
+        if not believe:
+            self.individuals.assume(scene.members, squares)
+            return expected * gain
+        error = _MODEL_ERROR * joules
+        edge = _EDGE_SECONDS * joules / seconds
+        noise = (error * error + edge * edge) * self.individuals.noise
+        flat = None
         if scene.live:
             self.saturation.learn(expected / seconds, active / seconds)
-            active = expected + (active - gain * expected) / slope
-            noise /= slope * slope
-            self._tell_apart(scene, active, noise)
-        flat = active - intensity.mean_watts * activity if scene.live else None
+            if slope < 1.0:
+                active = expected + (active - gain * expected) / slope
+                noise /= slope * slope
+            self._tell_apart(scene, active, noise, squares)
+            flat = active - intensity.mean_watts * activity
         if intensity.learn_idle:
-            columns[intensity.idle_column(interval.joules / seconds)] = seconds
+            columns[intensity.idle_column(joules / seconds)] = seconds
             active += idle_watts * seconds
         if columns:
             intensity.observe(columns, active, own, noise, flat)
         return expected * gain
 
-    def _columns(self, scene: Scene) -> tuple[dict[int, float], float]:
-        """Activity by column, and the variance that the spread of requests makes, over that spread.
+    def _columns(self, scene: Scene) -> tuple[dict[int, float], dict[int, float], float]:
+        """Activity by column; the square of the watts that its spread is relative to; and both together, squared.
 
         What a request tells of its kind is told once, however many intervals it takes part in.
         """
         intensity = self.intensity
         columns: dict[int, float] = {}
+        squares: dict[int, float] = {}
         own = 0.0
-        for one, (account, amount) in zip(scene.live, scene.members, strict=True):
+        for one, (account, amount) in zip(scene.live, scene.members, strict=False):
             column = account.column
             if column < 0:
                 column = account.column = intensity.column(one.record.kind)
+            if column not in squares:
+                squares[column] = intensity.scale(column) ** 2
             if amount > 0.0:
                 columns[column] = columns.get(column, 0.0) + amount
                 account.seen = seen = account.seen + amount
-                own += intensity.scale(column) ** 2 * amount * seen
-        for key, amount in scene.others:
-            column = intensity.column(key)
-            columns[column] = amount
-            own += (intensity.scale(column) * amount) ** 2
-        return columns, own
+                own += squares[column] * amount * seen
+        for key, amount in ((PROCESS, scene.process), (HOST, scene.host)):
+            if amount > _NO_SECONDS:
+                column = intensity.column(key)
+                columns[column] = amount
+                own += (intensity.scale(column) * amount) ** 2
+        return columns, squares, own
 
-    def _tell_apart(self, scene: Scene, joules: float, noise: float) -> None:
+    def _tell_apart(self, scene: Scene, joules: float, noise: float, squares: Mapping[int, float]) -> None:
         """Learn the watts of each request in flight from what the interval holds beyond idle and others."""
         intensity = self.intensity
-        noise += (self.idle.deviation(scene.state) * scene.seconds) ** 2
-        for key, amount in scene.others:
-            column = intensity.column(key)
-            drawn = intensity.watts[column] * amount
-            joules -= drawn
-            noise += intensity.spread * drawn**2 + intensity.covariance[column][column] * amount**2
-        end = scene.interval.end_ns
-        lasting = [one.end_ns is None or one.end_ns > end for one in scene.live]
-        self.individuals.observe(scene.members, lasting, joules, noise)
+        if intensity.learn_idle:
+            unsure = self.idle.deviation(scene.state) * scene.seconds
+            noise += unsure * unsure
+        for key, amount in ((PROCESS, scene.process), (HOST, scene.host)):
+            if amount > _NO_SECONDS:
+                column = intensity.column(key)
+                joules -= intensity.watts[column] * amount
+                noise += (intensity.variance(column) + intensity.covariance[column][column]) * amount**2
+        self.individuals.observe(scene.members, scene.live, scene.interval.end_ns, joules, noise, squares)
 
     def weights(self, scene: Scene) -> tuple[float, float, float]:
         """What requests, their processes and the host are expected to draw, as weights."""
-        by = {key: self.intensity.watts[self.intensity.column(key)] * amount for key, amount in scene.others}
         by_requests = sum([account.watts * amount for account, amount in scene.members])
-        return by_requests, by.get(PROCESS, 0.0), by.get(HOST, 0.0)
+        return by_requests, self._other(PROCESS, scene.process), self._other(HOST, scene.host)
+
+    def _other(self, key: object, amount: float) -> float:
+        if amount <= _NO_SECONDS:
+            return 0.0
+        return self.intensity.watts[self.intensity.column(key)] * amount

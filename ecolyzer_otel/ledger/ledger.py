@@ -94,16 +94,17 @@ class Ledger:
             if book.waiting and book.waiting[0].end_ns <= through_ns:
                 for interval, live in self._closing(book, through_ns):
                     self._close(book, interval, live)
-        horizon = min((book.closed_ns or 0 for book in self.books.values()), default=through_ns)
-        due = [
-            live
-            for live in self._live.values()
-            if live.end_ns is not None
-            and (live.end_ns <= horizon or (overdue_ns is not None and live.end_ns <= overdue_ns))
-        ]
+        closed = horizon = min([book.closed_ns or 0 for book in self.books.values()], default=through_ns)
+        if overdue_ns is not None:
+            horizon = max(horizon, overdue_ns)
+        due = [live for live in self._live.values() if live.end_ns is not None and live.end_ns <= horizon]
         # A lost sensor closes nothing more, and must not make the curves grow for ever.
-        self.activity.forget_before(max(horizon, through_ns - _KEEP_NS))
-        return [self._settle(live) for live in due]
+        self.activity.forget_before(max(closed, through_ns - _KEEP_NS))
+        for live in due:
+            del self._live[live.record.id]
+        settlements = [self._settle(live) for live in due]
+        self._clear_pending()
+        return settlements
 
     # Closing.
 
@@ -147,19 +148,12 @@ class Ledger:
 
     # Settling.
 
-    def _settle(self, live: Live) -> Settlement:
-        del self._live[live.record.id]
-        settlement = self._settlement(live)
-        if not self._live:
-            self._clear_pending()
-        return settlement
-
     def _clear_pending(self) -> None:
         if not self._live:
             for book in self.books.values():
                 book.shares.pending = 0.0  # nothing is pending: what is left is float noise
 
-    def _settlement(self, live: Live) -> Settlement:
+    def _settle(self, live: Live) -> Settlement:
         charges: list[Charge] = []
         active = idle = variance = 0.0
         learned = False

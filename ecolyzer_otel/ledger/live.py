@@ -54,13 +54,17 @@ class Live:
 
     def busy_seconds(self, device: str, start_ns: int, end_ns: int) -> float:
         """Seconds of its kernels on a device within the interval, as if the whole device had run them."""
-        total = 0
-        for low, high in self.record.device_busy.get(device, ()):
-            low, high = max(low, start_ns), min(high, end_ns)
+        record, total = self.record, 0
+        for low, high in record.device_busy.get(device, ()):
+            if low < start_ns:
+                low = start_ns
+            if high > end_ns:
+                high = end_ns
             if low < high:
                 total += high - low
-        partition = self.record.partitions.get(device) if self.record.partitions else None
-        return total / 1e9 * (partition.fraction if partition else 1.0)
+        if record.partitions and device in record.partitions:
+            return total / 1e9 * record.partitions[device].fraction
+        return total / 1e9
 
     def overlap_ns(self, start_ns: int, end_ns: int) -> int:
         """Nanoseconds of the interval during which it is known to have been in flight."""

@@ -1,27 +1,18 @@
-"""Replay files: the ledger's input as JSON, for bug reports, offline analysis and accuracy tests.
-
-The format is the design's, version 1: integer nanoseconds on one monotonic clock, cumulative counters, every part
-of ``activity`` optional, unknown keys ignored.
-"""
+"""Replay: the ledger's input from a file, for bug reports, offline analysis and accuracy tests (docs/replay.md)."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from ecolyzer_otel.errors import ReplayError
+from ecolyzer_otel.ledger.document import Timeline, load_activity, read
 from ecolyzer_otel.ledger.ledger import Ledger
-from ecolyzer_otel.ledger.types import Partition, Record, SensorSpec, Settlement, kind_of
+from ecolyzer_otel.ledger.types import Settlement, Shares
 
 __all__ = ["replay"]
 
-#: One standard uncertainty of a sensor's gain where the file tells none: what a counter showed is taken at its word.
-_UNCERTAINTY = {"measured": 0.005, "modelled": 0.2}
-_COMPONENTS = ("cpu", "gpu", "dram")
-_KINDS = ("reset", "lost", "suspend")
-#: Nanoseconds beyond this are no time of any clock (and no float of seconds).
-_LAST_NS = 1 << 63
 #: How often intervals are closed, in recorded time: as often as a meter does under load.
 _TICK_NS = 100_000_000
 
@@ -38,71 +29,63 @@ def replay(document: Any) -> dict[str, Any]:
     Raises:
         ReplayError: the document is not of the format; the message names the key.
     """
-    if not isinstance(document, Mapping):
-        raise ReplayError("the file must hold a JSON object")
-    if document.get("version") != 1:
-        raise ReplayError(f"version: must be 1, not {document.get('version')!r}")
-    sensors = [_sensor(item, f"sensors[{i}]") for i, item in enumerate(_list(document, "sensors", ""))]
-    if len({spec.id for spec, _ in sensors}) != len(sensors):
-        raise ReplayError("sensors: two have the same id")
-    ledger = Ledger(spec for spec, _ in sensors)
-    _load_activity(ledger, _mapping(document, "activity"))
-    records = sorted(_records(document), key=lambda record: record.start_ns)
-    for record in records:
-        ledger.activity.owners.add(record.pid)
-        ledger.activity.declared.update(record.device_busy)
-    settled = _run(
-        ledger, [(spec.id, samples) for spec, samples in sensors], records, list(_events(document, ledger))
-    )
-    return {
-        "version": 1,
-        "requests": {str(record.id): _request_result(settled[record.id]) for record in records},
-        "sensors": {
-            name: {
-                "measured_joules": book.shares.measured,
-                "requests": book.shares.requests,
-                "process": book.shares.process,
-                "host": book.shares.host,
-                "idle": book.shares.idle,
-                "pending": book.shares.pending,
-            }
-            for name, book in ledger.books.items()
-        },
-    }
+    with _no_collector():
+        timeline = read(document)
+        ledger = Ledger(spec for spec, _ in timeline.sensors)
+        load_activity(ledger.activity, timeline.activity)
+        for record in timeline.records:
+            ledger.activity.owners.add(record.pid)
+            ledger.activity.declared.update(record.device_busy)
+        settled = _run(ledger, timeline)
+        return {
+            "version": 1,
+            "requests": {record.id: _request_result(settled[record.id]) for record in timeline.records},
+            "sensors": {name: _sensor_result(book.shares) for name, book in ledger.books.items()},
+        }
 
 
-def _run(
-    ledger: Ledger,
-    sensors: list[tuple[str, list[tuple[int, float]]]],
-    records: list[Record],
-    events: list[tuple[int, str, str]],
-) -> dict[Any, Settlement]:
+@contextmanager
+def _no_collector() -> Iterator[None]:
+    """Without the cyclic garbage collector, which would walk the whole document again and again: no cycle is left."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _run(ledger: Ledger, timeline: Timeline) -> dict[Any, Settlement]:
     """Feed everything in the order of time, so that only what is in flight is held."""
     # Events sort before samples of the same instant: a reset announced at t concerns the reading at t.
-    timeline: list[tuple[int, int, str, Any]] = [(t, 0, sensor, kind) for t, kind, sensor in events]
-    timeline += [(t, 1, sensor, joules) for sensor, samples in sensors for t, joules in samples]
-    timeline.sort(key=lambda item: item[:2])
+    steps: list[tuple[int, int, str, Any]] = [(t, 0, sensor, kind) for t, kind, sensor in timeline.events]
+    steps += [(t, 1, spec.id, joules) for spec, samples in timeline.sensors for t, joules in samples]
+    steps.sort(key=lambda step: step[:2])
     settled: dict[Any, Settlement] = {}
+    records = sorted(timeline.records, key=lambda record: record.start_ns)
     coming = iter(records)
     record = next(coming, None)
-    tick_ns = timeline[0][0] if timeline else 0
-    for t_ns, order, sensor, value in timeline:
+    tick_ns = steps[0][0] if steps else 0
+    for t_ns, order, sensor, value in steps:
         while record is not None and record.start_ns < t_ns:
             ledger.record(record)
             record = next(coming, None)
         if order == 0:
             ledger.announce(sensor, value)
-        else:
-            ledger.sample(sensor, t_ns, value)
-            if t_ns >= tick_ns:
-                settled.update((one.id, one) for one in ledger.advance(t_ns))
-                tick_ns = t_ns + _TICK_NS
+            continue
+        ledger.sample(sensor, t_ns, value)
+        if t_ns >= tick_ns:
+            for one in ledger.advance(t_ns):
+                settled[one.id] = one
+            tick_ns = t_ns + _TICK_NS
     while record is not None:
         ledger.record(record)
         record = next(coming, None)
     ledger.flush()
-    last = max([one.end_ns or 0 for one in records] + [t_ns for t_ns, *_ in timeline[-1:]], default=0)
-    settled.update((one.id, one) for one in ledger.advance(last, overdue_ns=last))
+    last = max([one.end_ns or 0 for one in records] + [t_ns for t_ns, *_ in steps[-1:]], default=0)
+    for one in ledger.advance(last, overdue_ns=last):
+        settled[one.id] = one
     return settled
 
 
@@ -112,186 +95,18 @@ def _request_result(settlement: Settlement) -> dict[str, Any]:
         "idle_joules": settlement.idle_joules,
         "uncertainty_joules": settlement.uncertainty_joules,
         "method": settlement.method,
+        "basis": settlement.basis,
         "sensors": {one.sensor: {"active": one.active, "idle": one.idle} for one in settlement.charges},
     }
 
 
-def _load_activity(ledger: Ledger, activity: Mapping[str, Any]) -> None:
-    for t, v in _samples(activity.get("host_cpu") or [], "activity.host_cpu"):
-        ledger.activity.host.add(t, v)
-    for device, samples in _mapping(activity, "devices", "activity.").items():
-        for t, v in _samples(samples, f"activity.devices.{device}"):
-            ledger.activity.add_device(device, t, v)
-    for pid, quantities in _mapping(activity, "processes", "activity.").items():
-        where = f"activity.processes.{pid}"
-        if not (pid.isdecimal() and len(pid) < 20) or not isinstance(quantities, Mapping):
-            raise ReplayError(f"{where}: must be a process id with an object of quantities")
-        for quantity, samples in quantities.items():
-            if isinstance(samples, list):  # unknown keys of another shape are ignored
-                for t, v in _samples(samples, f"{where}.{quantity}"):
-                    ledger.activity.add_process(int(pid), quantity, t, v)
-
-
-def _records(document: Mapping[str, Any]) -> Iterator[Record]:
-    seen: set[str] = set()
-    kinds: dict[Any, tuple[str, str, int]] = {}
-    for i, item in enumerate(_list(document, "requests", "", required=False)):
-        where = f"requests[{i}]"
-        if not isinstance(item, Mapping):
-            raise ReplayError(f"{where}: must be an object")
-        name = item.get("id")
-        if not isinstance(name, str) or name in seen:
-            raise ReplayError(f"{where}.id: must be a string that no other request has")
-        seen.add(name)
-        start, end = _integer(item, "start_ns", where), _integer(item, "end_ns", where)
-        if end < start:
-            raise ReplayError(f"{where}.end_ns: must not be before start_ns")
-        yield Record(
-            id=name,
-            pid=_integer(item, "pid", where),
-            start_ns=start,
-            end_ns=end,
-            cpu_ns=max(0, _integer(item, "cpu_ns", where, default=0)),
-            device_busy=_busy(item, where),
-            partitions=_partitions(item, where) if item.get("partitions") is not None else {},
-            kind=_kind(item, where, kinds),
-        )
-
-
-def _busy(item: Mapping[str, Any], where: str) -> dict[str, list[tuple[int, int]]]:
-    busy: dict[str, list[tuple[int, int]]] = {}
-    for device, spans in _mapping(item, "device_busy_ns", f"{where}.").items():
-        key = f"{where}.device_busy_ns.{device}"
-        pairs = _pairs(spans, key, "[start_ns, end_ns]")
-        busy[device] = [(_whole(low, key), _whole(high, key)) for low, high in pairs]
-    return busy
-
-
-def _kind(item: Mapping[str, Any], where: str, kinds: dict[Any, tuple[str, str, int]]) -> tuple[str, str, int]:
-    """Model, phase and batch bucket; ``kinds`` keeps those seen, so that equal ones are one object."""
-    told = item.get("model"), item.get("phase"), item.get("items")
-    try:
-        return kinds[told]
-    except (KeyError, TypeError):
-        pass
-    model, phase, items = told
-    for key, value in (("model", model), ("phase", phase)):
-        if value is not None and not isinstance(value, str):
-            raise ReplayError(f"{where}.{key}: must be a string")
-    number = 1 if items is None else _whole(items, f"{where}.items")
-    kinds[told] = found = kind_of(model or "", phase or "", number)
-    return found
-
-
-def _partitions(item: Mapping[str, Any], where: str) -> dict[str, Partition]:
-    """``{"gpu0": ["MIG-…", 0.43]}``: the part of a divided device that the request ran on."""
-    partitions: dict[str, Partition] = {}
-    for device, value in _mapping(item, "partitions", f"{where}.").items():
-        key = f"{where}.partitions.{device}"
-        if not isinstance(value, list) or len(value) != 2 or not isinstance(value[0], str):
-            raise ReplayError(f"{key}: must be [name, fraction]")
-        fraction = _number(value[1], key)
-        if not 0.0 < fraction <= 1.0:
-            raise ReplayError(f"{key}: the fraction must be above 0 and at most 1")
-        partitions[device] = Partition(value[0], fraction)
-    return partitions
-
-
-def _events(document: Mapping[str, Any], ledger: Ledger) -> Iterator[tuple[int, str, str]]:
-    for i, item in enumerate(_list(document, "events", "", required=False)):
-        where = f"events[{i}]"
-        if not isinstance(item, Mapping):
-            raise ReplayError(f"{where}: must be an object")
-        kind, sensor = item.get("kind"), item.get("sensor")
-        if kind not in _KINDS:
-            raise ReplayError(f"{where}.kind: must be reset, lost or suspend, not {kind!r}")
-        # A suspended machine concerns every sensor unless one is named.
-        for name in ledger.books if sensor is None else (sensor,):
-            if not isinstance(name, str) or name not in ledger.books:
-                raise ReplayError(f"{where}.sensor: {name!r} is none of the sensors")
-            yield _integer(item, "t_ns", where), kind, name
-
-
-def _sensor(item: Any, where: str) -> tuple[SensorSpec, list[tuple[int, float]]]:
-    if not isinstance(item, Mapping):
-        raise ReplayError(f"{where}: must be an object")
-    name, component, method = item.get("id"), item.get("component"), item.get("method", "measured")
-    if not isinstance(name, str) or not name:
-        raise ReplayError(f"{where}.id: must be a string")
-    if component not in _COMPONENTS:
-        raise ReplayError(f"{where}.component: must be one of {', '.join(_COMPONENTS)}, not {component!r}")
-    if method not in ("measured", "modelled"):
-        raise ReplayError(f"{where}.method: must be measured or modelled, not {method!r}")
-    uncertainty = _optional(item, "relative_uncertainty", where)
-    spec = SensorSpec(
-        id=name,
-        component=component,
-        method=method,
-        idle_watts=_optional(item, "idle_watts", where),
-        wrap_joules=_optional(item, "wrap_joules", where),
-        relative_uncertainty=_UNCERTAINTY[method] if uncertainty is None else uncertainty,
-    )
-    return spec, _samples(item.get("samples"), f"{where}.samples")
-
-
-def _samples(value: Any, where: str) -> list[tuple[int, float]]:
-    pairs = _pairs(value, where, "[t_ns, number]")
-    return [(_whole(t, where), _number(v, where)) for t, v in pairs]
-
-
-def _pairs(value: Any, where: str, shape: str) -> list[Any]:
-    if isinstance(value, (list, tuple)) and all(
-        isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in value
-    ):
-        return list(value)
-    raise ReplayError(f"{where}: must be a list of {shape}")
-
-
-def _whole(value: Any, where: str) -> int:
-    if type(value) is int and -_LAST_NS < value < _LAST_NS:
-        return value
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not -_LAST_NS < value < _LAST_NS:
-        raise ReplayError(f"{where}: must be an integer")
-    return int(value)
-
-
-def _number(value: Any, where: str) -> float:
-    """What a counter may show: NaN and infinities are faults of the sensor, not of the file."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ReplayError(f"{where}: must be a list of [t_ns, number]")
-    try:
-        return float(value)
-    except OverflowError:
-        return math.inf
-
-
-def _list(item: Mapping[str, Any], key: str, where: str, *, required: bool = True) -> list[Any]:
-    value = item.get(key)
-    if value is None and not required:
-        return []
-    if not isinstance(value, list):
-        raise ReplayError(f"{where}{key}: must be a list")
-    return value
-
-
-def _mapping(item: Mapping[str, Any], key: str, where: str = "") -> Mapping[str, Any]:
-    value = item.get(key)
-    if value is None:
-        return {}
-    if not isinstance(value, Mapping):
-        raise ReplayError(f"{where}{key}: must be an object")
-    return value
-
-
-def _integer(item: Mapping[str, Any], key: str, where: str, default: int | None = None) -> int:
-    value = item.get(key, default)
-    return _whole(value, f"{where}.{key}")
-
-
-def _optional(item: Mapping[str, Any], key: str, where: str) -> float | None:
-    value = item.get(key)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e300:
-        raise ReplayError(f"{where}.{key}: must be null or a number of at least 0")
-    return float(value)
+def _sensor_result(shares: Shares) -> dict[str, float]:
+    return {
+        "measured_joules": shares.measured,
+        "requests": shares.requests,
+        "process": shares.process,
+        "host": shares.host,
+        "idle": shares.idle,
+        "pending": shares.pending,
+        "modelled_joules": shares.modelled,
+    }

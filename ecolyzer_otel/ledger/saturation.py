@@ -22,6 +22,7 @@ _NOISE: Final = 0.02
 _REACH: Final = 2
 _FLAT: Final = 0.1
 _KEEP: Final = 0.998
+_FIT_EVERY: Final = 32
 #: A device is not thought to fall short by more than this.
 _LEAST: Final = 0.3
 
@@ -62,7 +63,7 @@ class Saturation:
         self._measured[level] = _KEEP * self._measured[level] + measured
         self._expected[level] = _KEEP * self._expected[level] + expected
         self._seen += 1
-        if self._seen % 8 == 0:
+        if self._seen % _FIT_EVERY == 0:
             self._fit()
 
     def _level(self, watts: float) -> int:

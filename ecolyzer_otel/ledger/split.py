@@ -206,13 +206,26 @@ def equal_seconds(parts: Sequence[tuple[int, int] | None]) -> list[float]:
     """
     if len(parts) == 1 and parts[0]:
         return [(parts[0][1] - parts[0][0]) / 1e9]
-    edges = sorted([edge for part in parts if part for edge in ((part[0], 1), (part[1], -1))])
+    starts = sorted([part[0] for part in parts if part])
+    ends = sorted([part[1] for part in parts if part])
     reached: dict[int, float] = {}
-    flying, clock, at = 0, 0.0, edges[0][0] if edges else 0
-    for when, step in edges:
-        if flying:
-            clock += (when - at) / 1e9 / flying
-        reached[when] = clock
-        at = when
-        flying += step
-    return [reached[part[1]] - reached[part[0]] if part else 0.0 for part in parts]
+    flying, clock, at = 0, 0.0, starts[0] if starts else 0
+    coming, number = 0, len(starts)
+    for end in ends:
+        while coming < number and starts[coming] <= end:
+            when = starts[coming]
+            coming += 1
+            if when > at:
+                if flying:
+                    clock += (when - at) / flying
+                at = when
+                reached[when] = clock
+            elif when not in reached:
+                reached[when] = clock
+            flying += 1
+        if end > at:
+            clock += (end - at) / flying
+            at = end
+        reached[end] = clock
+        flying -= 1
+    return [(reached[part[1]] - reached[part[0]]) / 1e9 if part else 0.0 for part in parts]

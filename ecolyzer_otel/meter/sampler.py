@@ -97,7 +97,8 @@ class Sampler:
 
     def _had(self, name: str, sensor: Sensor, reading: Reading) -> None:
         info = sensor.info
-        self._schedules[name].adapt(info)
+        if self._schedules[name].adapt(info):
+            self._ledger.books[name].spec = sensor_spec(info)  # less certain from now on
         self._ledger.sample(name, reading.t_ns, reading.joules)
         if self._down.pop(name, None) is not None:
             _LOG.info("ecolyzer: sensor %s gives readings again", name)

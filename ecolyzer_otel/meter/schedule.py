@@ -62,11 +62,13 @@ class Schedule:
         self._failed = True
         self.estimator.forget()
 
-    def adapt(self, info: SensorInfo) -> None:
-        """What is known of the sensor now: its joules may have become integrated power."""
-        if info is not self._info:
-            self._info = info
-            self._longest = _longest(info)
+    def adapt(self, info: SensorInfo) -> bool:
+        """What is known of the sensor now: its joules may have become integrated power. Whether that is new."""
+        if info is self._info:
+            return False
+        self._info = info
+        self._longest = _longest(info)
+        return True
 
     def period(self, pace: Pace, quiet: float = 0.0) -> float:
         """Seconds from one reading to the next; ``quiet`` are the seconds since there was work or a new worker."""

@@ -27,6 +27,8 @@ __all__ = ["NvmlGpu", "open_nvml"]
 _MILLI: Final = 1e-3
 #: Reads further apart than this leave joules unknown while power is integrated.
 _LONGEST_GAP_SECONDS: Final = 12.0
+#: Temperature and clocks change slowly, and each question may cost a millisecond where firmware answers it.
+_SLOW_NS: Final = 200_000_000
 #: A GPU that stays lost is looked for after 1, 2, 4 … seconds, and every 30 s in the end.
 _FIRST_WAIT_NS: Final = 1_000_000_000
 _LONGEST_WAIT_NS: Final = 30_000_000_000
@@ -76,6 +78,7 @@ class NvmlGpu(Sensor):
         self._busy = DeviceBusy()
         self._processes = ProcessBusy(pids)
         self._lacks: set[str] = set()
+        self._looked_ns: int | None = None
         self._wait_ns = 0
         self._not_before_ns = 0
         self._usage: Usage | None = None
@@ -144,6 +147,7 @@ class NvmlGpu(Sensor):
         self._session.reopen()
         self._handle = self._session.find(self._info)
         self._generation = self._session.generation
+        self._looked_ns = None
         # Sample timestamps may start anew with the driver; what was integrated so far stays.
         self._busy.last_us = 0
         self._processes.last_us = 0
@@ -201,13 +205,16 @@ class NvmlGpu(Sensor):
 
     def _look_around(self, t_ns: int) -> None:
         """Everything but the joules. Nothing here fails a reading."""
+        self._look_at_use(t_ns)
+        if self._looked_ns is not None and t_ns - self._looked_ns < _SLOW_NS:
+            return
+        self._looked_ns = t_ns
         celsius = self._try("temperature", "nvmlDeviceGetTemperature", self._session.nvml.NVML_TEMPERATURE_GPU)
         self._celsius = None if celsius is None else float(celsius)
         bits = self._try("reasons", "nvmlDeviceGetCurrentClocksEventReasons")
         if bits is None:  # drivers before 535
             bits = self._try("old reasons", "nvmlDeviceGetCurrentClocksThrottleReasons")
         self._throttled = None if bits is None else frozenset(word for bit, word in _REASONS.items() if bits & bit)
-        self._look_at_use(t_ns)
 
     def _look_at_use(self, t_ns: int) -> None:
         nvml = self._session.nvml

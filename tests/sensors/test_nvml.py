@@ -205,8 +205,9 @@ def test_a_counter_that_goes_away_is_continued_by_power(gpu, driver, clock):
         (0x0B1, {"sync_boost", "sw_thermal", "power_brake"}),
     ],
 )
-def test_reasons_in_words(gpu, driver, bits, words):
+def test_reasons_in_words(gpu, driver, clock, bits, words):
     driver.set(gpu0_reasons=bits)
+    clock.advance(0.2)  # it is not asked at every reading
     gpu.read()
     assert gpu.throttled() == words
 
