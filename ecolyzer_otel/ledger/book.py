@@ -200,9 +200,7 @@ class SensorBook:
 
     # Where a reading is missing.
 
-    def _missing(
-        self, interval: Interval, live: Sequence[Live], expected: float | None, state: State
-    ) -> Interval:
+    def _missing(self, interval: Interval, live: Sequence[Live], expected: float | None, state: State) -> Interval:
         """What is left to divide of an interval that did not tell all, or that tells more than its own."""
         gap, shares = self._gap, self.shares
         if interval.jumped:

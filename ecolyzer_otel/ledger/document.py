@@ -10,6 +10,8 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+import msgspec
+
 from ecolyzer_otel.errors import ReplayError
 from ecolyzer_otel.ledger.activity import ActivityBook
 from ecolyzer_otel.ledger.types import Partition, Record, SensorSpec, kind_of
@@ -79,42 +81,74 @@ def load_activity(book: ActivityBook, activity: Mapping[str, Any]) -> None:
                     book.add_process(int(pid), quantity, t, v)
 
 
+class _Request(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One of ``requests``, as it is in the file."""
+
+    id: str
+    pid: int
+    start_ns: int
+    end_ns: int
+    cpu_ns: int = 0
+    model: str | None = None
+    phase: str | None = None
+    items: int | None = None
+    device_busy_ns: dict[str, list[tuple[int, int]]] | None = None
+    partitions: dict[str, tuple[str, float]] | None = None
+
+
 def _records(document: Mapping[str, Any]) -> Iterator[Record]:
+    told = _list(document, "requests", "", required=False)
+    try:
+        requests = msgspec.convert(told, list[_Request])
+    except msgspec.ValidationError:
+        # Slower, but it takes what is an integer all the same, and says exactly what is not.
+        requests = [_request(item, f"requests[{i}]") for i, item in enumerate(told)]
     seen: set[str] = set()
-    kinds: dict[Any, tuple[str, str, int]] = {}
-    for i, item in enumerate(_list(document, "requests", "", required=False)):
-        where = f"requests[{i}]"
-        if not isinstance(item, Mapping):
-            raise ReplayError(f"{where}: must be an object")
-        name = item.get("id")
-        if not isinstance(name, str) or name in seen:
-            raise ReplayError(f"{where}.id: must be a string that no other request has")
-        seen.add(name)
-        pid, start, end, cpu = _integers(item, where)
-        if end < start:
-            raise ReplayError(f"{where}.end_ns: must not be before start_ns")
+    for i, one in enumerate(requests):
+        if one.id in seen:
+            raise ReplayError(f"requests[{i}].id: must be a string that no other request has")
+        seen.add(one.id)
+        if not -_LAST_NS < one.start_ns <= one.end_ns < _LAST_NS:
+            _check_times(one, f"requests[{i}]")
         yield Record(
-            id=name,
-            pid=pid,
-            start_ns=start,
-            end_ns=end,
-            cpu_ns=cpu if cpu > 0 else 0,
-            device_busy=_busy(item, where) if item.get("device_busy_ns") is not None else {},
-            partitions=_partitions(item, where) if item.get("partitions") is not None else {},
-            kind=_kind(item, where, kinds),
+            id=one.id,
+            pid=one.pid,
+            start_ns=one.start_ns,
+            end_ns=one.end_ns,
+            cpu_ns=one.cpu_ns if one.cpu_ns > 0 else 0,
+            device_busy=one.device_busy_ns or {},
+            partitions=_checked(one.partitions, f"requests[{i}]") if one.partitions else {},
+            kind=kind_of(one.model or "", one.phase or "", one.items or 1),
         )
 
 
-def _integers(item: Mapping[str, Any], where: str) -> tuple[int, int, int, int]:
-    """pid, start, end and CPU time."""
-    found = item.get("pid"), item.get("start_ns"), item.get("end_ns"), item.get("cpu_ns", 0)
-    pid, start, end, cpu = found
-    plain = type(pid) is int and type(start) is int and type(end) is int and type(cpu) is int
-    if plain and max(found) < _LAST_NS and min(found) > -_LAST_NS:
-        return found
-    return tuple(  # type: ignore[return-value]
-        _whole(value, f"{where}.{key}")
-        for key, value in zip(("pid", "start_ns", "end_ns", "cpu_ns"), found, strict=True)
+def _check_times(one: _Request, where: str) -> None:
+    _whole(one.start_ns, f"{where}.start_ns")
+    _whole(one.end_ns, f"{where}.end_ns")
+    if one.end_ns < one.start_ns:
+        raise ReplayError(f"{where}.end_ns: must not be before start_ns")
+
+
+def _request(item: Any, where: str) -> _Request:
+    if not isinstance(item, Mapping):
+        raise ReplayError(f"{where}: must be an object")
+    if not isinstance(item.get("id"), str):
+        raise ReplayError(f"{where}.id: must be a string that no other request has")
+    for key in ("model", "phase"):
+        if not isinstance(item.get(key, ""), (str, type(None))):
+            raise ReplayError(f"{where}.{key}: must be a string")
+    items = item.get("items")
+    return _Request(
+        id=item["id"],
+        pid=_integer(item, "pid", where),
+        start_ns=_integer(item, "start_ns", where),
+        end_ns=_integer(item, "end_ns", where),
+        cpu_ns=_integer(item, "cpu_ns", where, default=0),
+        model=item.get("model"),
+        phase=item.get("phase"),
+        items=None if items is None else _whole(items, f"{where}.items"),
+        device_busy_ns=_busy(item, where),
+        partitions=_partitions(item, where),
     )
 
 
@@ -127,34 +161,22 @@ def _busy(item: Mapping[str, Any], where: str) -> dict[str, list[tuple[int, int]
     return busy
 
 
-def _kind(item: Mapping[str, Any], where: str, kinds: dict[Any, tuple[str, str, int]]) -> tuple[str, str, int]:
-    """Model, phase and batch bucket; ``kinds`` keeps those seen, so that equal ones are one object."""
-    told = item.get("model"), item.get("phase"), item.get("items")
-    try:
-        return kinds[told]
-    except (KeyError, TypeError):
-        pass
-    model, phase, items = told
-    for key, value in (("model", model), ("phase", phase)):
-        if value is not None and not isinstance(value, str):
-            raise ReplayError(f"{where}.{key}: must be a string")
-    number = 1 if items is None else _whole(items, f"{where}.items")
-    kinds[told] = found = kind_of(model or "", phase or "", number)
-    return found
-
-
-def _partitions(item: Mapping[str, Any], where: str) -> dict[str, Partition]:
+def _partitions(item: Mapping[str, Any], where: str) -> dict[str, tuple[str, float]]:
     """``{"gpu0": ["MIG-…", 0.43]}``: the part of a divided device that the request ran on."""
-    partitions: dict[str, Partition] = {}
+    partitions: dict[str, tuple[str, float]] = {}
     for device, value in _mapping(item, "partitions", f"{where}.").items():
         key = f"{where}.partitions.{device}"
         if not isinstance(value, list) or len(value) != 2 or not isinstance(value[0], str):
             raise ReplayError(f"{key}: must be [name, fraction]")
-        fraction = _number(value[1], key)
-        if not 0.0 < fraction <= 1.0:
-            raise ReplayError(f"{key}: the fraction must be above 0 and at most 1")
-        partitions[device] = Partition(value[0], fraction)
+        partitions[device] = value[0], _number(value[1], key)
     return partitions
+
+
+def _checked(partitions: Mapping[str, tuple[str, float]], where: str) -> dict[str, Partition]:
+    for device, (_, fraction) in partitions.items():
+        if not 0.0 < fraction <= 1.0:
+            raise ReplayError(f"{where}.partitions.{device}: the fraction must be above 0 and at most 1")
+    return {device: Partition(name, fraction) for device, (name, fraction) in partitions.items()}
 
 
 def _events(document: Mapping[str, Any], names: set[str]) -> Iterator[tuple[int, str, str]]:
@@ -200,12 +222,10 @@ def _samples(value: Any, where: str) -> list[tuple[int, float]]:
 
 
 def _pairs(value: Any, where: str, shape: str) -> list[Any]:
-    if isinstance(value, (list, tuple)):
-        for pair in value:
-            if not isinstance(pair, (list, tuple)) or len(pair) != 2:
-                break
-        else:
-            return list(value)
+    if isinstance(value, (list, tuple)) and all(
+        [isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in value]
+    ):
+        return list(value)
     raise ReplayError(f"{where}: must be a list of {shape}")
 
 

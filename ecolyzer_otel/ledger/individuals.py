@@ -34,6 +34,7 @@ _LEAST_NOISE: Final = 0.03
 #: Errors beyond this many expected squares count as this many.
 _ROBUST: Final = 16.0
 
+
 class Individuals:
     """The requests in flight on one sensor.
 
@@ -228,9 +229,7 @@ class Individuals:
             rows = [self._covariance[place] for place in places]
             self._covariance = [[row[place] for place in places] for row in rows]
         elif len(kept) < _TOGETHER // 2:
-            self._covariance = [
-                [one.variance if one is other else 0.0 for other in kept] for one in kept
-            ]
+            self._covariance = [[one.variance if one is other else 0.0 for other in kept] for one in kept]
         for place, one in enumerate(kept):
             one.place = place
         self._kept = kept

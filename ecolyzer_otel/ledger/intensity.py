@@ -201,7 +201,9 @@ class Intensity:
             variance = error * error / _ROBUST**2
         self._correct(parts, spans, error, variance)
 
-    def _correct(self, parts: Sequence[tuple[int, float]], spans: list[float], error: float, variance: float) -> None:
+    def _correct(
+        self, parts: Sequence[tuple[int, float]], spans: list[float], error: float, variance: float
+    ) -> None:
         covariance, watts, keys = self.covariance, self.watts, self._keys
         least = _FLOOR * self.mean_watts
         # All from the covariances as they were; then in place, on both sides of the diagonal.
