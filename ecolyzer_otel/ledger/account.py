@@ -54,8 +54,8 @@ Part = tuple[Account, float]
 class Pot:
     """Active joules of one closed interval that its requests have not been charged yet.
 
-    Each takes its share when it is settled, by what is known of everybody's watts then. So the sum is always what was
-    measured.
+    Each takes its share when it is settled, by what is known of everybody's watts then. So the sum is always what
+    was measured.
     """
 
     __slots__ = ("_joules", "_members", "_taken", "_total", "_turn")

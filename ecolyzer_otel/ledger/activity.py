@@ -24,6 +24,7 @@ class ActivityBook:
         self.pools = Pools()
         self._devices: dict[str, Curve] = {}
         self._processes: dict[tuple[int, str], Curve] = {}
+        self._quantities: set[str] = set()
 
     def add_device(self, device: str, t_ns: int, seconds: float) -> None:
         """Busy seconds of ``device`` since an arbitrary start: the union of all kernels."""
@@ -32,6 +33,7 @@ class ActivityBook:
     def add_process(self, pid: int, quantity: str, t_ns: int, seconds: float) -> None:
         """Cumulative seconds of one quantity of one process."""
         self._processes.setdefault((pid, quantity), Curve()).add(t_ns, seconds)
+        self._quantities.add(quantity)
 
     def device(self, device: str, start_ns: int, end_ns: int) -> float:
         """Busy seconds of ``device`` in the interval; 0.0 when unknown."""
@@ -53,9 +55,11 @@ class ActivityBook:
 
     def knows_device(self, device: str) -> bool:
         """Whether anything tells who uses ``device``, so that silence means that a request does not."""
-        if device in self.declared or device in self._devices:
-            return True
-        return any(name == device for _, name in self._processes)
+        return device in self.declared or self.knows_others(device)
+
+    def knows_others(self, device: str) -> bool:
+        """Whether anything but requests tells who uses ``device``."""
+        return device in self._devices or device in self._quantities
 
     def forget_before(self, t_ns: int) -> None:
         """Drop what no interval from ``t_ns`` on can need."""

@@ -96,13 +96,13 @@ class SensorBook:
     # Rule 3.
 
     def _charge_by_activity(self, members: Sequence[Part], work: Work, active: float) -> None:
-        shares = self.shares
-        for (account, _), part in zip(members, work.parts, strict=True):
+        shares, parts = self.shares, work.parts()
+        for (account, _), part in zip(members, parts.requests, strict=True):
             account.active += active * part
             account.doubt += active * _share_uncertainty(part)
             shares.pending += active * part
-        shares.process += active * work.process_part
-        shares.host += active * work.host_part
+        shares.process += active * parts.process
+        shares.host += active * parts.host
 
     # Rule 4.
 
@@ -157,13 +157,12 @@ class SensorBook:
         Returns:
             The charge, None where nothing at all is known, and the variance of its active joules.
         """
-        individuals = self.learner.individuals
-        misfit = individuals.misfit
-        deviation = account.doubt + account.idle_doubt
-        variance = deviation * deviation
+        variance = (account.doubt + account.idle_doubt) ** 2
         if account.activity:
+            individuals = self.learner.individuals
+            own = account.variance if account.place < 0 else individuals.variance(account)
             # Errors larger than expected are also those of the estimates.
-            variance += individuals.variance(account) * (misfit if misfit > 1.0 else 1.0) * account.activity**2
+            variance += own * max(1.0, individuals.misfit) * account.activity**2
         active = self.release(account)
         self.shares.requests += active
         length = live.seen_ns - live.start_ns
@@ -218,7 +217,8 @@ class SensorBook:
                 gap.idle += self.learner.idle.watts(state) * (interval.end_ns - interval.start_ns) / 1e9
                 self.counter.note("stuck")
             return replace(interval, told=min(1.0, interval.joules / expected))
-        # It moves again. What it shows beyond its own time was drawn before; of that, requests were told their part.
+        # It moves again. What it shows beyond its own time was drawn before; of that, requests were told their
+        # part.
         extra = max(0.0, interval.joules - (interval.joules if expected is None else expected))
         idle = min(extra, gap.idle)
         told = min(extra - idle, gap.told)

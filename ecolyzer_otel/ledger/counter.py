@@ -38,8 +38,20 @@ class Counter:
     went there or only showed a wrong value once.
     """
 
-    __slots__ = ("_held", "_intervals", "_joules", "_last_ns", "_peak", "_reset", "_jumped", "_start_ns", "_watts",
-                 "faults", "mean_watts", "spec")  # fmt: skip
+    __slots__ = (
+        "_held",
+        "_intervals",
+        "_joules",
+        "_jumped",
+        "_last_ns",
+        "_peak",
+        "_reset",
+        "_start_ns",
+        "_watts",
+        "faults",
+        "mean_watts",
+        "spec",
+    )  # fmt: skip
 
     def __init__(self, spec: SensorSpec) -> None:
         self.spec = spec

@@ -20,7 +20,8 @@ __all__ = ["Timeline", "load_activity", "read"]
 
 _COMPONENTS = ("cpu", "gpu", "dram")
 _KINDS = ("reset", "lost", "suspend")
-#: One standard uncertainty of a sensor's gain where the file tells none: what a counter showed is taken at its word.
+#: One standard uncertainty of a sensor's gain where the file tells none: what a counter showed is taken at its
+#: word.
 _UNCERTAINTY = {"measured": 0.005, "modelled": 0.2}
 #: Nanoseconds beyond this are no time of any clock (and no float of seconds).
 _LAST_NS = 1 << 63
@@ -223,7 +224,7 @@ def _samples(value: Any, where: str) -> list[tuple[int, float]]:
 
 def _pairs(value: Any, where: str, shape: str) -> list[Any]:
     if isinstance(value, (list, tuple)) and all(
-        [isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in value]
+        isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in value
     ):
         return list(value)
     raise ReplayError(f"{where}: must be a list of {shape}")

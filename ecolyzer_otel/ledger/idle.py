@@ -1,10 +1,10 @@
 """Idle power where no table knows it: learned from quiet intervals, by the state that the device is in.
 
-A device has two idle levels: *cold*, and *loaded* while a process that serves requests holds it (a GPU with a context
-and clocks up draws 56-137 W where a cold one draws 20-40 W). Each is learned from intervals without any request in
-flight: the lowest of them, so that other work on the host is not taken for idle. A level rises only when everything
-seen for a long while was higher, so that a change of state nobody told of is followed too. Intervals with requests
-never teach it: idle power neither falls to nothing nor rises with utilisation.
+A device has two idle levels: *cold*, and *loaded* while a process that serves requests holds it (a GPU with a
+context and clocks up draws 56-137 W where a cold one draws 20-40 W). Each is learned from intervals without any
+request in flight: the lowest of them, so that other work on the host is not taken for idle. A level rises only when
+everything seen for a long while was higher, so that a change of state nobody told of is followed too. Intervals
+with requests never teach it: idle power neither falls to nothing nor rises with utilisation.
 
 A device that is never quiet has an intercept instead: the power that no activity explains
 (:mod:`ecolyzer_otel.ledger.intensity`).
@@ -98,7 +98,7 @@ class IdleLevels:
         return min(self._intensity.deviation(IDLE), self.watts(state)) if self._intensity.trusted else 0.0
 
     def see(self, interval: Interval, state: State, *, quiet: bool) -> None:
-        """Take note of an interval: idle power is not above the lowest seen. A quiet one had no request in flight."""
+        """Take note of an interval: idle power is not above the lowest seen. Quiet is one without requests."""
         length = interval.end_ns - interval.start_ns
         if self._spec.idle_watts is not None or length < _LONG_ENOUGH_NS:
             return

@@ -2,9 +2,9 @@
 
 A request's watts are taken as constant while it runs, p_i ~ N(w_kind, s^2 w_kind^2 + var w_kind), and every closed
 interval tells one sum of them:  y = sum p_i a_i. The posterior given all closed intervals is kept as a mean and a
-covariance over the requests in flight (Kalman; conditioning of a Gaussian on a linear equation). Where intervals are
-short, requests come and go between them, and each is told apart; where they are long, an interval's surprise goes to
-those whose watts were least certain.
+covariance over the requests in flight (Kalman; conditioning of a Gaussian on a linear equation). Where intervals
+are short, requests come and go between them, and each is told apart; where they are long, an interval's surprise
+goes to those whose watts were least certain.
 
 A request that begins and ends within one interval is conditioned once and need not be kept. Above :data:`_TOGETHER`
 requests only variances are kept: nothing tells so many apart, and cost stays linear.

@@ -1,15 +1,16 @@
 """Learned intensity (rule 4 of the design): watts per unit of activity of each kind of request, on one sensor.
 
-Model of one closed interval:  y = sum over columns of w_c a_c + e,  with a_c the activity of column c in it (seconds of
-CPU or kernels; for idle power the length of the interval) and w_c >= 0 its watts. Columns are the kinds of request
-(model, phase, batch bucket), what else the owning processes do, the rest of the host, and idle power where no table
-gives it. e has the variance  s^2 sum of (w_i a_i)^2: requests of one kind differ by a relative spread s.
+Model of one closed interval:  y = sum over columns of w_c a_c + e,  with a_c the activity of column c in it
+(seconds of CPU or kernels; for idle power the length of the interval) and w_c >= 0 its watts. Columns are the kinds
+of request (model, phase, batch bucket), what else the owning processes do, the rest of the host, and idle power
+where no table gives it. e has the variance  s^2 sum of (w_i a_i)^2: requests of one kind differ by a relative
+spread s.
 
 w is followed by a Kalman filter (R. E. Kalman, 1960): causal, recursive, in memory of columns squared. Only the
 columns that take part in an interval are updated (S. F. Schmidt's consider form, 1966), so that an update costs
-columns times participants. Each participation lets a column drift a little, so that old intervals are forgotten; where
-errors come out larger than the filter expects, it forgets faster. A new column begins at the mean intensity of all
-requests, as rule 3 would have it. s^2 is learned from the errors.
+columns times participants. Each participation lets a column drift a little, so that old intervals are forgotten;
+where errors come out larger than the filter expects, it forgets faster. A new column begins at the mean intensity
+of all requests, as rule 3 would have it. s^2 is learned from the errors.
 
 The estimates are only ever used as weights: what the sensor measured is what is divided.
 """
@@ -70,8 +71,21 @@ class Intensity:
     """
 
     __slots__ = (
-        "_activity", "_columns", "covariance", "_flat_error", "_joules", "_keys", "_learned_error",
-        "_turn", "_used", "learn_idle", "mean_watts", "misfit", "observations", "spread", "watts",
+        "_activity",
+        "_columns",
+        "_flat_error",
+        "_joules",
+        "_keys",
+        "_learned_error",
+        "_turn",
+        "_used",
+        "covariance",
+        "learn_idle",
+        "mean_watts",
+        "misfit",
+        "observations",
+        "spread",
+        "watts",
     )  # fmt: skip
 
     def __init__(self, *, learn_idle: bool) -> None:

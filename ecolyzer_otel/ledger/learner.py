@@ -17,8 +17,8 @@ __all__ = ["Learner", "Scene"]
 
 #: Less activity than this, in seconds, is rounding.
 _NO_SECONDS: Final = 1e-9
-#: Errors of the model that no spread of requests explains: part of an interval's joules, and where within its update
-#: period a counter was read. A beginning: what it must be multiplied by is learned.
+#: Errors of the model that no spread of requests explains: part of an interval's joules, and where within its
+#: update period a counter was read. A beginning: what it must be multiplied by is learned.
 _MODEL_ERROR: Final = 0.01
 _EDGE_SECONDS: Final = 20e-6
 

@@ -7,7 +7,9 @@ its weight, idle as a share of its own, unknown is not zero.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Hashable, Iterable, Iterator, Sequence
+from operator import attrgetter
 from typing import Final, cast
 
 from ecolyzer_otel.ledger.account import Account
@@ -100,9 +102,9 @@ class Ledger:
         due = [live for live in self._live.values() if live.end_ns is not None and live.end_ns <= horizon]
         # A lost sensor closes nothing more, and must not make the curves grow for ever.
         self.activity.forget_before(max(closed, through_ns - _KEEP_NS))
-        for live in due:
-            del self._live[live.record.id]
-        settlements = [self._settle(live) for live in due]
+        for one in due:
+            del self._live[one.record.id]
+        settlements = [self._settle(one) for one in due]
         self._clear_pending()
         return settlements
 
@@ -113,18 +115,18 @@ class Ledger:
 
         Intervals in a row between which no request comes or goes are one: they tell the same of all that matters.
         """
-        coming = sorted(
-            [one for one in self._live.values() if one.start_ns < through_ns], key=lambda one: one.start_ns
-        )
-        edges = sorted([edge for one in coming for edge in (one.start_ns, one.seen_ns)])
+        coming = [one for one in self._live.values() if one.start_ns < through_ns and one.seen_ns > one.start_ns]
+        coming.sort(key=_start_of)
+        several = len(book.waiting) > 1 and book.waiting[1].end_ns <= through_ns
+        edges = sorted([edge for one in coming for edge in (one.start_ns, one.seen_ns)]) if several else ()
         present: list[Live] = []
-        next_one = edge = 0
-        for interval in _merged(book, through_ns, edges):
-            while edge < len(edges) and edges[edge] <= interval.start_ns:
-                edge += 1
-            present = [one for one in present if one.seen_ns > interval.start_ns]
-            while next_one < len(coming) and coming[next_one].start_ns < interval.end_ns:
-                if coming[next_one].seen_ns > max(interval.start_ns, coming[next_one].start_ns):
+        next_one, number = 0, len(coming)
+        for interval in _merged(book.waiting, through_ns, edges):
+            start, end = interval.start_ns, interval.end_ns
+            if present:
+                present = [one for one in present if one.seen_ns > start]
+            while next_one < number and coming[next_one].start_ns < end:
+                if coming[next_one].seen_ns > start:
                     present.append(coming[next_one])
                 next_one += 1
             yield interval, present
@@ -181,9 +183,11 @@ class Ledger:
         return book.spec.component != "gpu" or bool(uses_device([live], self.activity, book.spec.id))
 
 
-def _merged(book: SensorBook, through_ns: int, edges: Sequence[int]) -> Iterator[Interval]:
+_start_of = attrgetter("start_ns")
+
+
+def _merged(waiting: deque[Interval], through_ns: int, edges: Sequence[int]) -> Iterator[Interval]:
     """Take the waiting intervals that end by ``through_ns``, those in a row without an edge inside as one."""
-    waiting = book.waiting
     edge = 0
     whole: Interval | None = None
     while waiting and waiting[0].end_ns <= through_ns:
@@ -193,9 +197,8 @@ def _merged(book: SensorBook, through_ns: int, edges: Sequence[int]) -> Iterator
                 edge += 1
             alike = whole.usable and interval.usable and whole.end_ns == interval.start_ns
             if alike and (edge == len(edges) or edges[edge] >= interval.end_ns):
-                whole = Interval(
-                    whole.sensor, whole.start_ns, interval.end_ns, whole.joules + interval.joules, True
-                )
+                joules = whole.joules + interval.joules
+                whole = Interval(whole.sensor, whole.start_ns, interval.end_ns, joules)
                 continue
             yield whole
         whole = interval

@@ -2,9 +2,9 @@
 
 The operating system tells how long the native threads of a process ran, not for whom. Kinds of request differ: a
 decision tree uses no pool, a convolution keeps all of it busy. The rates are learned like watts are
-(:class:`~ecolyzer_otel.ledger.intensity.Intensity`), with pool seconds for joules and seconds in flight for activity,
-and used as weights of the same kind: what the pool ran is what is divided. Until they are trusted, pool time goes by
-overlap.
+(:class:`~ecolyzer_otel.ledger.intensity.Intensity`), with pool seconds for joules and seconds in flight for
+activity, and used as weights of the same kind: what the pool ran is what is divided. Until they are trusted, pool
+time goes by overlap.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _NOISE: Final = 0.02
 class _Open:
     """Seconds in flight by kind since the pool's clock was last looked at."""
 
-    __slots__ = ("squares", "seconds", "start_ns")
+    __slots__ = ("seconds", "squares", "start_ns")
 
     def __init__(self, start_ns: int) -> None:
         self.start_ns = start_ns
@@ -43,7 +43,7 @@ class Pools:
         self._open: dict[int, _Open] = {}
 
     def weights(self, live: Sequence[Live]) -> list[float] | None:
-        """Pool seconds that a second in flight of each request is worth, relative to each other; None if unknown."""
+        """Pool seconds that a second in flight of each request is worth, relatively; None if unknown."""
         if not self._rates.trusted:
             return None
         mean = self._rates.mean_watts

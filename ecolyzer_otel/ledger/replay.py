@@ -46,7 +46,7 @@ def replay(document: Any) -> dict[str, Any]:
 
 @contextmanager
 def _no_collector() -> Iterator[None]:
-    """Without the cyclic garbage collector, which would walk the whole document again and again: no cycle is left."""
+    """Without the cyclic collector, which would walk the whole document again and again: no cycle is left."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -90,23 +90,27 @@ def _run(ledger: Ledger, timeline: Timeline) -> dict[Any, Settlement]:
 
 
 def _request_result(settlement: Settlement) -> dict[str, Any]:
-    return {
+    result = {
         "active_joules": settlement.active_joules,
         "idle_joules": settlement.idle_joules,
         "uncertainty_joules": settlement.uncertainty_joules,
         "method": settlement.method,
-        "basis": settlement.basis,
         "sensors": {one.sensor: {"active": one.active, "idle": one.idle} for one in settlement.charges},
     }
+    if settlement.basis != "activity":
+        result["basis"] = settlement.basis
+    return result
 
 
 def _sensor_result(shares: Shares) -> dict[str, float]:
-    return {
+    result = {
         "measured_joules": shares.measured,
         "requests": shares.requests,
         "process": shares.process,
         "host": shares.host,
         "idle": shares.idle,
         "pending": shares.pending,
-        "modelled_joules": shares.modelled,
     }
+    if shares.modelled:
+        result["modelled_joules"] = shares.modelled
+    return result

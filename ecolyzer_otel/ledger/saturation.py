@@ -2,8 +2,8 @@
 
 Under a cap the heavy kinds are seen in full intervals most and look lighter than they are. So what a device really
 drew is compared with what was expected of it, by level of expected power: where high levels fall short of low ones,
-the shortfall is undone before intensities are learned, and the flatter the curve, the less an interval teaches. Only ratios of intensities are used, so that the cap itself is
-divided as measured.
+the shortfall is undone before intensities are learned, and the flatter the curve, the less an interval teaches.
+Only ratios of intensities are used, so that the cap itself is divided as measured.
 """
 
 from __future__ import annotations

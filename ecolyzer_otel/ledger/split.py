@@ -1,13 +1,13 @@
 """Who was active in one interval, and how its active joules are split while nothing is known of watts (rule 3).
 
-CPU and DRAM: activity is CPU time. With ``h`` the busy seconds of the host, ``u_p`` those of process p, ``o_i`` the CPU
-seconds of request i's own thread and ``q_p`` those of p's native pool threads, shared over its requests by
+CPU and DRAM: activity is CPU time. With ``h`` the busy seconds of the host, ``u_p`` those of process p, ``o_i`` the
+CPU seconds of request i's own thread and ``q_p`` those of p's native pool threads, shared over its requests by
 overlap:  f_i = (o_i + q_p x overlap_i / sum overlap) / U,  process = (sum u_p - sum f_i U) / U,
 host = (U - sum u_p) / U,  U = max(h, sum u_p).
 
-GPU: activity is busy time of kernels. With ``B`` the busy seconds of the device, ``P_p`` those of process p, with or
-without requests, and ``R_p`` the union of its requests' kernels:  T = max(B, sum P_p);  requests of p get R_p / T
-by their own busy time,  process = sum (P_p - R_p) / T over those with requests,  host = the rest. On a divided
+GPU: activity is busy time of kernels. With ``B`` the busy seconds of the device, ``P_p`` those of process p, with
+or without requests, and ``R_p`` the union of its requests' kernels:  T = max(B, sum P_p);  requests of p get R_p /
+T by their own busy time,  process = sum (P_p - R_p) / T over those with requests,  host = the rest. On a divided
 device (MIG) kernels count with the fraction of the device that their partition is, and only those of one partition
 can overlap.
 
@@ -18,44 +18,58 @@ device without knowing of each other's requests take an equal part each; the res
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from ecolyzer_otel.ledger.activity import ActivityBook
 from ecolyzer_otel.ledger.live import Live
 
-__all__ = ["Work", "cpu_work", "equal_seconds", "gpu_work", "learn_pools", "overlap_work", "uses_device"]
+__all__ = ["Parts", "Work", "cpu_work", "equal_seconds", "gpu_work", "learn_pools", "overlap_work", "uses_device"]
+
+
+class Parts(NamedTuple):
+    """Parts of an interval's active joules, by activity alone; they add up to one.
+
+    Attributes:
+        requests: in the order in which they were given.
+        process: of their processes outside requests.
+        host: of everybody else.
+    """
+
+    requests: list[float]
+    process: float
+    host: float
 
 
 class Work(NamedTuple):
-    """Activity in one interval, and the split of its active joules by activity alone.
+    """Activity in one interval.
 
     Attributes:
-        seconds: activity of each request, in the order in which they were given.
-        process: activity of their processes outside requests.
-        host: activity of everybody else.
-        parts: part of the active joules of each request; adds up to one with the next two.
-        process_part: part of their processes.
-        host_part: part of everybody else.
+        seconds: of each request, in the order in which they were given.
+        process: of their processes outside requests.
+        host: of everybody else.
+        parts: gives the split by activity alone, worked out only where it is needed.
         told: False where no activity is known and ``seconds`` are those in flight.
     """
 
     seconds: list[float]
     process: float
     host: float
-    parts: list[float]
-    process_part: float
-    host_part: float
+    parts: Callable[[], Parts]
     told: bool = True
 
 
 def overlap_work(live: Sequence[Live], start_ns: int, end_ns: int, meters: int = 1) -> Work:
     """When no activity is known."""
     seconds = [one.overlap_ns(start_ns, end_ns) / 1e9 for one in live]
-    total = sum(seconds)
-    if total <= 0.0:
-        return Work(seconds, 0.0, 0.0, [0.0] * len(seconds), 0.0, 1.0, False)
-    return Work(seconds, 0.0, 0.0, [one / total / meters for one in seconds], 0.0, 1.0 - 1.0 / meters, False)
+
+    def parts() -> Parts:
+        total = sum(seconds)
+        if total <= 0.0:
+            return Parts([0.0] * len(seconds), 0.0, 1.0)
+        return Parts([one / total / meters for one in seconds], 0.0, 1.0 - 1.0 / meters)
+
+    return Work(seconds, 0.0, 0.0, parts, False)
 
 
 def learn_pools(live: Sequence[Live], book: ActivityBook, start_ns: int, end_ns: int) -> None:
@@ -76,7 +90,7 @@ def cpu_work(live: Sequence[Live], book: ActivityBook, start_ns: int, end_ns: in
     if total <= 0.0:
         return overlap_work(live, start_ns, end_ns, meters)
     process, host = by_owners - by_requests, total - by_owners
-    return Work(work, process, host, [one / total for one in work], process / total, host / total)
+    return Work(work, process, host, lambda: Parts([one / total for one in work], process / total, host / total))
 
 
 def _owners_cpu(
@@ -142,14 +156,12 @@ def gpu_work(
 ) -> Work:
     """Of a GPU interval, over ``live``, the requests that :func:`uses_device` gave."""
     busy = [one.busy_seconds(device, start_ns, end_ns) for one in live]
-    members = _by_process(live)
+    if not book.knows_others(device):
+        return _gpu_alone(live, busy, device, start_ns, end_ns, meters)
+    unions = _unions(live, book.owners, device, start_ns, end_ns)
     process = owned = 0.0
-    unions: dict[int, float] = {}
-    for pid in book.owners | members.keys():
-        indexes = members.get(pid, ())
-        union = _union_busy([live[index] for index in indexes], device, start_ns, end_ns) if indexes else 0.0
+    for pid, union in unions.items():
         used = max(book.process(pid, device, start_ns, end_ns), union)
-        unions[pid] = union
         process += used - union
         owned += used
     others = _by_strangers(book, device, start_ns, end_ns)
@@ -159,15 +171,50 @@ def gpu_work(
         return overlap_work(live, start_ns, end_ns, meters)
     if whole <= 0.0 and others <= 0.0:
         total *= meters  # nothing tells what the workers of the other meters did
-    parts = [0.0] * len(live)
-    for pid, indexes in members.items():
-        own = sum([busy[index] for index in indexes])
-        if own > 0.0:
-            scale = unions[pid] / total / own
-            for index in indexes:
-                parts[index] = scale * busy[index]
     host = total - owned
-    return Work(busy, process, host, parts, process / total, host / total)
+    return Work(
+        busy, process, host, lambda: Parts(_by_union(live, busy, unions, total), process / total, host / total)
+    )
+
+
+def _gpu_alone(
+    live: Sequence[Live], busy: list[float], device: str, start_ns: int, end_ns: int, meters: int
+) -> Work:
+    """Where nothing tells of anybody but requests."""
+    if sum(busy) <= 0.0:
+        return overlap_work(live, start_ns, end_ns, meters)
+
+    def parts() -> Parts:
+        unions = _unions(live, (), device, start_ns, end_ns)
+        return Parts(_by_union(live, busy, unions, sum(unions.values()) * meters), 0.0, 1.0 - 1.0 / meters)
+
+    return Work(busy, 0.0, 0.0, parts)
+
+
+def _unions(
+    live: Sequence[Live], owners: Iterable[int], device: str, start_ns: int, end_ns: int
+) -> dict[int, float]:
+    """Seconds of the kernels of each process' requests, overlaps counted once."""
+    members = _by_process(live)
+    return {
+        pid: _union_busy([live[index] for index in members[pid]], device, start_ns, end_ns)
+        if pid in members
+        else 0.0
+        for pid in members.keys() | set(owners)
+    }
+
+
+def _by_union(
+    live: Sequence[Live], busy: Sequence[float], unions: Mapping[int, float], total: float
+) -> list[float]:
+    """Of what the kernels of a process' requests took, each gets a part by its own."""
+    own: dict[int, float] = defaultdict(float)
+    for one, seconds in zip(live, busy, strict=True):
+        own[one.record.pid] += seconds
+    return [
+        unions[one.record.pid] / total * seconds / own[one.record.pid] if seconds > 0.0 else 0.0
+        for one, seconds in zip(live, busy, strict=True)
+    ]
 
 
 def _union_busy(requests: Sequence[Live], device: str, start_ns: int, end_ns: int) -> float:

@@ -268,12 +268,13 @@ def test_the_method_of_a_request_is_that_of_its_components(methods: tuple[str, s
 
 
 def test_an_uncertain_sensor_makes_an_uncertain_request() -> None:
-    def uncertainty(method: str) -> float:
-        result = run([sensor([[0, 0.0], [S, 100.0]], method=method)], [request("a", 0, 1)])
+    def uncertainty(method: str, **more: float) -> float:
+        result = run([sensor([[0, 0.0], [S, 100.0]], method=method, **more)], [request("a", 0, 1)])
         return result["requests"]["a"]["uncertainty_joules"]
 
-    # One request alone: only the sensor's gain is uncertain, 3 % measured and 20 % modelled.
-    assert (uncertainty("measured"), uncertainty("modelled")) == pytest.approx((3.0, 20.0))
+    # One request alone: only the sensor's gain is uncertain, 0.5 % measured and 20 % modelled if the file tells none.
+    assert (uncertainty("measured"), uncertainty("modelled")) == pytest.approx((0.5, 20.0))
+    assert uncertainty("measured", relative_uncertainty=0.03) == pytest.approx(3.0)
 
 
 # Counters.
