@@ -25,6 +25,7 @@ class Account:
         watts: what it draws per unit of activity; this and what follows is learned
             (:class:`~ecolyzer_otel.ledger.individuals.Individuals`).
         variance: of these watts.
+        shift: how much the last interval changed them.
         column: number of its kind, -1 before it has one.
         place: where its covariances are, -1 if nowhere.
         gone: whether it is settled.
@@ -39,6 +40,7 @@ class Account:
     covered_ns = 0.0
     watts = 0.0
     variance = 0.0
+    shift = 0.0
     column = -1
     place = -1
     gone = False

@@ -31,6 +31,7 @@ _RATE: Final = 0.01
 _WOBBLE: Final = 0.01**2
 _NOISE_RATE: Final = 0.02
 _LEAST_NOISE: Final = 0.03
+_REGRET_RATE: Final = 0.5
 #: Errors beyond this many expected squares count as this many.
 _ROBUST: Final = 16.0
 
@@ -85,7 +86,10 @@ class Individuals:
         if variance <= 0.0:
             return
         error = joules - expected
-        self._judge(error * error / variance, noise / variance, fresh / variance)
+        shift = 0.0
+        for one, amount in known:
+            shift += one.shift * amount
+        self._judge(error * error / variance, noise / variance, fresh / variance, error * shift / variance)
         if known:
             self._correct(spans, error, variance)
         step, kinds = error / variance, self._intensity.watts
@@ -98,6 +102,7 @@ class Individuals:
             span = one.variance * amount + common
             watts, least = one.watts + span * step, _FLOOR * kinds[column]
             one.watts = watts if watts > least else least
+            one.shift = span * step
             left = one.variance + certain - span * span / variance
             one.variance = left = left if left > 0.0 else 0.0
             if request.end_ns is None or request.end_ns > end_ns:
@@ -177,6 +182,7 @@ class Individuals:
                 continue
             value, least = one.watts + span * step, _FLOOR * watts[one.column]
             one.watts = value if value > least else least
+            one.shift = span * step
             gain = span / variance
             if rows is None:
                 one.variance -= gain * span
@@ -205,12 +211,21 @@ class Individuals:
                 other_one.variance = rows[other_one.place][other_one.place]
             self._covariance = None
 
-    def _judge(self, ratio: float, noise: float, fresh: float) -> None:
-        """Match what is expected to the errors: ``ratio`` of a squared one, parts of the expected square."""
+    def _judge(self, ratio: float, noise: float, fresh: float, regret: float) -> None:
+        """Match what is expected to the errors.
+
+        Args:
+            ratio: a squared error over its expected square.
+            noise: part of the expected square that is noise,
+            fresh: and that is the spread of new requests.
+            regret: error times what the correction after the interval before changed in this one, over the expected
+                square. Zero in the mean where corrections are right; below, where noise was taken for spread.
+        """
         ratio = min(ratio, _ROBUST)
         self.misfit += _RATE * (ratio - self.misfit)
         self._intensity.match(ratio, fresh)
-        self.noise = min(1e4, max(_LEAST_NOISE, self.noise * exp(_NOISE_RATE * noise * (ratio - 1.0))))
+        step = _NOISE_RATE * noise * (ratio - 1.0) - _REGRET_RATE * max(-1.0, min(1.0, regret))
+        self.noise = min(1e4, max(_LEAST_NOISE, self.noise * exp(step)))
 
     def variance(self, account: Account) -> float:
         """Variance of a request's watts, in watts squared."""

@@ -99,7 +99,9 @@ def discover(
         return Discovery((), (), HostCpu(procfs, cgroupfs, scope=scope))
     named = frozenset(config.sensors.split(",")) - {"auto"}
     search = _Search(config.sysfs, Path(devfs), named)
-    search.run(named or _AUTO, procfs)
+    # The host's procfs, where a container has it beside the host's sysfs (/host/proc, --sysfs /host/sys).
+    beside = Path(config.sysfs).parent / "proc"
+    search.run(named or _AUTO, beside if (beside / "self").exists() else procfs)
     absences = tuple(search.absences)
     if search.has("cpu"):
         return Discovery(tuple(search.sensors), absences, HostCpu(procfs, cgroupfs, scope="host"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
@@ -78,7 +79,9 @@ class NvmlSession:
     def start(cls, clock: Callable[[], int]) -> tuple[NvmlSession | None, Absence | None]:
         """The opened library, or why there is none."""
         try:
-            nvml = importlib.import_module("pynvml")
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # the older package of that name warns that it is deprecated
+                nvml = importlib.import_module("pynvml")
         except Exception as error:  # noqa: BLE001 - a broken package must not take the meter along
             missing = isinstance(error, ModuleNotFoundError)
             problem = "the Python package nvidia-ml-py is not installed" if missing else f"pynvml: {error}"

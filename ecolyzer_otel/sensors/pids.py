@@ -27,12 +27,11 @@ class PidMap:
 
     Args:
         procfs: where to look processes up: a mount of the host's procfs where there is one.
-        own: this process' own entry.
     """
 
-    def __init__(self, procfs: str | Path = "/proc", own: str | Path = "/proc/self") -> None:
+    def __init__(self, procfs: str | Path = "/proc") -> None:
         self._procfs = Path(procfs)
-        self._namespace = _namespace(Path(own))
+        self._namespace = _namespace(self._procfs / "self")
         self._cache: dict[int, int] = {}
 
     @property

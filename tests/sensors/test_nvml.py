@@ -23,9 +23,14 @@ def old_library(tmp_path_factory):
     return build(tmp_path_factory.mktemp("old"), "-DOLD_DRIVER")
 
 
+def _open(clock, procfs="/no/procfs"):
+    """On a machine without PID namespaces, wherever the tests run."""
+    return open_nvml(procfs, clock)
+
+
 @pytest.fixture
 def gpu(driver, clock):
-    (sensor,), absences = open_nvml(clock=clock)
+    (sensor,), absences = _open(clock)
     assert absences == []
     return sensor
 
@@ -75,13 +80,13 @@ def test_the_counter_is_millijoules_since_the_driver_was_loaded(gpu, driver):
 )
 def test_a_power_sensor_that_looks_part_of_the_time_is_less_certain(driver, clock, name, architecture, uncertainty):
     driver.set(gpu0_name=name, gpu0_architecture=architecture)
-    (gpu,), _ = open_nvml(clock=clock)
+    (gpu,), _ = _open(clock)
     assert gpu.info.relative_uncertainty == uncertainty
 
 
 def test_several_gpus_keep_their_index(driver, clock):
     driver.set(count=3, gpu1_error="!15", gpu2_energy=1_000, gpu2_uuid="GPU-3")
-    sensors, (absence,) = open_nvml(clock=clock)
+    sensors, (absence,) = _open(clock)
     assert [(sensor.info.id, sensor.read().joules) for sensor in sensors] == [("gpu0", 5.0), ("gpu2", 1.0)]
     assert (absence.name, absence.reason) == ("NVIDIA GPU 1", "io")
     assert "GPU is lost" in absence.message
@@ -92,7 +97,7 @@ def test_several_gpus_keep_their_index(driver, clock):
 
 def test_without_a_counter_power_is_integrated_and_less_certain(driver, clock):
     driver.set(gpu0_energy=None)
-    (gpu,), _ = open_nvml(clock=clock)
+    (gpu,), _ = _open(clock)
     assert gpu.read().joules == 0.0
     clock.advance(1.0)
     driver.set(gpu0_power=300_000)
@@ -105,7 +110,7 @@ def test_without_a_counter_power_is_integrated_and_less_certain(driver, clock):
 
 def test_power_of_the_instant_is_preferred_to_the_mean_of_a_second(driver, clock):
     driver.set(gpu0_energy=None, gpu0_instant=250_000)
-    (gpu,), _ = open_nvml(clock=clock)
+    (gpu,), _ = _open(clock)
     clock.advance(1.0)
     assert gpu.read().joules == pytest.approx(250.0)
     driver.set(gpu0_instant=None)
@@ -115,7 +120,7 @@ def test_power_of_the_instant_is_preferred_to_the_mean_of_a_second(driver, clock
 
 def test_of_a_gap_only_twelve_seconds_are_integrated_and_it_is_counted(driver, clock):
     driver.set(gpu0_energy=None)
-    (gpu,), _ = open_nvml(clock=clock)
+    (gpu,), _ = _open(clock)
     assert gpu.info.longest_gap_seconds == 12.0
     clock.advance(60.0)
     assert gpu.read().joules == pytest.approx(1200.0)
@@ -124,7 +129,7 @@ def test_of_a_gap_only_twelve_seconds_are_integrated_and_it_is_counted(driver, c
 
 def test_neither_counter_nor_power_is_an_absence(driver, clock):
     driver.set(gpu0_energy=None, gpu0_power=None)
-    sensors, (absence,) = open_nvml(clock=clock)
+    sensors, (absence,) = _open(clock)
     assert (sensors, absence.reason) == ([], "absent")
     assert "neither energy nor power" in absence.message
 
@@ -215,13 +220,13 @@ def test_reasons_in_words(gpu, driver, clock, bits, words):
 def test_reasons_of_an_old_driver(load, old_library, clock):
     driver = load(old_library)
     driver.set(count=1, gpu0_energy=1, gpu0_power=1, gpu0_reasons=0x40)
-    (gpu,), _ = open_nvml(clock=clock)
+    (gpu,), _ = _open(clock)
     assert gpu.throttled() == {"hw_thermal"}
 
 
 def test_what_a_gpu_does_not_tell_is_unknown_and_fails_nothing(driver, clock):
     driver.set(gpu0_reasons=None, gpu0_temperature="!4", gpu0_slowdown=None, gpu0_limit="!999", gpu0_uuid=None)
-    (gpu,), absences = open_nvml(clock=clock)
+    (gpu,), absences = _open(clock)
     assert absences == []
     assert (gpu.throttled(), gpu.celsius(), gpu.usage()) == (None, None, None)
     assert (gpu.info.power_limit_watts, gpu.info.temperature_limit_celsius, gpu.info.uuid) == (None, None, None)
@@ -233,7 +238,7 @@ def test_what_a_gpu_does_not_tell_is_unknown_and_fails_nothing(driver, clock):
 
 def test_busy_time_is_the_integral_of_the_samples(driver, clock):
     driver.set(gpu0_samples="1000000:100,1100000:100")
-    (gpu,), _ = open_nvml(clock=clock)
+    (gpu,), _ = _open(clock)
     assert gpu.usage().busy_seconds == 0.0  # what was before is not ours
     driver.set(gpu0_samples="1000000:100,1100000:100,1200000:50,1300000:0,1500000:100")
     reading = gpu.read()
@@ -246,7 +251,7 @@ def test_busy_time_is_the_integral_of_the_samples(driver, clock):
 
 def test_without_samples_busy_time_comes_from_the_utilization_rate(driver, clock):
     driver.set(gpu0_utilization=40)
-    (gpu,), _ = open_nvml(clock=clock)
+    (gpu,), _ = _open(clock)
     clock.advance(2.0)
     assert gpu.read().utilization == pytest.approx(0.4)
     assert gpu.usage().busy_seconds == pytest.approx(0.8)
@@ -254,7 +259,7 @@ def test_without_samples_busy_time_comes_from_the_utilization_rate(driver, clock
 
 def test_processes_are_integrated_over_their_own_timestamps(driver, clock):
     driver.set(gpu0_processes="10:1000000:90")
-    (gpu,), _ = open_nvml(clock=clock)
+    (gpu,), _ = _open(clock)
     assert gpu.usage().processes == {10: 0.0}  # the ring's past is not ours
     # 10: 0.2 s at 100 %, 0.2 s at 10 %: 0.22 s, where its largest sample would say 0.4 s. 20: 0.2 s at 50 %.
     driver.set(gpu0_processes="10:1000000:90,10:1200000:100,20:1200000:50,10:1400000:10")
@@ -264,7 +269,7 @@ def test_processes_are_integrated_over_their_own_timestamps(driver, clock):
 
 def test_a_process_that_paused_is_not_charged_for_the_pause(driver, clock):
     driver.set(gpu0_processes="10:1000000:0,10:1200000:0")
-    (gpu,), _ = open_nvml(clock=clock)
+    (gpu,), _ = _open(clock)
     driver.set(gpu0_processes="10:1400000:100,10:6000000:100")
     gpu.read()
     assert gpu.usage().processes == pytest.approx({10: 0.4})  # 0.2 s before and 0.2 s after 4.6 s without a sample
@@ -273,7 +278,7 @@ def test_a_process_that_paused_is_not_charged_for_the_pause(driver, clock):
 @pytest.mark.parametrize("nobody", ["nobody", "10:1:5"])  # nobody runs; nothing new since the last look
 def test_nobody_is_no_fault(driver, clock, nobody):
     driver.set(gpu0_processes="10:1:5")
-    (gpu,), _ = open_nvml(clock=clock)
+    (gpu,), _ = _open(clock)
     driver.set(gpu0_processes=nobody)
     gpu.read()
     assert gpu.usage().processes == {10: 0.0}
@@ -281,9 +286,26 @@ def test_nobody_is_no_fault(driver, clock, nobody):
 
 def test_use_that_may_not_be_seen_is_unknown(driver, clock):
     driver.set(gpu0_processes="!4", gpu0_samples="!4")
-    (gpu,), _ = open_nvml(clock=clock)
+    (gpu,), _ = _open(clock)
     assert gpu.usage() is None
     assert gpu.read().joules == 5.0
+
+
+def test_in_a_container_pids_of_the_host_are_translated_or_not_believed(driver, clock, tmp_path):
+    """PID 17 of the host is our 5; of PID 20 the host's procfs knows nothing."""
+    for pid, nspid in (("self", "17\t5"), ("17", "17\t5")):
+        (tmp_path / "proc" / pid / "ns").mkdir(parents=True)
+        (tmp_path / "proc" / pid / "ns/pid").symlink_to("pid:[4026532999]")
+        (tmp_path / "proc" / pid / "status").write_text(f"NSpid:\t{nspid}\n")
+    driver.set(gpu0_processes="17:1000000:0", gpu0_samples="1000000:0")
+    (gpu,), _ = _open(clock, tmp_path / "proc")
+    driver.set(gpu0_processes="17:1000000:0,17:1500000:80", gpu0_samples="1000000:0,1500000:80")
+    gpu.read()
+    assert gpu.usage().processes == pytest.approx({5: 0.4})
+    driver.set(gpu0_processes="20:1900000:10")
+    gpu.read()
+    assert gpu.usage().processes == {}  # unknown is not zero: it may be one of ours
+    assert gpu.usage().busy_seconds == pytest.approx(0.4)
 
 
 # MIG.
@@ -299,14 +321,14 @@ def test_mig_devices_are_parts_of_the_compute_slices(driver, clock):
         gpu0_mig2_slices=4,
         gpu0_mig2_compute=2,  # half of a GPU instance
     )
-    (gpu,), _ = open_nvml(clock=clock)
+    (gpu,), _ = _open(clock)
     assert gpu.info.partitions == (("MIG-a", pytest.approx(3 / 7)), ("MIG-b", pytest.approx(2 / 7)))
     assert gpu.usage() is None  # neither samples nor processes with MIG
 
 
 def test_mig_switched_off_has_no_parts(driver, clock):
     driver.set(gpu0_mig=0, gpu0_migs=7, gpu0_mig0_uuid="MIG-a", gpu0_mig0_slices=3)
-    (gpu,), _ = open_nvml(clock=clock)
+    (gpu,), _ = _open(clock)
     assert gpu.info.partitions == ()
 
 
@@ -357,7 +379,7 @@ def test_a_driver_that_stays_away_is_tried_ever_less_often(gpu, driver, clock):
 
 def test_one_gpu_that_stays_lost_does_not_stop_the_others(driver, clock):
     driver.set(count=2, gpu1_uuid="GPU-2", gpu1_energy=1_000, gpu1_power=1_000)
-    (first, second), _ = open_nvml(clock=clock)
+    (first, second), _ = _open(clock)
     driver.set(gpu1_error="!15")
     for _ in range(20):
         clock.advance(0.1)
@@ -382,13 +404,13 @@ def test_permission_comes_back(gpu, driver):
 @pytest.mark.parametrize(("code", "reason"), [(9, "absent"), (4, "permission"), (18, "io")])
 def test_a_library_that_cannot_be_opened_is_an_absence(driver, clock, code, reason):
     driver.set(init=f"!{code}")
-    sensors, (absence,) = open_nvml(clock=clock)
+    sensors, (absence,) = _open(clock)
     assert (sensors, absence.name, absence.reason) == ([], "NVML", reason)
 
 
 def test_no_gpu_behind_a_driver(driver, clock):
     driver.set(count=0)
-    assert open_nvml(clock=clock)[1][0].reason == "absent"
+    assert _open(clock)[1][0].reason == "absent"
 
 
 # From the outside, as a service has it: in a process of its own.

@@ -19,7 +19,7 @@ def procfs(tmp_path):
             folder.mkdir(parents=True)
             os.symlink(f"pid:[{namespace}]", folder / "pid")
             (folder.parent / "status").write_text(f"Name:\tpython\nNSpid:\t{nspid}\nThreads:\t1\n")
-        return PidMap(tmp_path, tmp_path / "self")
+        return PidMap(tmp_path)
 
     return write
 
@@ -49,4 +49,4 @@ def test_our_own_procfs_tells_nothing_of_the_hosts_pids(procfs):
 
 
 def test_without_namespaces_pids_are_what_they_seem(tmp_path):
-    assert PidMap(tmp_path, tmp_path / "self").local(5) == 5
+    assert PidMap(tmp_path).local(5) == 5

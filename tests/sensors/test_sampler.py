@@ -45,7 +45,7 @@ def rapl(tree, zone):
 
 @pytest.fixture
 def gpu(driver, clock):
-    sensors, _ = open_nvml(clock=clock)
+    sensors, _ = open_nvml("/no/procfs", clock)
     clock.advance(1.0)
     return Rig(Discovery(tuple(sensors), (), HostCpu()))
 
