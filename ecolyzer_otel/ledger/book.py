@@ -65,7 +65,7 @@ class SensorBook:
         expected = None
         if work.told and meters == 1:
             # What a counter shows after it stood still is not of this interval alone: nothing to learn from.
-            drawn = learner.learn(scene, believe=interval.usable and not self._gap)
+            drawn, scene = learner.learn(scene, believe=interval.usable and not self._gap)
             if learner.trusted:
                 expected = drawn + learner.idle.watts(state) * seconds
         if not interval.usable or self._gap:

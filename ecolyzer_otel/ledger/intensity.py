@@ -48,6 +48,8 @@ _BETTER: Final = 1.1
 _PRIOR_DEVIATION: Final = 0.7
 #: Part of a device's power that is idle, before it is learned.
 _PRIOR_IDLE: Final = 0.3
+#: Relative standard deviation that doubt adds.
+_DOUBT: Final = 0.3
 #: Relative drift of a column at each participation, squared.
 _DRIFT: Final = 0.003**2
 #: The least of it, in terms of the mean intensity.
@@ -159,6 +161,12 @@ class Intensity:
         """Watts of a column, None where it has not been seen."""
         number = self._columns.get(key)
         return None if number is None else self.watts[number]
+
+    def doubt(self) -> None:
+        """What was learned may be wrong: every column is as uncertain as if little had been seen."""
+        for column, key in enumerate(self._keys):
+            if key is not IDLE:
+                self.covariance[column][column] += (_DOUBT * self.scale(column)) ** 2
 
     def deviation(self, key: Hashable) -> float:
         """Standard deviation of a column's watts; infinite where it has not been seen."""

@@ -66,6 +66,13 @@ class Live:
             return total / 1e9 * record.partitions[device].fraction
         return total / 1e9
 
+    def span(self, device: str, start_ns: int, end_ns: int) -> tuple[int, int]:
+        """From when to when it was active within the interval: by its kernels if it told them, else in flight."""
+        busy = self.record.device_busy.get(device)
+        low = min([first for first, _ in busy]) if busy else self.start_ns
+        high = max([last for _, last in busy]) if busy else self.seen_ns
+        return (low if low > start_ns else start_ns), (high if high < end_ns else end_ns)
+
     def overlap_ns(self, start_ns: int, end_ns: int) -> int:
         """Nanoseconds of the interval during which it is known to have been in flight."""
         return max(0, min(end_ns, self.seen_ns) - max(start_ns, self.start_ns))

@@ -90,7 +90,7 @@ def _run(ledger: Ledger, timeline: Timeline) -> dict[Any, Settlement]:
 
 
 def _request_result(settlement: Settlement) -> dict[str, Any]:
-    result = {
+    result: dict[str, Any] = {
         "active_joules": settlement.active_joules,
         "idle_joules": settlement.idle_joules,
         "uncertainty_joules": settlement.uncertainty_joules,

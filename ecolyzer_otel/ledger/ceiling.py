@@ -1,0 +1,188 @@
+"""A device that gives less than its requests would draw alone: a power cap, a throttled clock, a concave total.
+
+Model: at each instant the active power is  min(C, sum of the watts of what runs then). Under such a ceiling the
+heavy kinds are seen in crowded moments most and would be taken for lighter than they are; and whoever ran in a
+crowded moment drew less than another of its kind. So, where a ceiling is found,
+
+* an interval teaches intensities by its moments below the ceiling only (the derivative of its energy by a request's
+  watts is the time that the request ran below it: an extended Kalman filter),
+* a request is charged by its time weighed with min(1, C / sum) at each moment: all that run then are scaled alike.
+
+The ceiling is found by trying: of a grid of ceilings, the one whose prediction errors are smallest, if they are
+much smaller than those without any. Moments come from when requests ran; how much of the power is theirs is
+learned.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from itertools import accumulate
+from math import floor, log
+from typing import Final
+
+__all__ = ["Ceiling", "Span"]
+
+#: Begin and end of one request's activity in an interval (ns), and the watts expected of it meanwhile.
+Span = tuple[int, int, float]
+
+#: Ratio of neighbouring ceilings of the grid, and which of them are tried, relative to the highest power seen.
+_STEP: Final = 1.05
+_LOG_STEP: Final = log(_STEP)
+_LOWEST: Final = 0.75
+_HIGHEST: Final = 1.5
+#: One interval in so many is tried; fewer after so many.
+_EVERY: Final = 3
+_CALM_AFTER: Final = 100
+_CALM: Final = 12
+#: Intervals tried before errors are compared.
+_ENOUGH: Final = 25
+_RATE: Final = 0.015
+#: A ceiling is believed when its squared errors are below this part of those without, and given up above the other.
+_BELIEVED: Final = 0.78
+_GIVEN_UP: Final = 0.95
+#: Where this part of all intervals is this near the highest power, they are at a ceiling from begin to end.
+_OFTEN: Final = 0.04
+_NEAR: Final = 0.02
+#: The highest power is forgotten by this factor each interval that stays below.
+_FADE: Final = 0.9999
+
+
+class _Errors:
+    """Mean squares of what one ceiling of the grid predicted wrong, and of what none did in the same intervals."""
+
+    __slots__ = ("free", "number", "under")
+
+    def __init__(self) -> None:
+        self.number = 0
+        self.under = 0.0
+        self.free = 1e-30
+
+
+class Ceiling:
+    """The ceiling of one device, if it has one.
+
+    Attributes:
+        watts: active power that it does not exceed, None if no ceiling is known.
+    """
+
+    __slots__ = ("_errors", "_reached", "_top", "_tried", "_turn", "watts")
+
+    def __init__(self) -> None:
+        self.watts: float | None = None
+        self._top = 0.0
+        self._turn = 0
+        self._reached = 0.0
+        self._tried = 0
+        self._errors: dict[int, _Errors] = {}  # by power of the step
+
+    def is_due(self, watts: float) -> bool:
+        """Whether an interval is one to be tried. ``watts`` is its active power."""
+        if watts > self._top:
+            # Those that were near the top are not near this one if it is much higher.
+            self._reached *= max(0.0, 1.0 - (watts / self._top - 1.0) / _NEAR) if self._top > 0.0 else 0.0
+            self._top = watts
+        else:
+            self._top *= _FADE
+        self._turn += 1
+        if watts > (1.0 - _NEAR) * self._top:
+            self._reached += 1
+        return self._turn % (_EVERY if self._tried < _CALM_AFTER else _CALM) == 0 and self._top > 0.0
+
+    def learn(self, spans: Sequence[Span], base: float, seconds: float, active: float) -> None:
+        """Compare what ceilings predict with what was measured.
+
+        Args:
+            spans: of the requests in an interval.
+            base: watts expected of all others, throughout.
+            seconds: length of the interval.
+            active: joules beyond idle that were measured.
+        """
+        levels, rest = _levels(spans, base, seconds)
+        levels.sort()
+        powers = [level for level, _ in levels]
+        times = [time for _, time in levels]
+        under = [0.0, *accumulate([level * time for level, time in levels])]
+        over = [0.0, *accumulate(times)]
+        active -= base * rest
+        self._tried += 1
+        free = (active - under[-1]) ** 2
+        first = floor(log(_LOWEST * self._top) / _LOG_STEP)
+        last = floor(log(_HIGHEST * self._top) / _LOG_STEP)
+        for power in [power for power in self._errors if not first <= power <= last]:
+            del self._errors[power]
+        for power in range(first, last + 1):
+            ceiling = _STEP**power
+            reached = bisect_left(powers, ceiling)
+            error = active - under[reached] - ceiling * (over[-1] - over[reached])
+            known = self._errors.setdefault(power, _Errors())
+            known.number += 1
+            rate = max(_RATE, 1.0 / known.number)
+            known.under += rate * (error * error - known.under)
+            known.free += rate * (free - known.free)
+        self._choose()
+
+    def _choose(self) -> None:
+        known = [(one.under / one.free, power) for power, one in self._errors.items() if one.number >= _ENOUGH]
+        if not known:
+            return
+        ratio, power = min(known)
+        if ratio >= (_BELIEVED if self.watts is None else _GIVEN_UP):
+            self.watts = None
+        elif self._reached / self._turn >= _OFTEN:
+            self.watts = self._top  # whole intervals are at the ceiling: it is where they end
+        else:
+            self.watts = _STEP**power
+
+    @staticmethod
+    def apply(spans: Sequence[Span], base: float, ceiling: float) -> tuple[list[float], list[float], float]:
+        """What a ceiling does to each request of an interval.
+
+        Returns:
+            Part of its time below the ceiling; mean of min(1, ceiling / sum) over its time; and the seconds in
+            which the ceiling was reached.
+        """
+        below = given = reached = 0.0
+        marks: dict[int, tuple[float, float]] = {}
+        level, at = base, 0
+        for when, change in _edges(spans):
+            step = when - at
+            if marks and step:
+                if level <= ceiling:
+                    below += step
+                    given += step
+                else:
+                    given += step * ceiling / level
+                    if level - base > 1e-9 * level:
+                        reached += step
+            marks[when] = below, given
+            level += change
+            at = when
+        free, scale = [], []
+        for low, high, _ in spans:
+            (below_low, given_low), (below_high, given_high) = marks[low], marks[high]
+            free.append((below_high - below_low) / (high - low))
+            scale.append((given_high - given_low) / (high - low))
+        return free, scale, reached / 1e9
+
+
+def _edges(spans: Sequence[Span]) -> list[tuple[int, float]]:
+    """When the sum of watts changes, and by how much."""
+    return sorted([edge for low, high, watts in spans for edge in ((low, watts), (high, -watts))])
+
+
+def _levels(spans: Sequence[Span], base: float, seconds: float) -> tuple[list[tuple[float, float]], float]:
+    """Sums of watts and the seconds that they lasted; and the seconds in which only the base ran."""
+    found: list[tuple[float, float]] = []
+    edges = _edges(spans)
+    level, at, busy = base, edges[0][0], 0.0
+    running = 0
+    for when, change in edges:
+        time = (when - at) / 1e9
+        if time > 0.0 and running:
+            found.append((level, time))
+            busy += time
+        running += 1 if change > 0.0 else -1
+        level += change
+        at = when
+    return found, max(0.0, seconds - busy)
