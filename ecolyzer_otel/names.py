@@ -36,6 +36,7 @@ class Attr:
     ENERGY_DRAM_JOULES: Final = "ecolyzer.energy.dram_joules"
     ENERGY_UNCERTAINTY_JOULES: Final = "ecolyzer.energy.uncertainty_joules"
     ENERGY_METHOD: Final = "ecolyzer.energy.method"
+    ENERGY_BASIS: Final = "ecolyzer.energy.basis"
     ENERGY_CPU_METHOD: Final = "ecolyzer.energy.cpu_method"
     ENERGY_GPU_METHOD: Final = "ecolyzer.energy.gpu_method"
     CO2E_GRAMS: Final = "ecolyzer.co2e.grams"
@@ -221,6 +222,31 @@ class Metric:
         "ecolyzer_device_power_watts",
         "gauge",
         "Mean power of the device over its last interval in watts.",
+        _DEVICE,
+        "W",
+        "watts",
+    )
+    DEVICE_IDLE_POWER: Final = MetricSpec(
+        "ecolyzer_device_idle_watts",
+        "gauge",
+        "Power in watts that is taken for idle: given by the sensor, or learned; 0 as long as nothing is known.",
+        _DEVICE,
+        "W",
+        "watts",
+    )
+    DEVICE_LEARNED: Final = MetricSpec(
+        "ecolyzer_device_learned",
+        "gauge",
+        "1 while joules are divided by learned watts of each model, 0 while by activity alone: at first, and where "
+        "learned watts explain the device no better.",
+        _DEVICE,
+        "{bool}",
+    )
+    DEVICE_CEILING: Final = MetricSpec(
+        "ecolyzer_device_ceiling_watts",
+        "gauge",
+        "Power in watts, idle included, that the device was found not to exceed whatever runs on it; absent while "
+        "none was found.",
         _DEVICE,
         "W",
         "watts",

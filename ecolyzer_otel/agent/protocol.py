@@ -111,13 +111,19 @@ class Model(_Part, frozen=True):
 
 
 class Open(_Part, frozen=True):
-    """A request that has been open for longer than 250 ms, with its CPU time and kernels so far."""
+    """A request that has been open for longer than 250 ms, with its CPU time and kernels so far.
+
+    ``model``, ``operation`` and ``items`` are as in :class:`Done`; the model is None where it is not told.
+    """
 
     id: _Natural
     start_ns: _Instant
     cpu_ns: _Natural
     device: _Name = "cpu"
     busy: Busy = {}
+    model: _Natural | None = None
+    operation: _Name = ""
+    items: _Natural = 1
 
 
 class Done(_Part, frozen=True):
@@ -215,6 +221,7 @@ class Settled(_Part, frozen=True):
     ess: float | None = None
     effective_parameters: float | None = None
     quantization_factor: float | None = None
+    basis: str = "activity"
 
 
 class Settlements(_Message, tag="settlements", frozen=True):

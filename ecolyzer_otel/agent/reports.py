@@ -148,8 +148,11 @@ class Reporter:
                 break  # the others hold the watermark back
             self._number(call)
             cpu_ns = spent.get(id(call), 0) + sum(call.extra_cpu or ())
-            sensor = sensor_name(self.models.facts(call).device)
-            records.append(Open(call.number, call.start_ns, cpu_ns, sensor, _kernels(call)))
+            facts = self.models.facts(call)
+            records.append(Open(
+                call.number, call.start_ns, cpu_ns, sensor_name(facts.device), _kernels(call),
+                self.models.key(facts), call.spec.operation[:MAX_NAME], whole(call.items),
+            ))  # fmt: skip
         return records
 
     def _number(self, call: Call) -> int:

@@ -44,6 +44,7 @@ class SensorBook:
         self.waiting: deque[Interval] = deque()
         self.closed_ns: int | None = None
         self.last: Interval | None = None
+        self._state: State = "cold"
         self._pots: deque[Pot] = deque()
         self._gap = _Gap()
 
@@ -58,6 +59,7 @@ class SensorBook:
             state: of the device.
         """
         learner, sensor = self.learner, self.spec.id
+        self._state = state
         seconds = (interval.end_ns - interval.start_ns) / 1e9
         members = [(one.account(sensor), amount) for one, amount in zip(live, work.seconds, strict=True)]
         scene = Scene(interval, seconds, live, members, work.process, work.host, state)
@@ -76,6 +78,17 @@ class SensorBook:
             self._charge_by_activity(members, work, interval.joules - idle)
         self.shares.measured += interval.joules
         self.closed_ns, self.last = interval.end_ns, interval
+
+    @property
+    def idle_watts(self) -> float:
+        """What is taken for idle power in the device's present state, in watts."""
+        return self.learner.idle.watts(self._state)
+
+    @property
+    def ceiling_watts(self) -> float | None:
+        """Power, idle included, that the device was found not to exceed; None if no such was found."""
+        ceiling = self.learner.ceiling.watts
+        return None if ceiling is None else ceiling + self.idle_watts
 
     def _charge_idle(
         self, interval: Interval, live: Sequence[Live], members: Sequence[Part], idle: float, meters: int

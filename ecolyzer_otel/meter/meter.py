@@ -326,5 +326,6 @@ class Meter:
         for name, book in self._ledger.books.items():
             info = self._sampler.sensors[name].info
             self._recorder.device(name, info.component, info.method, book.shares)
+            self._recorder.learned(name, info.component, book.idle_watts, book.learner.trusted, book.ceiling_watts)
         self._sampler.show()
         self._recorder.workers([client for client in self._clients if client.greeted], self._ledger.meters)

@@ -59,7 +59,7 @@ class Recorder:
         self._limit = 2 * max_label_sets
         self._bound: dict[tuple[str | int | None, ...], _Bound] = {}
         self._windows: dict[_Labels, EssWindow] = {}
-        self._shown: dict[tuple[str, str], float] = {}
+        self._shown: dict[tuple[str, str, str], float] = {}
         self._pending: set[str] = set()
         self._workers: set[tuple[str, str]] = set()
         self._lag = store.histogram(Metric.SETTLEMENT_LAG, ())
@@ -135,6 +135,7 @@ class Recorder:
             ess=None if effective is None else ess(effective, impact.operational_grams),
             effective_parameters=effective,
             quantization_factor=bound.factor,
+            basis=settlement.basis,
         )
 
     def unsettled(self, service: str, reason: str) -> None:
@@ -165,13 +166,27 @@ class Recorder:
 
     def device(self, device: str, component: str, method: str, shares: Shares) -> None:
         """Show where the joules of one sensor went so far."""
+        told = {(method, share): getattr(shares, share) for share in _SHARES}
+        if method != "modelled" and shares.modelled:
+            # What requests drew while the sensor told nothing is in their share, under its own method.
+            told[method, "requests"] -= shares.modelled
+            told["modelled", "requests"] = shares.modelled
         with self.store.transaction():
-            for share in _SHARES:
-                value = getattr(shares, share)
-                grown = value - self._shown.get((device, share), 0.0)
-                self.store.counter(Metric.DEVICE_ENERGY, (device, component, method, share)).inc(max(0.0, grown))
-                self._shown[device, share] = value
+            for (way, share), value in told.items():
+                grown = value - self._shown.get((device, way, share), 0.0)
+                self.store.counter(Metric.DEVICE_ENERGY, (device, component, way, share)).inc(max(0.0, grown))
+                self._shown[device, way, share] = value
             self.store.gauge(Metric.DEVICE_ENERGY_PENDING, (device, component)).set(max(0.0, shares.pending))
+
+    def learned(self, device: str, component: str, idle: float, trusted: bool, ceiling: float | None) -> None:
+        """Show what was learned of one device: idle watts, whether intensities are used, its ceiling in watts."""
+        labels = device, component
+        self.store.gauge(Metric.DEVICE_IDLE_POWER, labels).set(idle)
+        self.store.gauge(Metric.DEVICE_LEARNED, labels).set(int(trusted))
+        if ceiling is None:
+            self.store.remove(Metric.DEVICE_CEILING, labels)
+        else:
+            self.store.gauge(Metric.DEVICE_CEILING, labels).set(ceiling)
 
     def refresh(self, cpu_seconds: float) -> None:
         """Bring up to date what changes with time alone; before each scrape.

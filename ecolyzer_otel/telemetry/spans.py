@@ -101,6 +101,7 @@ def _settlement_attributes(settled: Settled, place: PlaceFacts) -> dict[str, Att
         Attr.ENERGY_IDLE_JOULES: settled.idle,
         Attr.ENERGY_UNCERTAINTY_JOULES: settled.uncertainty,
         Attr.ENERGY_METHOD: settled.method,
+        Attr.ENERGY_BASIS: settled.basis,
         Attr.CO2E_GRAMS: settled.operational_grams + (settled.embodied_grams or 0.0),
         Attr.CO2E_OPERATIONAL_GRAMS: settled.operational_grams,
         Attr.CO2E_EMBODIED_GRAMS: settled.embodied_grams,
