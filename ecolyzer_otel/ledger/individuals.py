@@ -31,6 +31,8 @@ _RATE: Final = 0.01
 _WOBBLE: Final = 0.01**2
 _NOISE_RATE: Final = 0.02
 _LEAST_NOISE: Final = 0.03
+#: Until errors tell otherwise, some of them are taken for noise rather than for the spread of requests.
+_FIRST_NOISE: Final = 20.0
 _REGRET_RATE: Final = 0.5
 #: Errors beyond this many expected squares count as this many.
 _ROBUST: Final = 16.0
@@ -49,7 +51,7 @@ class Individuals:
         #: Mean of squared errors over what was expected of them.
         self.misfit = 1.0
         #: What the assumed noise must be multiplied by.
-        self.noise = 1.0
+        self.noise = _FIRST_NOISE
         #: Grows whenever anybody's watts change.
         self.turn = 0
         self._intensity = intensity

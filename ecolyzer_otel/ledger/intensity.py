@@ -44,6 +44,8 @@ _MAX_COLUMNS: Final = 64
 _ENOUGH: Final = 12
 #: Weights are used while their squared errors are at most this many times those of equal weights.
 _BETTER: Final = 1.1
+#: The same, of the prediction that power is steady whatever runs.
+_FOLLOWS: Final = 2.0
 #: Relative standard deviation of a new column around the mean intensity.
 _PRIOR_DEVIATION: Final = 0.7
 #: Part of a device's power that is idle, before it is learned.
@@ -79,6 +81,7 @@ class Intensity:
         "_joules",
         "_keys",
         "_learned_error",
+        "_steady_error",
         "_turn",
         "_used",
         "covariance",
@@ -109,12 +112,15 @@ class Intensity:
         #: Of two columns' watts, in watts squared.
         self.covariance: list[list[float]] = []
         self._joules = self._activity = 0.0
-        self._flat_error = self._learned_error = 0.0
+        self._flat_error = self._learned_error = self._steady_error = 0.0
 
     @property
     def trusted(self) -> bool:
         """Whether weights may be used: enough was seen, and they explain it better than equal ones would."""
-        return self.observations >= _ENOUGH and self._learned_error <= _BETTER * self._flat_error
+        if self.observations < _ENOUGH:
+            return False
+        # What power does not follow cannot be told apart by power: a device that draws the same whatever runs.
+        return self._learned_error <= min(_BETTER * self._flat_error, _FOLLOWS * self._steady_error)
 
     def column(self, key: Hashable) -> int:
         """Number of a column, made at need."""
@@ -191,7 +197,12 @@ class Intensity:
         return number
 
     def observe(
-        self, taking_part: Mapping[int, float], joules: float, own: float, noise: float, flat: float | None
+        self,
+        taking_part: Mapping[int, float],
+        joules: float,
+        own: float,
+        noise: float,
+        plain: tuple[float, float] | None,
     ) -> None:
         """Learn from one interval.
 
@@ -200,7 +211,8 @@ class Intensity:
             joules: measured.
             own: sum over requests of (their expected joules)^2: what their spread is multiplied by.
             noise: variance of everything else, in joules squared.
-            flat: error that equal weights make, in joules; None for an interval without requests.
+            plain: errors in joules that equal weights make, and that steady power makes; None for an interval
+                without requests.
         """
         covariance, watts = self.covariance, self.watts
         parts = list(taking_part.items())
@@ -217,8 +229,8 @@ class Intensity:
         variance = sum([spans[column] * amount for column, amount in parts]) + self.spread * own + noise
         if variance <= 0.0:
             return
-        if flat is not None:
-            self._judge(error, variance, flat)
+        if plain is not None:
+            self._judge(error, variance, *plain)
         if error * error > _ROBUST**2 * variance:
             variance = error * error / _ROBUST**2
         self._correct(parts, spans, error, variance)
@@ -247,13 +259,14 @@ class Intensity:
                     for column in taking_part:
                         row[column] = covariance[column][other]
 
-    def _judge(self, error: float, variance: float, flat: float) -> None:
+    def _judge(self, error: float, variance: float, flat: float, steady: float) -> None:
         """Learn how good the weights are."""
         self.observations += 1
         rate = max(_RATE, 1.0 / self.observations)
         self.misfit += rate * (min(error * error / variance, _ROBUST**2) - self.misfit)
         self._learned_error += rate * (error * error - self._learned_error)
         self._flat_error += rate * (flat * flat - self._flat_error)
+        self._steady_error += rate * (steady * steady - self._steady_error)
 
     def match(self, ratio: float, part: float) -> None:
         """Learn the spread: by covariance matching (R. K. Mehra, 1970), errors must be as large as expected.

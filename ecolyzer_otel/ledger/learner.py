@@ -25,6 +25,8 @@ _EDGE_SECONDS: Final = 20e-6
 _CEILING_ERROR: Final = 0.02
 #: Intervals after which intensities are near enough to look for a ceiling.
 _SETTLED: Final = 40
+#: Weight of a new interval in the mean power.
+_STEADY_RATE: Final = 0.02
 
 
 class Scene(NamedTuple):
@@ -61,6 +63,7 @@ class Learner:
         self.individuals = Individuals(self.intensity)
         self.ceiling = Ceiling()
         self.idle = IdleLevels(spec, self.intensity)
+        self._steady_watts: float | None = None
 
     @property
     def trusted(self) -> bool:
@@ -104,7 +107,11 @@ class Learner:
                     if (before is None) != (self.ceiling.watts is None):
                         intensity.doubt()  # what was learned was learned of another device
         expected = self._expected(taught) + capped
-        self._teach(taught, active - capped, (_CEILING_ERROR * capped) ** 2)
+        if self._steady_watts is None:
+            self._steady_watts = active / seconds
+        steady = active - self._steady_watts * seconds
+        self._steady_watts += _STEADY_RATE * steady / seconds
+        self._teach(taught, active - capped, (_CEILING_ERROR * capped) ** 2, steady)
         return expected, charged
 
     def _expected(self, scene: Scene) -> float:
@@ -139,22 +146,22 @@ class Learner:
             ceiling * reached,
         )
 
-    def _teach(self, scene: Scene, active: float, noise: float) -> None:
+    def _teach(self, scene: Scene, active: float, noise: float, steady: float) -> None:
         intensity, seconds, joules = self.intensity, scene.seconds, scene.interval.joules
         columns, squares, own = self._columns(scene)
         error = _MODEL_ERROR * joules
         edge = _EDGE_SECONDS * joules / seconds
         noise += (error * error + edge * edge) * self.individuals.noise
-        flat = None
+        plain = None
         if scene.live:
             self._tell_apart(scene, active, noise, squares)
             activity = scene.process + scene.host + sum([amount for _, amount in scene.members])
-            flat = active - intensity.mean_watts * activity
+            plain = active - intensity.mean_watts * activity, steady
         if intensity.learn_idle:
             columns[intensity.idle_column(joules / seconds)] = seconds
             active += self.idle.watts(scene.state) * seconds
         if columns:
-            intensity.observe(columns, active, own, noise, flat)
+            intensity.observe(columns, active, own, noise, plain)
 
     def _columns(self, scene: Scene) -> tuple[dict[int, float], dict[int, float], float]:
         """Activity by column; the square of the watts that its spread is relative to; and both together, squared.

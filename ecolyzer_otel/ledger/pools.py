@@ -82,7 +82,7 @@ class Pools:
         noise = (_NOISE * pool) ** 2 + 1e-12
         variance = rates.spread * own + noise
         rates.match((pool - expected) ** 2 / variance, rates.spread * own / variance)
-        rates.observe(columns, pool, own, noise, pool - rates.mean_watts * total)
+        rates.observe(columns, pool, own, noise, (pool - rates.mean_watts * total, pool))
 
     def forget(self, pid: int) -> None:
         """A process that is gone."""

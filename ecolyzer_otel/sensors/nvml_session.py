@@ -108,7 +108,7 @@ class NvmlSession:
         except Exception as error:
             self._wait_ns = min(_LONGEST_WAIT_NS, self._wait_ns * 2 or _FIRST_WAIT_NS)
             self._not_before_ns = self._clock() + self._wait_ns
-            self._last_error = _map(error, "NVML")
+            self._last_error = _map(error, "nvmlInit")
             raise self._last_error from error
         self.open = True
         self.generation += 1

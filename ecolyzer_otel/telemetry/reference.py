@@ -53,7 +53,7 @@ _ATTRIBUTES: Final = {
     Attr.ENERGY_DRAM_JOULES: "Joules of the memory, active and idle.",
     Attr.ENERGY_UNCERTAINTY_JOULES: "One standard uncertainty of the active joules.",
     Attr.ENERGY_METHOD: "measured, modelled, mixed or unsettled.",
-    Attr.ENERGY_BASIS: "What active joules were divided by: learned (watts of each model) or activity (time alone).",
+    Attr.ENERGY_BASIS: "What active joules were divided by: learned watts, or activity alone.",
     Attr.ENERGY_CPU_METHOD: "How the CPU joules were found.",
     Attr.ENERGY_GPU_METHOD: "How the GPU joules were found.",
     Attr.CO2E_GRAMS: "Grams of CO2e, operational and embodied.",

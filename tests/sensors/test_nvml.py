@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from itertools import pairwise
@@ -455,3 +456,49 @@ def test_without_the_library_is_absent_and_quiet():
         pytest.skip("this machine has the library")
     _, sensors, ((reason, _),) = _look()
     assert (sensors, reason) == ([], "absent")
+
+
+_SERVICE = """
+import json, os, time, urllib.request
+import numpy as np
+from sklearn.linear_model import LinearRegression
+
+model = LinearRegression().fit(np.ones((4, 2)), np.ones(4))
+path = os.environ["FAKE_NVML"]
+text = open(path).read()
+for step in range(15):  # 100 W
+    model.predict(np.ones((1, 2)))
+    with open(path + ".fresh", "w") as file:
+        file.write(text.replace("gpu0.energy 5000", f"gpu0.energy {5000 + step * 10000}"))
+    os.replace(path + ".fresh", path)
+    time.sleep(0.1)
+port = os.environ["PORT"]
+print(urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics").read().decode())
+"""
+
+
+def test_a_service_beside_a_gpu_shows_it_in_its_metrics(driver, library):
+    """The whole road: launcher, meter process, dynamic linker, binding, ledger, /metrics."""
+    driver.set(gpu0_reasons=0x4)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    launcher = os.path.join(os.path.dirname(sys.executable), "ecolyzer-instrument")
+    done = subprocess.run(
+        [launcher, "--port", port, sys.executable, "-c", _SERVICE],
+        env=os.environ | {"LD_LIBRARY_PATH": str(library.parent), "FAKE_NVML": str(driver.path), "PORT": port},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "NVML NVIDIA H100 80GB HBM3 gpu0" in done.stderr
+    values = {}
+    for line in done.stdout.splitlines():
+        name, _, value = line.rpartition(" ")
+        if 'device="gpu0"' in name or 'sensor="gpu0"' in name:
+            values[name.replace("ecolyzer_", "")] = float(value)
+    assert values['sensor_up{sensor="gpu0",method="measured"}'] == 1.0
+    assert values['device_temperature_celsius{device="gpu0",component="gpu"}'] == 41.0
+    assert values['device_throttled_seconds_total{device="gpu0",reason="power_cap"}'] > 0.5
+    energy = sum(value for name, value in values.items() if "device_energy" in name)
+    assert 50.0 < energy <= 150.0  # of the 140 J since the start those that were read by then
