@@ -22,7 +22,7 @@ _COMPONENTS = ("cpu", "gpu", "dram")
 _KINDS = ("reset", "lost", "suspend")
 #: One standard uncertainty of a sensor's gain where the file tells none: what a counter showed is taken at its
 #: word.
-_UNCERTAINTY = {"measured": 0.005, "modelled": 0.2}
+_UNCERTAINTY = {"measured": 0.001, "modelled": 0.2}
 #: Nanoseconds beyond this are no time of any clock (and no float of seconds).
 _LAST_NS = 1 << 63
 

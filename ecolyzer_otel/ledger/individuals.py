@@ -30,7 +30,7 @@ _RATE: Final = 0.01
 #: Squared relative change of a request's watts from one interval to the next.
 _WOBBLE: Final = 0.01**2
 _NOISE_RATE: Final = 0.02
-_LEAST_NOISE: Final = 0.03
+_LEAST_NOISE: Final = 0.003
 #: Until errors tell otherwise, some of them are taken for noise rather than for the spread of requests.
 _FIRST_NOISE: Final = 20.0
 _REGRET_RATE: Final = 0.5
@@ -162,18 +162,18 @@ class Individuals:
 
     def _spans(self, known: Sequence[Part]) -> tuple[list[float], float]:
         """Covariance of each kept request's watts with the joules of the interval, and their variance."""
-        rows = self._covariance
+        rows, wobble = self._covariance, _WOBBLE * min(1.0, self.noise)
         if rows is None:
             spans = [0.0] * len(self._kept)
             told = 0.0
             for one, amount in known:
-                one.variance += _WOBBLE * one.watts * one.watts
+                one.variance += wobble * one.watts * one.watts
                 spans[one.place] = one.variance * amount
                 told += spans[one.place] * amount
             return spans, told
         places = [(one.place, amount) for one, amount in known]
         for one, _ in known:
-            rows[one.place][one.place] += _WOBBLE * one.watts * one.watts
+            rows[one.place][one.place] += wobble * one.watts * one.watts
         spans = [sum([row[place] * amount for place, amount in places]) for row in rows]
         return spans, sum([spans[place] * amount for place, amount in places])
 
