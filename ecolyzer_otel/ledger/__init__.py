@@ -5,6 +5,27 @@ gives the same output, so that a bug report can be replayed (:mod:`ecolyzer_otel
 """
 
 from ecolyzer_otel.ledger.ledger import Ledger
-from ecolyzer_otel.ledger.types import Component, Method, Partition, Record, SensorSpec, Settlement, Shares, kind_of
+from ecolyzer_otel.ledger.types import (
+    Component,
+    Kind,
+    Method,
+    Partition,
+    Record,
+    SensorSpec,
+    Settlement,
+    Shares,
+    kind_of,
+)
 
-__all__ = ["Component", "Ledger", "Method", "Partition", "Record", "SensorSpec", "Settlement", "Shares", "kind_of"]
+__all__ = [
+    "Component",
+    "Kind",
+    "Ledger",
+    "Method",
+    "Partition",
+    "Record",
+    "SensorSpec",
+    "Settlement",
+    "Shares",
+    "kind_of",
+]

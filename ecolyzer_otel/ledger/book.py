@@ -172,10 +172,7 @@ class SensorBook:
         """
         variance = (account.doubt + account.idle_doubt) ** 2
         if account.activity:
-            individuals = self.learner.individuals
-            own = account.variance if account.place < 0 else individuals.variance(account)
-            # Errors larger than expected are also those of the estimates.
-            variance += own * max(1.0, individuals.misfit) * account.activity**2
+            variance += self.learner.individuals.expected_variance(account) * account.activity**2
         active = self.release(account)
         self.shares.requests += active
         length = live.seen_ns - live.start_ns

@@ -95,6 +95,7 @@ class _Request(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     items: int | None = None
     device_busy_ns: dict[str, list[tuple[int, int]]] | None = None
     partitions: dict[str, tuple[str, float]] | None = None
+    members: dict[str, float] | None = None
 
 
 def _records(document: Mapping[str, Any]) -> Iterator[Record]:
@@ -120,6 +121,8 @@ def _records(document: Mapping[str, Any]) -> Iterator[Record]:
             device_busy=one.device_busy_ns or {},
             partitions=_checked(one.partitions, f"requests[{i}]") if one.partitions else {},
             kind=kind_of(one.model or "", one.phase or "", one.items or 1),
+            items=one.items or 1,
+            members=_weights(one.members, f"requests[{i}]") if one.members else (),
         )
 
 
@@ -150,6 +153,10 @@ def _request(item: Any, where: str) -> _Request:
         items=None if items is None else _whole(items, f"{where}.items"),
         device_busy_ns=_busy(item, where),
         partitions=_partitions(item, where),
+        members={
+            name: _number(weight, f"{where}.members.{name}")
+            for name, weight in _mapping(item, "members", f"{where}.").items()
+        },
     )
 
 
@@ -178,6 +185,13 @@ def _checked(partitions: Mapping[str, tuple[str, float]], where: str) -> dict[st
         if not 0.0 < fraction <= 1.0:
             raise ReplayError(f"{where}.partitions.{device}: the fraction must be above 0 and at most 1")
     return {device: Partition(name, fraction) for device, (name, fraction) in partitions.items()}
+
+
+def _weights(members: Mapping[str, float], where: str) -> list[tuple[str, float]]:
+    for name, weight in members.items():
+        if not 0.0 <= weight < math.inf:
+            raise ReplayError(f"{where}.members.{name}: must be a number of at least 0")
+    return list(members.items())
 
 
 def _events(document: Mapping[str, Any], names: set[str]) -> Iterator[tuple[int, str, str]]:

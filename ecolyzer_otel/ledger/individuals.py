@@ -34,6 +34,11 @@ _LEAST_NOISE: Final = 0.003
 #: Until errors tell otherwise, some of them are taken for noise rather than for the spread of requests.
 _FIRST_NOISE: Final = 20.0
 _REGRET_RATE: Final = 0.5
+#: A request of which so little of its kind's variance is left is told apart.
+_IDENTIFIED: Final = 0.1
+_LEAST_MISFIT: Final = 0.2
+#: What the variance of others is multiplied by.
+_UNSURE: Final = 1.2
 #: Errors beyond this many expected squares count as this many.
 _ROBUST: Final = 16.0
 
@@ -229,11 +234,19 @@ class Individuals:
         step = _NOISE_RATE * noise * (ratio - 1.0) - _REGRET_RATE * max(-1.0, min(1.0, regret))
         self.noise = min(1e4, max(_LEAST_NOISE, self.noise * exp(step)))
 
-    def variance(self, account: Account) -> float:
-        """Variance of a request's watts, in watts squared."""
-        if self._covariance is None or account.place < 0:
-            return account.variance
-        return max(0.0, self._covariance[account.place][account.place])
+    def expected_variance(self, account: Account) -> float:
+        """Square of what a request's watts are expected to be wrong by, in watts squared.
+
+        The filter's variance, corrected by how wrong the filter was so far. Where an interval's surprise was only
+        spread over requests, the estimated spread is itself uncertain, which the filter does not know.
+        """
+        rows = self._covariance
+        own = (
+            account.variance if rows is None or account.place < 0 else max(0.0, rows[account.place][account.place])
+        )
+        if own < _IDENTIFIED * self._intensity.variance(account.column):
+            return own * max(_LEAST_MISFIT, self.misfit)
+        return own * _UNSURE * max(1.0, self.misfit)
 
     def dismiss(self) -> None:
         """One of those that are kept is settled, and marked as gone."""

@@ -14,6 +14,7 @@ from typing import Final, cast
 
 from ecolyzer_otel.ledger.account import Account
 from ecolyzer_otel.ledger.activity import ActivityBook
+from ecolyzer_otel.ledger.batches import BatchCosts, batch_shares
 from ecolyzer_otel.ledger.book import SensorBook
 from ecolyzer_otel.ledger.idle import State
 from ecolyzer_otel.ledger.live import Live
@@ -41,6 +42,7 @@ class Ledger:
         self._live: dict[Hashable, Live] = {}
         #: The latest instant up to which any sensor's intervals are closed.
         self.closed_ns: int | None = None
+        self._batches = BatchCosts()
         self._used: set[str] = set()
         #: Its intervals tell for whom native threads work: each second once.
         self._first_cpu = next((name for name, book in self.books.items() if book.spec.component != "gpu"), None)
@@ -174,7 +176,20 @@ class Ledger:
                 variance += doubt
                 learned = learned or account.activity > 0.0
         basis: Basis = "learned" if learned else "activity"
-        return Settlement(live.record.id, active, idle, variance**0.5, _overall(charges), charges, basis)
+        record = live.record
+        if record.kind is not None:
+            self._batches.learn(record.kind[:2], record.items, active)
+        members = self._members(record, active, idle) if record.members else ()
+        return Settlement(record.id, active, idle, variance**0.5, _overall(charges), charges, basis, members)
+
+    def _members(self, record: Record, active: float, idle: float) -> list[tuple[Hashable, float, float]]:
+        """What a batched call was charged, divided among the requests that it served; idle joules equally."""
+        weights = [max(0.0, weight) for _, weight in record.members]
+        family = record.kind and record.kind[:2]
+        fixed = self._batches.fixed(family, max(record.items, len(weights)))
+        shares = batch_shares(active, fixed, weights)
+        part = idle / len(weights)
+        return [(name, share, part) for (name, _), share in zip(record.members, shares, strict=True)]
 
     def _may_draw(self, live: Live, book: SensorBook) -> bool:
         """Whether a request that no interval of a sensor overlapped can have drawn from it."""

@@ -99,6 +99,10 @@ def _request_result(settlement: Settlement) -> dict[str, Any]:
     }
     if settlement.basis != "activity":
         result["basis"] = settlement.basis
+    if settlement.members:
+        result["members"] = {
+            str(name): {"active_joules": active, "idle_joules": idle} for name, active, idle in settlement.members
+        }
     return result
 
 

@@ -14,6 +14,7 @@ __all__ = [
     "Charge",
     "Component",
     "Interval",
+    "Kind",
     "Method",
     "Overall",
     "Partition",
@@ -75,6 +76,14 @@ class Partition:
     fraction: float
 
 
+class Kind(NamedTuple):
+    """What is expected to draw the same watts per unit of activity."""
+
+    model: str
+    phase: str
+    bucket: int
+
+
 class Record(msgspec.Struct, frozen=True, kw_only=True):
     """One request as its worker tells it.
 
@@ -82,6 +91,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     are known. ``cpu_ns`` is the CPU time of the request's own thread. ``partitions`` names, by sensor, the part of
     a device that the kernels in ``device_busy`` ran on, where it is divided. ``kind`` is what is expected to draw
     the same watts per unit of activity: a model with its phase and the size of its batch (:func:`kind_of`).
+    ``members`` are the requests that a batched call served, each with its weight in the batch.
     """
 
     id: Hashable
@@ -92,12 +102,14 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     seen_ns: int | None = None
     device_busy: Mapping[str, Busy] = {}
     partitions: Mapping[str, Partition] = {}
-    kind: Hashable = None
+    kind: Kind | None = None
+    items: int = 1
+    members: Sequence[tuple[Hashable, float]] = ()
 
 
-def kind_of(model: str, phase: str = "", items: int = 1) -> tuple[str, str, int]:
+def kind_of(model: str, phase: str = "", items: int = 1) -> Kind:
     """Model, phase and batch bucket: batches of 1, 2-3, 4-7, 8-15 … items are taken to draw the same watts."""
-    return model, phase, max(1, items).bit_length()
+    return Kind(model, phase, items.bit_length() if items > 1 else 1)
 
 
 class Charge(NamedTuple):
@@ -115,6 +127,8 @@ class Settlement(msgspec.Struct, frozen=True):
 
     ``charges`` has one entry per sensor that charges it. ``basis`` is what active joules were split by: ``learned``
     intensity, or ``activity`` alone. ``uncertainty_joules`` is one standard uncertainty of the active joules.
+    ``members`` has (id, active, idle) for each request that a batched call served: together what the batch was
+    charged.
     """
 
     id: Hashable
@@ -124,6 +138,7 @@ class Settlement(msgspec.Struct, frozen=True):
     method: Overall
     charges: Sequence[Charge]
     basis: Basis = "activity"
+    members: Sequence[tuple[Hashable, float, float]] = ()
 
     @property
     def joules(self) -> float:

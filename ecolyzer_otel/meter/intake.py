@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from time import monotonic, monotonic_ns
 from typing import Final
 
@@ -28,7 +28,7 @@ from ecolyzer_otel.agent.protocol import (
     Welcome,
 )
 from ecolyzer_otel.errors import ProtocolError
-from ecolyzer_otel.ledger import Ledger, Record, kind_of
+from ecolyzer_otel.ledger import Kind, Ledger, Record, kind_of
 from ecolyzer_otel.meter.client import MAX_IN_FLIGHT, MAX_MODELS, Client, Connection, can_be
 from ecolyzer_otel.meter.devices import DeviceMap
 from ecolyzer_otel.telemetry.record import Recorder
@@ -219,7 +219,7 @@ class Intake:
         record = Record(
             id=(client.number, one.id), pid=client.number, start_ns=one.start_ns, end_ns=None,
             cpu_ns=min(one.cpu_ns, (seen_ns - one.start_ns) * _CPUS), seen_ns=seen_ns,
-            device_busy=busy, partitions=partitions, kind=_kind(model, one),
+            device_busy=busy, partitions=partitions, kind=_kind(model, one), items=max(1, one.items),
         )  # fmt: skip
         if self._ledger.record(record):
             client.open.add(one.id)
@@ -237,7 +237,7 @@ class Intake:
         record = Record(
             id=(client.number, done.id), pid=client.number, start_ns=done.start_ns, end_ns=done.end_ns,
             cpu_ns=min(done.cpu_ns, (done.end_ns - done.start_ns) * _CPUS),
-            device_busy=busy, partitions=partitions, kind=_kind(model, done),
+            device_busy=busy, partitions=partitions, kind=_kind(model, done), items=max(1, done.items),
         )  # fmt: skip
         if self._ledger.record(record):
             client.waiting[done.id] = done, model
@@ -271,9 +271,11 @@ class Intake:
             client.dropped[reason] = max(number, client.dropped.get(reason, 0))
 
 
-def _kind(model: Model | None, request: Open | Done) -> Hashable:
+def _kind(model: Model | None, request: Open | Done) -> Kind | None:
     """What is expected to draw the same watts: one model at one precision, one operation, batches of like size."""
-    return model and kind_of(f"{model.name} {model.dtype or ''}", request.operation, request.items)
+    if model is None:
+        return None
+    return kind_of(f"{model.name} {model.dtype or ''}", request.operation, request.items)
 
 
 def _in_flight(client: Client) -> int:

@@ -37,7 +37,7 @@ def test_a_file_gives_its_result_as_json(file: Path) -> None:
             "r": {
                 "active_joules": 8.0,
                 "idle_joules": 0.0,
-                "uncertainty_joules": pytest.approx(0.04),
+                "uncertainty_joules": pytest.approx(0.008),
                 "method": "measured",
                 "sensors": {"cpu0": {"active": 8.0, "idle": 0.0}},
             }
