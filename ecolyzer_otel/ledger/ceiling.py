@@ -42,7 +42,7 @@ _RATE: Final = 0.015
 _BELIEVED: Final = 0.78
 _GIVEN_UP: Final = 0.95
 #: Where this part of all intervals is this near the highest power, they are at a ceiling from begin to end.
-_OFTEN: Final = 0.04
+_OFTEN: Final = 0.02
 _NEAR: Final = 0.02
 #: The highest power is forgotten by this factor each interval that stays below.
 _FADE: Final = 0.9999
