@@ -225,6 +225,7 @@ def _sensor(item: Any, where: str) -> tuple[SensorSpec, list[tuple[int, float]]]
         component=component,
         method=method,
         idle_watts=_optional(item, "idle_watts", where),
+        idle_prior_watts=_optional(item, "idle_prior_watts", where),
         wrap_joules=_optional(item, "wrap_joules", where),
         relative_uncertainty=_UNCERTAINTY[method] if uncertainty is None else uncertainty,
     )

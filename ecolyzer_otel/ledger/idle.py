@@ -75,7 +75,7 @@ class IdleLevels:
         return self._spec.idle_watts is not None
 
     def watts(self, state: State) -> float:
-        """Idle power in watts; 0.0 as long as nothing is known, when all joules count as active."""
+        """Idle power in watts: what was learned, else the prior; 0.0 without either, when all is active."""
         if self._spec.idle_watts is not None:
             return self._spec.idle_watts
         intercept, deviation = self._intensity.known(IDLE), self._intensity.deviation(IDLE)
@@ -89,7 +89,7 @@ class IdleLevels:
             return quiet
         if intercept is not None and trusted and deviation <= _BELIEVED * intercept:
             return min(intercept, self._lowest[state])
-        return 0.0
+        return min(self._spec.idle_prior_watts or 0.0, self._lowest[state])
 
     def deviation(self, state: State) -> float:
         """One standard uncertainty of it, in watts, beyond the gain of the sensor."""

@@ -72,12 +72,14 @@ class Intensity:
 
     Args:
         learn_idle: whether idle power is a column.
+        idle_prior: what tables say of it, in watts.
     """
 
     __slots__ = (
         "_activity",
         "_columns",
         "_flat_error",
+        "_idle_prior",
         "_joules",
         "_keys",
         "_learned_error",
@@ -93,7 +95,8 @@ class Intensity:
         "watts",
     )  # fmt: skip
 
-    def __init__(self, *, learn_idle: bool) -> None:
+    def __init__(self, *, learn_idle: bool, idle_prior: float | None = None) -> None:
+        self._idle_prior = idle_prior
         self.learn_idle = learn_idle
         #: Intervals with requests seen so far.
         self.observations = 0
@@ -192,7 +195,8 @@ class Intensity:
         number = self._columns.get(IDLE)
         if number is None:
             number = self.column(IDLE)
-            self.watts[number] = _PRIOR_IDLE * watts
+            prior = min(watts, self._idle_prior or _PRIOR_IDLE * watts)
+            self.watts[number] = prior
             self.covariance[number][number] = (_PRIOR_IDLE * watts) ** 2
         return number
 

@@ -59,7 +59,7 @@ class Learner:
     """
 
     def __init__(self, spec: SensorSpec) -> None:
-        self.intensity = Intensity(learn_idle=spec.idle_watts is None)
+        self.intensity = Intensity(learn_idle=spec.idle_watts is None, idle_prior=spec.idle_prior_watts)
         self.individuals = Individuals(self.intensity)
         self.ceiling = Ceiling()
         self.idle = IdleLevels(spec, self.intensity)

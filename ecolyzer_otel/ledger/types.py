@@ -38,7 +38,7 @@ Busy = Sequence[Sequence[int]]
 class SensorSpec:
     """What the ledger must know of a sensor.
 
-    ``idle_watts`` is None when it has to be learned. ``relative_uncertainty`` is one standard uncertainty of
+    ``idle_watts`` is None when it has to be learned; ``idle_prior_watts`` is what is taken for it until then. ``relative_uncertainty`` is one standard uncertainty of
     the sensor's gain. ``max_watts`` bounds what one interval may plausibly hold.
     """
 
@@ -46,6 +46,7 @@ class SensorSpec:
     component: Component
     method: Method = "measured"
     idle_watts: float | None = None
+    idle_prior_watts: float | None = None
     wrap_joules: float | None = None
     relative_uncertainty: float = 0.03
     max_watts: float = 10_000.0

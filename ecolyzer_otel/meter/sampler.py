@@ -203,6 +203,7 @@ def sensor_spec(info: SensorInfo) -> SensorSpec:
         component=info.component,
         method=info.method,
         idle_watts=info.idle_watts,
+        idle_prior_watts=info.idle_prior_watts,
         wrap_joules=info.wrap_joules,
         relative_uncertainty=info.relative_uncertainty,
     )

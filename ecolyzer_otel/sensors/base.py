@@ -59,6 +59,7 @@ class SensorInfo:
         method: ``measured`` by a counter or ``modelled`` from utilisation.
         description: for people (``RAPL package-0``).
         idle_watts: power with nothing to do, None when it has to be learned.
+        idle_prior_watts: what tables say of it: taken until it is learned.
         wrap_joules: the counter starts again from 0 here; None if it does not.
         power_limit_watts: what the component may draw for long, None if unknown.
         peak_watts: what it may draw for seconds or be set to, None if unknown.
@@ -76,6 +77,7 @@ class SensorInfo:
     method: Method
     description: str
     idle_watts: float | None = None
+    idle_prior_watts: float | None = None
     wrap_joules: float | None = None
     power_limit_watts: float | None = None
     peak_watts: float | None = None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
 from statistics import fmean
@@ -68,20 +69,25 @@ _X86: tuple[tuple[str, int, range | tuple[int, ...] | None, range | None, tuple[
 _ARM = {0xD0C: "Graviton2", 0xD40: "Graviton3", 0xD4F: "Graviton4"}
 
 
+#: Idle over design power where a row of a GPU has no idle figure: the mean of those that have is 0.1.
+_GPU_IDLE_PART = 0.1
 _WORDS_WITH_DIGITS = re.compile(r"[0-9a-z]*\d[0-9a-z]*")
 
 
 class HardwareTable:
-    """The processor rows of the hardware table."""
+    """The rows of the hardware table: processors, threads, and idle watts of GPUs by name pattern."""
 
-    def __init__(self, cpus: list[CpuRow], threads: list[ThreadRow]) -> None:
+    def __init__(
+        self, cpus: list[CpuRow], threads: list[ThreadRow], gpus: Sequence[tuple[str, float]] = ()
+    ) -> None:
         self._cpus = cpus
         self._threads = threads
+        self._gpus = gpus
 
     @classmethod
     def load(cls) -> HardwareTable:
         """Read the packaged table (250 kB, some 10 ms)."""
-        cpus, threads = [], []
+        cpus, threads, gpus = [], [], []
         path = resources.files("ecolyzer_otel.sensors") / "data" / "hardware_tdp.csv"
         with path.open(encoding="utf-8") as file:
             for row in csv.DictReader(file):
@@ -90,7 +96,15 @@ class HardwareTable:
                     cpus.append(CpuRow(row["model"], row["name_pattern"], float(row["tdp_w"]), cores))
                 elif row["kind"] == "cpu_arch_per_thread" and not row["note"].startswith("suspect"):
                     threads.append(_thread_row(row))
-        return cls(cpus, threads)
+                elif row["kind"] == "gpu" and (row["idle_w"] or row["tdp_w"]):
+                    # Of those with both figures idle is a tenth of the design power.
+                    gpus.append((row["name_pattern"], float(row["idle_w"] or _GPU_IDLE_PART * float(row["tdp_w"]))))
+        return cls(cpus, threads, gpus)
+
+    def gpu_idle(self, name: str) -> float | None:
+        """Idle watts of a GPU by its name, None if no row is of it."""
+        found = [(len(match[0]), watts) for pattern, watts in self._gpus if (match := re.search(pattern, name))]
+        return max(found)[1] if found else None
 
     def cpu(self, name: str) -> CpuRow | None:
         """The row whose pattern matches the most of a processor's name; None if none does."""

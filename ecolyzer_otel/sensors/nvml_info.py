@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from ecolyzer_otel.sensors.base import SensorInfo
+from ecolyzer_otel.sensors.hardware import HardwareTable
 from ecolyzer_otel.sensors.nvml_session import NvmlSession
 
 __all__ = ["describe"]
@@ -37,6 +38,7 @@ def describe(session: NvmlSession, handle: Any, index: int) -> SensorInfo:
         component="gpu",
         method="measured",
         description=f"NVML {name} gpu{index}",
+        idle_prior_watts=HardwareTable.load().gpu_idle(name),
         power_limit_watts=limit * _MILLI if limit else None,
         peak_watts=bounds[1] * _MILLI if bounds and bounds[1] else None,
         temperature_limit_celsius=float(slowdown) if slowdown else None,

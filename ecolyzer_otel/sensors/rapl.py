@@ -25,6 +25,9 @@ _ZONE = re.compile(r"intel-rapl:(\d+)(?::(\d+))?")
 _PACKAGE = re.compile(r"package-(\d+)(?:-die-\d+)?")
 _MICRO = 1e-6
 #: The hardware refreshes the counter about every millisecond (Intel SDM vol. 3B, 15.10).
+#: Idle power of a package over its long-term limit, which is the design power unless somebody changed it: what
+#: Boavizta's consumption profiles have at 0 % load (:data:`~ecolyzer_otel.sensors.modelled.TDP_POINTS`).
+_IDLE_PART = 0.12
 _UPDATE_PERIOD_SECONDS = 0.001
 #: One standard uncertainty of RAPL's gain against an external meter: 2-3 %.
 _RELATIVE_UNCERTAINTY = 0.03
@@ -190,13 +193,15 @@ def _select(folders: dict[str, Path]) -> list[_Zone]:
 def _open_zone(zone: _Zone, sysfs: Path) -> RaplSensor:
     thermal = find_cpu_thermal(sysfs, zone.package) if zone.component == "cpu" else None
     wrap = read_int(zone.folder / "max_energy_range_uj")
+    limit = _constraint(zone.folder, "long_term", "power_limit_uw")
     info = SensorInfo(
         id=zone.id,
         component=zone.component,
         method="measured",
         description=f"RAPL {zone.id}",
         wrap_joules=wrap * _MICRO if wrap else None,
-        power_limit_watts=_constraint(zone.folder, "long_term", "power_limit_uw"),
+        idle_prior_watts=_IDLE_PART * limit if limit and zone.component == "cpu" else None,
+        power_limit_watts=limit,
         peak_watts=_peak(zone.folder),
         temperature_limit_celsius=thermal.limit_celsius if thermal else None,
         update_period_seconds=_UPDATE_PERIOD_SECONDS,
