@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from ecolyzer_otel.ledger.curve import Curve
 from ecolyzer_otel.ledger.pools import Pools
 
@@ -25,6 +27,8 @@ class ActivityBook:
         self._devices: dict[str, Curve] = {}
         self._processes: dict[tuple[int, str], Curve] = {}
         self._quantities: set[str] = set()
+        self._hosts: dict[str, Curve] = {}
+        self._placed: dict[int, frozenset[str]] = {}
 
     def add_device(self, device: str, t_ns: int, seconds: float) -> None:
         """Busy seconds of ``device`` since an arbitrary start: the union of all kernels."""
@@ -34,6 +38,46 @@ class ActivityBook:
         """Cumulative seconds of one quantity of one process."""
         self._processes.setdefault((pid, quantity), Curve()).add(t_ns, seconds)
         self._quantities.add(quantity)
+
+    def add_host_of(self, sensor: str, t_ns: int, seconds: float) -> None:
+        """Busy CPU seconds of the part of the host that one sensor measures: a processor package."""
+        self._hosts.setdefault(sensor, Curve()).add(t_ns, seconds)
+
+    def place(self, pid: int, sensors: Iterable[str] | None) -> None:
+        """A process runs only where these sensors measure; None: it may run anywhere."""
+        if sensors is None:
+            self._placed.pop(pid, None)
+        else:
+            self._placed[pid] = frozenset(sensors)
+
+    @property
+    def knows_places(self) -> bool:
+        """Whether any process is known to be confined to a package."""
+        return bool(self._placed)
+
+    def part_on(self, pid: int, sensor: str, start_ns: int, end_ns: int) -> float:
+        """Part of a process' CPU time that is taken to have run where ``sensor`` measures, 0 to 1.
+
+        Of one that is placed all or nothing. Of others 1: several packages divide alike; but where some are placed,
+        as much as this package did of all that those did not.
+        """
+        placed = self._placed.get(pid)
+        here = self._hosts.get(sensor)
+        if placed is not None and here is not None:
+            return 1.0 if sensor in placed else 0.0
+        if not self._placed or here is None:
+            return 1.0
+        ours, all_placed = 0.0, 0.0
+        for one, sensors in self._placed.items():
+            seconds = self.process(one, "cpu", start_ns, end_ns)
+            all_placed += seconds
+            ours += seconds if sensor in sensors else 0.0
+        others = self.host.growth(start_ns, end_ns) - all_placed
+        return min(1.0, max(0.0, here.growth(start_ns, end_ns) - ours) / others) if others > 0.0 else 1.0
+
+    def host_seconds(self, sensor: str, start_ns: int, end_ns: int) -> float:
+        """Busy CPU seconds where ``sensor`` measures: of its package if that is known, else of the host."""
+        return self._hosts.get(sensor, self.host).growth(start_ns, end_ns)
 
     def device(self, device: str, start_ns: int, end_ns: int) -> float:
         """Busy seconds of ``device`` in the interval; 0.0 when unknown."""
@@ -63,12 +107,18 @@ class ActivityBook:
 
     def forget_before(self, t_ns: int) -> None:
         """Drop what no interval from ``t_ns`` on can need."""
-        for curve in (self.host, *self._devices.values(), *self._processes.values()):
+        for curve in (
+            self.host,
+            *self._hosts.values(),
+            *self._devices.values(),
+            *self._processes.values(),
+        ):
             curve.forget_before(t_ns)
 
     def forget_process(self, pid: int) -> None:
         """Drop a process that is gone and whose intervals are closed."""
         self.owners.discard(pid)
         self.pools.forget(pid)
+        self._placed.pop(pid, None)
         for key in [key for key in self._processes if key[0] == pid]:
             del self._processes[key]

@@ -72,12 +72,18 @@ def load_activity(book: ActivityBook, activity: Mapping[str, Any]) -> None:
     for device, samples in _mapping(activity, "devices", "activity.").items():
         for t, v in _samples(samples, f"activity.devices.{device}"):
             book.add_device(device, t, v)
+    for sensor, samples in _mapping(activity, "packages", "activity.").items():
+        for t, v in _samples(samples, f"activity.packages.{sensor}"):
+            book.add_host_of(sensor, t, v)
     for pid, quantities in _mapping(activity, "processes", "activity.").items():
         where = f"activity.processes.{pid}"
         if not (pid.isdecimal() and len(pid) < 20) or not isinstance(quantities, Mapping):
             raise ReplayError(f"{where}: must be a process id with an object of quantities")
+        placed = quantities.get("sensors")
+        if isinstance(placed, list) and all(isinstance(name, str) for name in placed):
+            book.place(int(pid), placed)
         for quantity, samples in quantities.items():
-            if isinstance(samples, list):  # unknown keys of another shape are ignored
+            if quantity != "sensors" and isinstance(samples, list):  # unknown keys of another shape are ignored
                 for t, v in _samples(samples, f"{where}.{quantity}"):
                     book.add_process(int(pid), quantity, t, v)
 

@@ -60,6 +60,11 @@ class Ledger:
         """An event of a sensor: ``reset``, ``lost`` or ``suspend``."""
         self.books[sensor].counter.announce(kind)
 
+    def revise(self, spec: SensorSpec) -> None:
+        """What is known of a sensor has changed: its gain is less certain, its limit another."""
+        book = self.books[spec.id]
+        book.spec = book.counter.spec = spec
+
     def flush(self) -> None:
         """No more readings will come: those held back to be confirmed are taken as they are."""
         for book in self.books.values():
@@ -146,7 +151,7 @@ class Ledger:
         else:
             if sensor == self._first_cpu:
                 learn_pools(live, self.activity, start, end)
-            work = cpu_work(live, self.activity, start, end, self.meters)
+            work = cpu_work(live, self.activity, sensor, start, end, self.meters)
         book.charge(interval, live, work, self.meters, state)
         self.closed_ns = end if self.closed_ns is None else max(self.closed_ns, end)
 

@@ -81,12 +81,14 @@ def learn_pools(live: Sequence[Live], book: ActivityBook, start_ns: int, end_ns:
             book.pools.learn(pid, pool, [live[index] for index in members.get(pid, ())], start_ns, end_ns)
 
 
-def cpu_work(live: Sequence[Live], book: ActivityBook, start_ns: int, end_ns: int, meters: int = 1) -> Work:
-    """Of a CPU or DRAM interval."""
+def cpu_work(
+    live: Sequence[Live], book: ActivityBook, sensor: str, start_ns: int, end_ns: int, meters: int = 1
+) -> Work:
+    """Of an interval of a CPU or DRAM sensor."""
     work = [one.cpu_seconds(start_ns, end_ns) for one in live]
-    by_requests, by_owners = _owners_cpu(work, live, book, start_ns, end_ns)
+    by_requests, by_owners = _owners_cpu(work, live, book, sensor, start_ns, end_ns)
     others = _by_strangers(book, "cpu", start_ns, end_ns)
-    total = max(book.host.growth(start_ns, end_ns), by_owners + others)
+    total = max(book.host_seconds(sensor, start_ns, end_ns), by_owners + others)
     if total <= 0.0:
         return overlap_work(live, start_ns, end_ns, meters)
     process, host = by_owners - by_requests, total - by_owners
@@ -94,9 +96,13 @@ def cpu_work(live: Sequence[Live], book: ActivityBook, start_ns: int, end_ns: in
 
 
 def _owners_cpu(
-    work: list[float], live: Sequence[Live], book: ActivityBook, start_ns: int, end_ns: int
+    work: list[float], live: Sequence[Live], book: ActivityBook, sensor: str, start_ns: int, end_ns: int
 ) -> tuple[float, float]:
-    """Add pool time to ``work``. CPU seconds of all requests, and of all processes that own requests."""
+    """Add pool time to ``work`` and take out what ran on another package.
+
+    Returns:
+        CPU seconds of all requests, and of all processes that own requests.
+    """
     members = _by_process(live)
     by_requests = by_owners = 0.0
     for pid in book.owners | members.keys():
@@ -105,8 +111,13 @@ def _owners_cpu(
         if pool > 0.0 and indexes:
             _add_pool(work, indexes, [live[index] for index in indexes], book, pool, start_ns, end_ns)
         used = sum([work[index] for index in indexes])
-        by_requests += used
-        by_owners += max(book.process(pid, "cpu", start_ns, end_ns), used)
+        whole = max(book.process(pid, "cpu", start_ns, end_ns), used)
+        part = book.part_on(pid, sensor, start_ns, end_ns) if book.knows_places else 1.0
+        if part < 1.0:
+            for index in indexes:
+                work[index] *= part
+        by_requests += part * used
+        by_owners += part * whole
     return by_requests, by_owners
 
 

@@ -95,7 +95,7 @@ class Meter:
         self.flushes = 0
         self._ledger = Ledger(sensor_spec(sensor.info) for sensor in discovery.sensors)
         self._recorder = Recorder(store, place, config.quantization, config.max_label_sets)
-        self._sampler = Sampler(discovery, self._ledger, store, self._number_of, config.sampling_period)
+        self._sampler = Sampler(discovery, self._ledger, store, self._workers, config.sampling_period, config.sysfs)
         devices = DeviceMap(sensor.info for sensor in discovery.sensors)
         # A worker tells which device each of its models is on: where it tells of none, it uses none.
         gpus = (sensor.info.id for sensor in discovery.sensors if sensor.info.component == "gpu")
@@ -122,8 +122,8 @@ class Meter:
         place = self.place
         return PlaceFacts(place.zone, place.grams_per_kwh, place.basis, place.source, place.pue)
 
-    def _number_of(self, pid: int) -> int | None:
-        return next((client.number for client in self._clients if client.peer.pid == pid), None)
+    def _workers(self) -> list[tuple[int, int]]:
+        return [(client.number, client.peer.pid) for client in self._clients if client.peer.pid]
 
     # Workers.
 

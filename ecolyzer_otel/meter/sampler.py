@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from time import monotonic_ns, time
 from typing import Any, Final
 
 from ecolyzer_otel.ledger import Ledger, SensorSpec
+from ecolyzer_otel.meter.placement import Placement
 from ecolyzer_otel.meter.schedule import REST_PERIOD, Pace, Schedule
 from ecolyzer_otel.names import Metric
 from ecolyzer_otel.sensors import Discovery, Reading, Sensor, SensorError, SensorInfo
@@ -31,8 +32,9 @@ class Sampler:
         discovery: the sensors and the host's CPU clock.
         ledger: readings go here.
         store: gauges and faults go here.
-        number_of: the ledger's number of a worker by its PID; None for a process that is none.
+        workers: gives the workers: the ledger's number and the PID of each.
         sampling_period: seconds between readings under load, as configured.
+        sysfs: root of sysfs.
     """
 
     def __init__(
@@ -40,8 +42,9 @@ class Sampler:
         discovery: Discovery,
         ledger: Ledger,
         store: MetricStore,
-        number_of: Callable[[int], int | None],
+        workers: Callable[[], Sequence[tuple[int, int]]],
         sampling_period: float,
+        sysfs: str = "/sys",
     ) -> None:
         self.sensors: dict[str, Sensor] = {sensor.info.id: sensor for sensor in discovery.sensors}
         self.thermal = Thermal()
@@ -53,7 +56,8 @@ class Sampler:
         self._host = discovery.host
         self._ledger = ledger
         self._store = store
-        self._number_of = number_of
+        self._workers = workers
+        self._placement = Placement(self.sensors, sysfs)
         self._faults: dict[tuple[str, str, str], int] = {}
         self._strangers: dict[int, int] = {}
         for sensor in discovery.sensors:
@@ -98,7 +102,7 @@ class Sampler:
     def _had(self, name: str, sensor: Sensor, reading: Reading) -> None:
         info = sensor.info
         if self._schedules[name].adapt(info):
-            self._ledger.books[name].spec = sensor_spec(info)  # less certain from now on
+            self._ledger.revise(sensor_spec(info))  # less certain from now on
         self._ledger.sample(name, reading.t_ns, reading.joules)
         if self._down.pop(name, None) is not None:
             _LOG.info("ecolyzer: sensor %s gives readings again", name)
@@ -142,6 +146,7 @@ class Sampler:
             self._fault("host-cpu", "io")
             return
         self._ledger.activity.host.add(now, busy)
+        self._placement.sample(now, self._ledger.activity, self._workers())
 
     def _sample_usage(self, name: str, sensor: Sensor, t_ns: int) -> None:
         """Who uses a GPU: workers by their number, everybody else as a stranger, which is host."""
@@ -151,8 +156,9 @@ class Sampler:
         activity = self._ledger.activity
         if usage.busy_seconds is not None:
             activity.add_device(name, t_ns, usage.busy_seconds)
+        numbers = {pid: number for number, pid in self._workers()} if usage.processes else {}
         for pid, seconds in usage.processes.items():
-            number = self._number_of(pid)
+            number = numbers.get(pid)
             if number is None:
                 number = -pid  # workers have positive numbers
                 self._strangers[number] = t_ns

@@ -20,7 +20,7 @@ class Rig:
     def __init__(self, discovery: Discovery) -> None:
         self.store = MetricStore()
         self.ledger = Ledger(sensor_spec(sensor.info) for sensor in discovery.sensors)
-        self.sampler = Sampler(discovery, self.ledger, self.store, lambda pid: None, 0.1)
+        self.sampler = Sampler(discovery, self.ledger, self.store, list, 0.1)
         self.now = 0.0
 
     def sample(self, seconds: float = 1.0, **options: object) -> None:
