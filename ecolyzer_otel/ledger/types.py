@@ -39,8 +39,8 @@ class SensorSpec:
     """What the ledger must know of a sensor.
 
     ``idle_watts`` is None when it has to be learned; ``idle_prior_watts`` is what is taken for it until then.
-    ``relative_uncertainty`` is one standard uncertainty of the sensor's gain. ``max_watts`` bounds what one interval
-    may plausibly hold.
+    ``relative_uncertainty`` is one standard uncertainty of the sensor's gain. ``max_watts`` bounds what one
+    interval may plausibly hold.
     """
 
     id: str

@@ -272,7 +272,7 @@ def test_an_uncertain_sensor_makes_an_uncertain_request() -> None:
         result = run([sensor([[0, 0.0], [S, 100.0]], method=method, **more)], [request("a", 0, 1)])
         return result["requests"]["a"]["uncertainty_joules"]
 
-    # One request alone: only the sensor's gain is uncertain, 0.1 % measured and 20 % modelled if the file tells none.
+    # One request alone: only the gain is uncertain, 0.1 % measured and 20 % modelled if the file tells none.
     assert (uncertainty("measured"), uncertainty("modelled")) == pytest.approx((0.1, 20.0))
     assert uncertainty("measured", relative_uncertainty=0.03) == pytest.approx(3.0)
 
