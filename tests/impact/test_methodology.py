@@ -11,6 +11,12 @@ from pathlib import Path
 import pytest
 
 from ecolyzer_otel.impact import EssWindow, compute_impact, effective_parameters, ess, resolve_place
+from ecolyzer_otel.ledger import Record
+from ecolyzer_otel.ledger.account import Account
+from ecolyzer_otel.ledger.batches import batch_shares
+from ecolyzer_otel.ledger.individuals import Individuals
+from ecolyzer_otel.ledger.intensity import Intensity
+from ecolyzer_otel.ledger.live import Live
 from ecolyzer_otel.ledger.replay import replay
 
 PAGE = Path(__file__).parents[2] / "docs" / "methodology.md"
@@ -61,6 +67,29 @@ def ledger(given: Inputs) -> dict[str, float]:
     return {**requests, "process": shares["process"], "host": shares["host"], "idle": shares["idle"]}
 
 
+def told_apart(given: Inputs) -> dict[str, float]:
+    intensity = Intensity(learn_idle=False)
+    intensity.spread = float(given["spread"]) ** 2
+    individuals = Individuals(intensity)
+    members, live = [], []
+    for name in ("a", "b"):
+        column = intensity.column(name)
+        intensity.watts[column], intensity.covariance[column][column] = float(given[f"{name}_watts"]), 0.0
+        account = Account()
+        account.column = column
+        members.append((account, float(given[f"{name}_seconds"])))
+        live.append(Live(Record(id=name, pid=1, start_ns=0, end_ns=1)))
+    squares = {account.column: intensity.scale(account.column) ** 2 for account, _ in members}
+    individuals.observe(members, live, 1, float(given["E"]), 0.0, squares)
+    return {f"{name}_joules": account.watts * s for name, (account, s) in zip("ab", members, strict=True)}
+
+
+def batch(given: Inputs) -> dict[str, float]:
+    weights = [float(given["a_weight"]), float(given["b_weight"])]
+    shares = batch_shares(float(given["E"]), float(given["fixed"]), weights)
+    return {"a_joules": shares[0], "b_joules": shares[1]}
+
+
 def operational(given: Inputs) -> dict[str, float]:
     place = resolve_place(given["zone"])
     impact = compute_impact(float(given["joules"]), place)
@@ -106,6 +135,8 @@ def parameters(given: Inputs, preset: str) -> float:
 
 RECOMPUTED: dict[str, Callable[[Inputs], dict[str, float]]] = {
     "ledger": ledger,
+    "told_apart": told_apart,
+    "batch": batch,
     "operational": operational,
     "water": water,
     "ess": score,
