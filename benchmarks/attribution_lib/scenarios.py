@@ -109,6 +109,57 @@ _ON_GPU = [
     for m in FOUR
 ]
 
+# Held out: worlds of other proportions, on which nothing in the ledger was ever tuned. They check calibration.
+_SIX = [
+    Model(name, {"gpu": watts}, seconds, duration_sigma=0.4, spread=0.3)
+    for name, watts, seconds in (
+        ("tiny", 15, 0.012),
+        ("small", 40, 0.020),
+        ("base", 75, 0.035),
+        ("large", 120, 0.050),
+        ("wide", 170, 0.025),
+        ("huge", 220, 0.080),
+    )
+]
+_OTHER_CPU = [
+    Model("forest", {"cpu": 12.0}, 0.015, own_cores=1.0, pool_cores=0.5, spread=0.15),
+    Model("ocr", {"cpu": 60.0}, 0.080, own_cores=0.5, pool_cores=4.0, spread=0.25),
+    Model("vad", {"cpu": 9.0}, 0.006, own_cores=0.9, spread=0.15),
+]
+HELD_OUT: dict[str, World] = {
+    "held_slow": _gpu(
+        "held out: 6 models (15-220 W, 30 % spread, 12-80 ms), 5 lanes at 45 %, 200 ms counter",
+        sensor=replace(GPU, period=0.2),
+        seconds=120.0,
+    ),
+    "held_fast": _gpu("held out: the six, 2 lanes at 85 %, 2 ms counter", sensor=replace(FAST_GPU, period=0.002)),
+    "held_cap": _gpu("held out: the six, 5 lanes at 45 %, 300 W cap", limits={"gpu0": Limit(cap=300.0)}),
+    "held_tenant": replace(
+        BASE,
+        says="held out: the six, 3 lanes at 70 %, a bursty tenant told, 50 ms counter",
+        sensors=[replace(GPU, period=0.05)],
+        tenants=[Tenant(900, {"gpu0": 110.0}, on=0.05, off=0.2)],
+        activity=("devices", "processes"),
+    ),
+    "held_no_idle": _gpu(
+        "held out: the six, 2 lanes at 50 %, 50 ms counter, idle unknown",
+        sensor=replace(GPU, period=0.05, idle=85.0, idle_told=False),
+    ),
+    "held_cpu": World(
+        "held out: other CPU models, 4 lanes in 2 processes at 35 %, RAPL read each 50 ms",
+        [replace(RAPL, poll=0.05)],
+        [Lane([[model] for model in _OTHER_CPU], pid=100 + i % 2, load=0.35, gpu=None) for i in range(4)],
+        _CPU_TENANTS,
+        activity=_EVERYONE,
+        activity_period=0.05,
+    ),
+}
+HELD_OUT["held_slow"] = replace(HELD_OUT["held_slow"], lanes=_lanes(_SIX, 5, load=0.45))
+HELD_OUT["held_fast"] = replace(HELD_OUT["held_fast"], lanes=_lanes(_SIX, 2, load=0.85), seconds=30.0)
+HELD_OUT["held_cap"] = replace(HELD_OUT["held_cap"], lanes=_lanes(_SIX, 5, load=0.45))
+HELD_OUT["held_tenant"] = replace(HELD_OUT["held_tenant"], lanes=_lanes(_SIX, 3, load=0.7))
+HELD_OUT["held_no_idle"] = replace(HELD_OUT["held_no_idle"], lanes=_lanes(_SIX, 2, load=0.5), quiet=0.0)
+
 SCENARIOS: dict[str, World] = {
     "gpu_base": BASE,
     "gpu_1ms": _gpu("base, on a 1 ms counter", sensor=FAST_GPU, seconds=30.0),
@@ -249,5 +300,6 @@ SCENARIOS: dict[str, World] = {
         replace(GPU, period=1.0, mean=1.0, watt_quantum=1.0),
         tail=1.5,
     ),
+    **HELD_OUT,
     **{f"in_flight_{n}": _sweep(n) for n in (1, 8, 64, 512, 4096)},
 }
