@@ -45,7 +45,7 @@ _ENOUGH: Final = 12
 #: Weights are used while their squared errors are at most this many times those of equal weights.
 _BETTER: Final = 1.1
 #: The same, of the prediction that power is steady whatever runs.
-_FOLLOWS: Final = 2.0
+_FOLLOWS: Final = 0.8
 #: Relative standard deviation of a new column around the mean intensity.
 _PRIOR_DEVIATION: Final = 0.7
 #: Part of a device's power that is idle, before it is learned.

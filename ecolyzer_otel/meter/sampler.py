@@ -156,7 +156,8 @@ class Sampler:
         activity = self._ledger.activity
         if usage.busy_seconds is not None:
             activity.add_device(name, t_ns, usage.busy_seconds)
-        numbers = {pid: number for number, pid in self._workers()} if usage.processes else {}
+        # Of several connections of one process the first: its usage must not be told twice.
+        numbers = {pid: number for number, pid in reversed(self._workers())} if usage.processes else {}
         for pid, seconds in usage.processes.items():
             number = numbers.get(pid)
             if number is None:
