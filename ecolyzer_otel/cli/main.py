@@ -7,6 +7,8 @@ import json
 import sys
 from typing import Any
 
+import msgspec
+
 from ecolyzer_otel.agent.starter import AGENT_SOCKET
 from ecolyzer_otel.config import OPTIONS, load
 from ecolyzer_otel.errors import ConfigError, EcolyzerError
@@ -44,7 +46,8 @@ def main(arguments: list[str] | None = None) -> int:
     if options.command == "agent":
         return _agent(options)
     try:
-        print(json.dumps(_replay(options.file), allow_nan=False))
+        sys.stdout.buffer.write(msgspec.json.encode(_replay(options.file)) + b"\n")
+        sys.stdout.buffer.flush()
     except EcolyzerError as error:
         print(f"ecolyzer: {options.file}: {error}", file=sys.stderr)
         return 1
