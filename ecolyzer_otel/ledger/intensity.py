@@ -44,6 +44,8 @@ _MAX_COLUMNS: Final = 64
 _ENOUGH: Final = 12
 #: Weights are used while their squared errors are at most this many times those of equal weights.
 _BETTER: Final = 1.1
+#: After so many intervals with weights that do worse, learning begins again.
+_LOST_AFTER: Final = 16
 #: The same, of the prediction that power is steady whatever runs.
 _FOLLOWS: Final = 0.8
 #: Relative standard deviation of a new column around the mean intensity.
@@ -83,6 +85,7 @@ class Intensity:
         "_joules",
         "_keys",
         "_learned_error",
+        "_since",
         "_steady_error",
         "_turn",
         "_used",
@@ -112,6 +115,7 @@ class Intensity:
         self._keys: list[Hashable] = []
         self._used: list[int] = []
         self._turn = 0
+        self._since = 0
         #: Of two columns' watts, in watts squared.
         self.covariance: list[list[float]] = []
         self._joules = self._activity = 0.0
@@ -271,6 +275,21 @@ class Intensity:
         self._learned_error += rate * (error * error - self._learned_error)
         self._flat_error += rate * (flat * flat - self._flat_error)
         self._steady_error += rate * (steady * steady - self._steady_error)
+        self._since += 1
+        if self._since >= _LOST_AFTER and self._learned_error > _BETTER * self._flat_error:
+            self._begin_again()
+
+    def _begin_again(self) -> None:
+        """Weights that do worse than equal ones were led astray: all begin at the mean, as unsure as at first."""
+        self._since = 0
+        for column, key in enumerate(self._keys):
+            if key is not IDLE:
+                for row in self.covariance:
+                    row[column] = 0.0
+                self.covariance[column] = [0.0] * len(self._keys)
+                self._begin_at_mean(column)
+        self._learned_error = self._flat_error
+        self.spread = _SPREAD
 
     def match(self, ratio: float, part: float) -> None:
         """Learn the spread: by covariance matching (R. K. Mehra, 1970), errors must be as large as expected.
