@@ -73,6 +73,9 @@ class SensorBook:
         if not interval.usable or self._gap:
             interval = self._missing(interval, live, expected, state)
         idle = min(interval.joules, learner.idle.watts(state) * seconds)
+        if idle >= interval.joules and expected is not None:
+            # Less than idle, while requests ran: what they drew is not in it.
+            interval = replace(interval, told=0.0)
         self._charge_idle(interval, live, members, idle, meters)
         if expected is None or not self._charge_learned(scene, interval.joules - idle):
             self._charge_by_activity(members, work, interval.joules - idle)

@@ -44,10 +44,12 @@ _MAX_COLUMNS: Final = 64
 _ENOUGH: Final = 12
 #: Weights are used while their squared errors are at most this many times those of equal weights.
 _BETTER: Final = 1.1
-#: After so many intervals with weights that do worse, learning begins again.
+#: Weights with this many times the squared errors of equal ones were led astray; then learning begins again, but
+#: not more often than after so many intervals.
+_ASTRAY: Final = 2.0
 _LOST_AFTER: Final = 16
 #: The same, of the prediction that power is steady whatever runs.
-_FOLLOWS: Final = 0.8
+_FOLLOWS: Final = 1.0
 #: Relative standard deviation of a new column around the mean intensity.
 _PRIOR_DEVIATION: Final = 0.7
 #: Part of a device's power that is idle, before it is learned.
@@ -276,7 +278,7 @@ class Intensity:
         self._flat_error += rate * (flat * flat - self._flat_error)
         self._steady_error += rate * (steady * steady - self._steady_error)
         self._since += 1
-        if self._since >= _LOST_AFTER and self._learned_error > _BETTER * self._flat_error:
+        if self._since >= _LOST_AFTER and self._learned_error > _ASTRAY * self._flat_error:
             self._begin_again()
 
     def _begin_again(self) -> None:
