@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench lint format docs clean
+.PHONY: help demo test bench accuracy lint format docs clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,6 +19,9 @@ test: $(VENV)/.test ## all tests (ARGS="-k ledger" chooses)
 
 bench: $(VENV)/.demo ## what the node agent settles on one core (ARGS="--records 10_000_000" is the full run)
 	@$(BIN)/python benchmarks/agent.py $(ARGS)
+
+accuracy: $(VENV)/.bench ## how well joules are divided, beside peers' formulas (ARGS="--scenarios gpu_base --seeds 5")
+	@$(BIN)/python benchmarks/attribution.py $(ARGS)
 
 lint: $(VENV)/.lint ## ruff and mypy
 	@$(BIN)/ruff check .
@@ -51,6 +54,10 @@ $(VENV)/.python:
 $(VENV)/.demo: $(VENV)/.python pyproject.toml
 	@echo "Installing what the demo needs (the first time about 115 MB of downloads)"
 	@$(PIP) --editable . --group demo
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.demo pyproject.toml
+	@$(PIP) --group bench
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.python pyproject.toml
