@@ -32,15 +32,18 @@ _LOG_STEP: Final = log(_STEP)
 _LOWEST: Final = 0.75
 _HIGHEST: Final = 1.5
 #: One interval in so many is tried; fewer after so many.
-_EVERY: Final = 3
+_EVERY: Final = 2
 _CALM_AFTER: Final = 100
-_CALM: Final = 12
+_CALM: Final = 8
 #: Intervals tried before errors are compared.
-_ENOUGH: Final = 25
+_ENOUGH: Final = 16
 _RATE: Final = 0.015
-#: A ceiling is believed when its squared errors are below this part of those without, and given up above the other.
-_BELIEVED: Final = 0.78
-_GIVEN_UP: Final = 0.95
+#: A ceiling is believed when its squared errors are below this part of those without, or when they are smaller by
+#: so many standard errors; it is given up above the last.
+_MUCH: Final = 0.8
+_CHANCE: Final = 2.0
+_CERTAIN: Final = 2.5
+_GIVEN_UP: Final = 0.97
 #: Where this part of all intervals is this near the highest power, they are at a ceiling from begin to end.
 _OFTEN: Final = 0.02
 _NEAR: Final = 0.02
@@ -51,12 +54,21 @@ _FADE: Final = 0.9999
 class _Errors:
     """Mean squares of what one ceiling of the grid predicted wrong, and of what none did in the same intervals."""
 
-    __slots__ = ("free", "number", "under")
+    __slots__ = ("better", "free", "number", "scatter", "under")
 
     def __init__(self) -> None:
         self.number = 0
         self.under = 0.0
         self.free = 1e-30
+        self.better = 0.0
+        self.scatter = 0.0
+
+    @property
+    def certainty(self) -> float:
+        """How many standard errors the ceiling predicts better than none."""
+        number = min(self.number, 2.0 / _RATE)
+        deviation = max(0.0, self.scatter - self.better**2) / number
+        return self.better / deviation**0.5 if deviation > 0.0 else 0.0
 
 
 class Ceiling:
@@ -120,6 +132,9 @@ class Ceiling:
             rate = max(_RATE, 1.0 / known.number)
             known.under += rate * (error * error - known.under)
             known.free += rate * (free - known.free)
+            better = free - error * error
+            known.better += rate * (better - known.better)
+            known.scatter += rate * (better * better - known.scatter)
         self._choose()
 
     def _choose(self) -> None:
@@ -127,12 +142,18 @@ class Ceiling:
         if not known:
             return
         ratio, power = min(known)
-        if ratio >= (_BELIEVED if self.watts is None else _GIVEN_UP):
+        if not self._believed(ratio, self._errors[power]):
             self.watts = None
         elif self._reached / self._turn >= _OFTEN:
             self.watts = self._top  # whole intervals are at the ceiling: it is where they end
         else:
             self.watts = _STEP**power
+
+    def _believed(self, ratio: float, errors: _Errors) -> bool:
+        if self.watts is not None:
+            return ratio < _GIVEN_UP
+        # Of few trials the best of many ceilings looks better than it is.
+        return ratio < _MUCH - _CHANCE / errors.number or errors.certainty > _CERTAIN
 
     @staticmethod
     def apply(spans: Sequence[Span], base: float, ceiling: float) -> tuple[list[float], list[float], float]:
