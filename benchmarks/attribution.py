@@ -133,6 +133,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scenarios", help="names with commas between (default: all)")
     parser.add_argument("--seeds", type=int, default=2, help="traces per scenario (default: 2)")
+    parser.add_argument("--first", type=int, default=1, help="the first seed (default: 1)")
     parser.add_argument("--seconds", type=float, help="length of a trace (default: each scenario's own)")
     parser.add_argument(
         "--minutes", type=float, default=4.5, help="begin no further seed after this (default: 4.5)"
@@ -151,7 +152,7 @@ def main() -> int:
         parser.error(f"no such scenario: {', '.join(unknown)} (see --list)")
     begun, done = time.monotonic(), []
     # Seed after seed over all scenarios, so that a slow moment of the machine does not fall on one scenario alone.
-    for seed in range(1, arguments.seeds + 1):
+    for seed in range(arguments.first, arguments.first + arguments.seeds):
         for name in names:
             if seed > 1 and time.monotonic() - begun > 60 * arguments.minutes:
                 break

@@ -28,6 +28,8 @@ _SHARED_BY: Final = 24
 _POWER_RATIO: Final = 3.0
 #: A request less of whose time than this part is without a reading counts as measured.
 _UNTOLD: Final = 0.001
+#: An interval with less than this part of idle power does not tell what was drawn.
+_NO_READING: Final = 0.5
 #: One standard uncertainty of joules charged by the model, beyond the spread of requests.
 _MODELLED_UNCERTAINTY: Final = 0.2
 
@@ -73,8 +75,8 @@ class SensorBook:
         if not interval.usable or self._gap:
             interval = self._missing(interval, live, expected, state)
         idle = min(interval.joules, learner.idle.watts(state) * seconds)
-        if idle >= interval.joules and expected is not None:
-            # Less than idle, while requests ran: what they drew is not in it.
+        if expected is not None and interval.joules < _NO_READING * learner.idle.watts(state) * seconds:
+            # Far less than idle, while requests ran: what they drew is not in it.
             interval = replace(interval, told=0.0)
         self._charge_idle(interval, live, members, idle, meters)
         if expected is None or not self._charge_learned(scene, interval.joules - idle):
