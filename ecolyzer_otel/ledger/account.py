@@ -86,15 +86,25 @@ class Pot:
             self._joules -= self._taken
             self._taken = 0.0
             self._total = sum([one.watts * seconds for one, seconds in self._members if not one.gone])
+        if self._total <= 0.0:
+            return self._take_equal(account, amount)
         share = self._joules * account.watts * amount / self._total
+        self._taken += share
+        return share
+
+    def _take_equal(self, account: Account, amount: float) -> float:
+        """By activity alone, where everybody's watts have fallen to nothing."""
+        total = sum([seconds for one, seconds in self._members if not one.gone])
+        share = (self._joules - self._taken) * amount / total
         self._taken += share
         return share
 
     def freeze(self) -> None:
         """Charge everybody who is left, by what is known now."""
-        left = [(one, one.watts * amount) for one, amount in self._members if amount > 0.0 and not one.gone]
+        left = [(one, amount) for one, amount in self._members if amount > 0.0 and not one.gone]
         joules = self._joules - self._taken
-        total = sum([weight for _, weight in left])
-        for one, weight in left:
-            one.active += joules * weight / total
+        total = sum([one.watts * amount for one, amount in left])
+        seconds = sum([amount for _, amount in left])
+        for one, amount in left:
+            one.active += joules * (one.watts * amount / total if total > 0.0 else amount / seconds)
             one.pots.popleft()
