@@ -50,10 +50,15 @@ def _busy() -> float | None:
 
 def apply(early: dict[str, Any], discovery: Discovery, ledger: Ledger) -> None:
     """Let the sensors and the ledger begin where the launcher looked."""
-    from ecolyzer_otel.sensors import ModelledCpu, RaplSensor
+    from ecolyzer_otel.sensors import ModelledCpu, RaplSensor, SensorError
 
     t_ns, busy = int(early["t_ns"]), early["busy"]
     whole_host = discovery.host.scope == "host" and busy is not None
+    if whole_host:
+        try:
+            busy = discovery.host.of_ticks(busy)
+        except SensorError:
+            whole_host = False
     if whole_host:
         ledger.activity.host.add(t_ns, busy)
     for sensor in discovery.sensors:

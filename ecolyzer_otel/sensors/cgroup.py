@@ -13,15 +13,26 @@ from pathlib import Path
 
 from ecolyzer_otel.sensors.files import HeldFile, read_int, read_text
 
-__all__ = ["Allotment", "CgroupUsage", "find_allotment"]
+__all__ = ["Allotment", "CgroupUsage", "find_allotment", "root_usage"]
+
+
+#: How far the root group's time may be from that of /proc/stat: they are taken in different ways.
+_SAME_HOST = 0.02
 
 
 class CgroupUsage:
-    """Cumulative busy CPU seconds of one control group."""
+    """Cumulative busy CPU seconds of one control group.
 
-    def __init__(self, path: Path, version: int) -> None:
+    Args:
+        path: the file.
+        version: of the control groups.
+        fields: lines of a version 2 file that are added up.
+    """
+
+    def __init__(self, path: Path, version: int, fields: tuple[bytes, ...] = (b"usage_usec",)) -> None:
         self._file = HeldFile(path, 1024)
         self._version = version
+        self._fields = fields
 
     @property
     def path(self) -> Path:
@@ -38,10 +49,11 @@ class CgroupUsage:
         data = self._file.read()
         if self._version == 1:
             return int(data) / 1e9
-        for line in data.splitlines():
-            if line.startswith(b"usage_usec "):
-                return int(line[11:]) / 1e6
-        raise ValueError(f"{self.path} has no usage_usec")
+        told = dict(line.split() for line in data.splitlines() if line.count(b" ") == 1)
+        try:
+            return sum(int(told[field]) for field in self._fields) / 1e6
+        except KeyError:
+            raise ValueError(f"{self.path} has no {self._fields[0].decode()}") from None
 
     def close(self) -> None:
         """Give the descriptor back."""
@@ -163,3 +175,30 @@ def _readable(path: Path, version: int) -> CgroupUsage | None:
         usage.close()
         return None
     return usage
+
+
+def root_usage(cgroupfs: str | Path, busy_seconds: float) -> CgroupUsage | None:
+    """CPU time of the root group: of the whole host, in nanoseconds or microseconds where /proc/stat has ticks.
+
+    In a container the same paths may be those of the container's own group: what is not within 2 % of the host's
+    busy time since boot is not the host's.
+
+    Args:
+        cgroupfs: root of the control groups.
+        busy_seconds: of the host, by /proc/stat.
+    """
+    root = Path(cgroupfs)
+    # usage_usec of the root adds the steal time: not busy.
+    second = (b"user_usec", b"system_usec")
+    found = [CgroupUsage(root / name / "cpuacct.usage", 1) for name in ("cpuacct", "cpu,cpuacct")]
+    if not (root / "cgroup.events").exists():  # the root of a hierarchy has none
+        found.append(CgroupUsage(root / "cpu.stat", 2, second))
+    found.append(CgroupUsage(root / "unified" / "cpu.stat", 2, second))
+    for usage in found:
+        try:
+            if abs(usage.seconds() - busy_seconds) <= _SAME_HOST * busy_seconds:
+                return usage
+        except (OSError, ValueError):
+            pass
+        usage.close()
+    return None

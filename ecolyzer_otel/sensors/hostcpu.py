@@ -9,7 +9,7 @@ from typing import Literal
 import psutil
 
 from ecolyzer_otel.sensors.base import SensorError
-from ecolyzer_otel.sensors.cgroup import Allotment, find_allotment
+from ecolyzer_otel.sensors.cgroup import Allotment, CgroupUsage, find_allotment, root_usage
 from ecolyzer_otel.sensors.files import HeldFile, read_text
 
 __all__ = ["HostCpu", "Scope"]
@@ -57,8 +57,20 @@ class HostCpu:
         self.capacity_cpus = float(online or os.cpu_count() or 1)
         self.description = str(path) if self._stat else "psutil"
         self._allotment: Allotment | None = None
+        self._root: CgroupUsage | None = None
         if scope != "host":
             self._adopt(find_allotment(procfs, cgroupfs))
+        if self.scope == "host" and self._stat is not None:
+            self._sharpen(cgroupfs)
+
+    def _sharpen(self, cgroupfs: str | Path) -> None:
+        """Read the root group's clock instead of ticks of 10 ms, where it is that of the host."""
+        try:
+            self._root = root_usage(cgroupfs, self._host_seconds(_BUSY_FIELDS))
+        except SensorError:
+            return
+        if self._root is not None:
+            self.description = str(self._root.path)
 
     def _adopt(self, allotment: Allotment | None) -> None:
         if allotment is None or allotment.cpus >= self.capacity_cpus:
@@ -82,7 +94,7 @@ class HostCpu:
         Raises:
             SensorError: when the source cannot be read now.
         """
-        usage = self._allotment and self._allotment.usage
+        usage = self._root or (self._allotment and self._allotment.usage)
         if not usage:
             return self._host_seconds(_BUSY_FIELDS)
         try:
@@ -91,6 +103,16 @@ class HostCpu:
             raise SensorError.from_os(error, usage.path, permission=_REMEDY, absent="restart the meter") from error
         except ValueError as error:
             raise SensorError("io", f"{usage.path}: holds no usage", "restart the meter") from error
+
+    def of_ticks(self, seconds: float) -> float:
+        """What :meth:`busy_seconds` was when the busy time in /proc/stat was ``seconds``, by what passed since.
+
+        Raises:
+            SensorError: when a source cannot be read now.
+        """
+        if self._root is None:
+            return seconds
+        return self.busy_seconds() - (self._host_seconds(_BUSY_FIELDS) - seconds)
 
     def steal_seconds(self) -> float:
         """Cumulative CPU seconds that the hypervisor gave to others while this host had work; 0 on bare metal.
@@ -117,6 +139,8 @@ class HostCpu:
         """Give the descriptors back."""
         if self._stat is not None:
             self._stat.close()
+        if self._root is not None:
+            self._root.close()
         if self._allotment is not None and self._allotment.usage is not None:
             self._allotment.usage.close()
 

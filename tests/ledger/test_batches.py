@@ -60,7 +60,10 @@ def test_a_batch_of_nobody_has_no_shares() -> None:
     assert batch_shares(10.0, 0.5, []) == []
 
 
-@given(st.floats(0, 1e6), st.floats(0, 1), st.lists(st.floats(0, 1e6), min_size=1, max_size=64))
+weights = st.lists(st.just(0.0) | st.floats(1e-6, 1e6), min_size=1, max_size=64)
+
+
+@given(st.floats(0, 1e6), st.floats(0, 1), weights)
 @settings(max_examples=100, deadline=None)
 def test_the_shares_add_up_and_none_is_negative(joules: float, fixed: float, weights: list[float]) -> None:
     shares = batch_shares(joules, fixed, weights)

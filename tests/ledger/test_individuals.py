@@ -117,6 +117,18 @@ def test_without_any_variance_nothing_is_learned() -> None:
     assert (a.watts, a.variance) == (100.0, 0.0)
 
 
+def test_two_requests_of_one_uncertain_kind_that_go_on_stay_tied_by_it() -> None:
+    bench = Bench(100.0, spread=0.1, kind_variances=(400.0,))
+    a, b = bench.request(), bench.request()
+    bench.interval(40.0, (a, 0.1), (b, 0.3))
+    rows = bench.individuals._covariance
+    # As above: spans 170 and 190, sum 74 J^2. Variances 500 each, 400 of them in common.
+    assert rows[a.place][a.place] == pytest.approx(500 - 170**2 / 74)
+    assert rows[b.place][b.place] == pytest.approx(500 - 190**2 / 74)
+    assert rows[a.place][b.place] == pytest.approx(400 - 170 * 190 / 74)
+    assert rows[b.place][a.place] == pytest.approx(400 - 170 * 190 / 74)
+
+
 # Over several intervals.
 
 

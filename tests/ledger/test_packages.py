@@ -182,7 +182,7 @@ def test_one_that_is_gone_is_placed_nowhere() -> None:
 
 
 # BUG: once a package's busy time was told it is used for ever, although Placement tells it only while somebody is
-# confined: outside that time the curve is flat, reads as 0 s, and all joules of the package go to processes that own
+# confined: outside that time the curve is flat, reads as 0 s, and all joules of the package go to processes with
 # requests. Fix: in ActivityBook.host_seconds and part_on take the package's curve only while any process is placed
 # and where it covers the interval's begin, else the host's.
 

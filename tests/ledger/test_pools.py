@@ -160,7 +160,7 @@ def test_a_pool_whose_clock_is_read_less_often_than_the_sensor_is_compared_over_
 
 # BUG: Ledger.advance raises ValueError (the zip in Pools._observe) once two kinds of a window got the same column:
 # after 64 kinds in all as soon as a rare one and a new one come together (test_intensity.py), or with more than 64
-# in one window. The meter then closes no interval any more. Fix: add up by column instead of assuming one kind each:
+# in one window. The meter then closes no interval any more. Fix: add up by column, not one kind each:
 #     for kind, seconds in window.seconds.items():
 #         column = rates.column(kind)
 #         columns[column] = columns.get(column, 0.0) + seconds

@@ -199,3 +199,39 @@ def test_this_machine_grows_when_it_works():
         sum(range(10_000))
     assert host.busy_seconds() - before >= 0.05
     assert host.capacity_cpus > 0
+
+
+# The root group's clock: of the whole host, without the ticks of /proc/stat.
+
+
+@pytest.mark.parametrize(
+    ("files", "seconds"),
+    [
+        ({"cpuacct/cpuacct.usage": "1812345678"}, 1.812345678),
+        ({"cpu,cpuacct/cpuacct.usage": "1812345678"}, 1.812345678),
+        # Version 2 adds 0.4 s of steal to usage_usec: it is not busy.
+        ({"cpu.stat": "usage_usec 2210000\nuser_usec 1300000\nsystem_usec 510000\n"}, 1.81),
+        ({"unified/cpu.stat": "usage_usec 2210000\nuser_usec 1300000\nsystem_usec 510000\n"}, 1.81),
+    ],
+    ids=["v1", "v1-both", "v2", "hybrid"],
+)
+def test_the_host_has_the_root_groups_clock_where_that_is_the_hosts(proc, tree, files, seconds):
+    host = HostCpu(proc(), tree("cgroup", files), scope="host")
+    assert host.busy_seconds() == pytest.approx(seconds, abs=1e-9)
+    assert "cpu" in host.description.rpartition("/cgroup/")[2]
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"cpuacct/cpuacct.usage": "900000000"},  # half of the host's 1.80 s: a container's
+        {"cpu.stat": "usage_usec 1800000\nuser_usec 1300000\nsystem_usec 500000\n", "cgroup.events": "populated 1"},
+        {"cpu.stat": "nr_periods 0\n"},
+        {"cpuacct/cpuacct.usage": "none"},
+    ],
+    ids=["container", "no-root", "no-usage", "no-number"],
+)
+def test_a_clock_that_is_not_the_hosts_is_not_taken_for_it(proc, tree, files):
+    host = HostCpu(proc(), tree("cgroup", files), scope="host")
+    assert host.busy_seconds() == pytest.approx(1.80)
+    assert "stat" in host.description
