@@ -62,11 +62,11 @@ class ActivityBook:
         as much as this package did of all that those did not.
         """
         placed = self._placed.get(pid)
-        here = self._hosts.get(sensor)
-        if placed is not None and here is not None:
-            return 1.0 if sensor in placed else 0.0
-        if not self._placed or here is None:
+        here = self._package(sensor, start_ns, end_ns)
+        if here is None:
             return 1.0
+        if placed is not None:
+            return 1.0 if sensor in placed else 0.0
         ours, all_placed = 0.0, 0.0
         for one, sensors in self._placed.items():
             seconds = self.process(one, "cpu", start_ns, end_ns)
@@ -75,9 +75,19 @@ class ActivityBook:
         others = self.host.growth(start_ns, end_ns) - all_placed
         return min(1.0, max(0.0, here.growth(start_ns, end_ns) - ours) / others) if others > 0.0 else 1.0
 
+    def may_run_on(self, pid: int, sensor: str, start_ns: int, end_ns: int) -> bool:
+        """Whether a process may run where ``sensor`` measures, as far as that is known over the interval."""
+        placed = self._placed.get(pid)
+        return placed is None or sensor in placed or self._package(sensor, start_ns, end_ns) is None
+
     def host_seconds(self, sensor: str, start_ns: int, end_ns: int) -> float:
-        """Busy CPU seconds where ``sensor`` measures: of its package if that is known, else of the host."""
-        return self._hosts.get(sensor, self.host).growth(start_ns, end_ns)
+        """Busy CPU seconds where ``sensor`` measures: of its package where that matters and is known, else all."""
+        return (self._package(sensor, start_ns, end_ns) or self.host).growth(start_ns, end_ns)
+
+    def _package(self, sensor: str, start_ns: int, end_ns: int) -> Curve | None:
+        """The clock of a sensor's package, if anybody is confined to one and it is known over the interval."""
+        here = self._hosts.get(sensor) if self._placed else None
+        return here if here is not None and here.covers(start_ns, end_ns) else None
 
     def device(self, device: str, start_ns: int, end_ns: int) -> float:
         """Busy seconds of ``device`` in the interval; 0.0 when unknown."""

@@ -35,7 +35,7 @@ def batch_shares(joules: float, fixed: float, weights: Sequence[float]) -> list[
         return []
     if total <= 0.0:
         return [joules / number] * number
-    return [joules * (fixed / number + (1.0 - fixed) * weight / total) for weight in weights]
+    return [joules * (fixed / number + (1.0 - fixed) * (weight / total)) for weight in weights]
 
 
 class _Family:

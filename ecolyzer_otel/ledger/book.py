@@ -28,8 +28,6 @@ _SHARED_BY: Final = 24
 _POWER_RATIO: Final = 3.0
 #: A request less of whose time than this part is without a reading counts as measured.
 _UNTOLD: Final = 0.001
-#: An interval with less than this part of idle power does not tell what was drawn.
-_NO_READING: Final = 0.5
 #: One standard uncertainty of joules charged by the model, beyond the spread of requests.
 _MODELLED_UNCERTAINTY: Final = 0.2
 
@@ -74,10 +72,8 @@ class SensorBook:
                 expected = drawn + learner.idle.watts(state) * seconds
         if not interval.usable or self._gap:
             interval = self._missing(interval, live, expected, state)
-        idle = min(interval.joules, learner.idle.watts(state) * seconds)
-        if expected is not None and interval.joules < _NO_READING * learner.idle.watts(state) * seconds:
-            # Far less than idle, while requests ran: what they drew is not in it.
-            interval = replace(interval, told=0.0)
+        # What an interval did not tell of its active joules, it did not tell of its idle joules either.
+        idle = min(interval.joules, learner.idle.watts(state) * seconds * interval.told)
         self._charge_idle(interval, live, members, idle, meters)
         if expected is None or not self._charge_learned(scene, interval.joules - idle):
             self._charge_by_activity(members, work, interval.joules - idle)
@@ -217,15 +213,16 @@ class SensorBook:
     def _missing(self, interval: Interval, live: Sequence[Live], expected: float | None, state: State) -> Interval:
         """What is left to divide of an interval that did not tell all, or that tells more than its own."""
         gap, shares = self._gap, self.shares
+        if expected is None:
+            expected = self._usual(interval, live, state)
         if interval.jumped:
             # Whatever a machine draws while it is suspended is nobody's: what is beyond the expected is idle.
-            length = (interval.end_ns - interval.start_ns) / 1e9
-            extra = max(0.0, interval.joules - (self.counter.mean_watts * length if expected is None else expected))
+            extra = max(0.0, interval.joules - expected)
             shares.idle += extra
             shares.measured += extra
             return replace(interval, joules=interval.joules - extra)
         if not interval.usable:
-            if expected is None or expected <= 0.0:
+            if expected <= 0.0:
                 return interval
             if interval.joules == 0.0:
                 gap.start_ns = interval.start_ns if gap.start_ns is None else gap.start_ns
@@ -234,7 +231,7 @@ class SensorBook:
             return replace(interval, told=min(1.0, interval.joules / expected))
         # It moves again. What it shows beyond its own time was drawn before; of that, requests were told their
         # part.
-        extra = max(0.0, interval.joules - (interval.joules if expected is None else expected))
+        extra = max(0.0, interval.joules - expected) if expected > 0.0 else 0.0
         idle = min(extra, gap.idle)
         told = min(extra - idle, gap.told)
         shares.idle += idle
@@ -244,6 +241,19 @@ class SensorBook:
                 one.account(self.spec.id).covered_ns += one.overlap_ns(gap.start_ns, interval.start_ns)
         self._gap = _Gap()
         return replace(interval, joules=interval.joules - idle - told)
+
+    def _usual(self, interval: Interval, live: Sequence[Live], state: State) -> float:
+        """Joules expected where weights are not trusted: idle power, and what these kinds draw in flight."""
+        length = (interval.end_ns - interval.start_ns) / 1e9
+        if self.counter.mean_watts <= 0.0:
+            return 0.0  # it has never moved: nothing says that it should
+        expected = self.learner.idle.watts(state) * length
+        for one in live:
+            watts = self.rates.watts(one.record.kind)
+            if watts is None:
+                return self.counter.mean_watts * length
+            expected += watts * one.overlap_ns(interval.start_ns, interval.end_ns) / 1e9
+        return expected
 
 
 class _Gap:

@@ -41,7 +41,7 @@ _RATE: Final = 0.015
 #: A ceiling is believed when its squared errors are below this part of those without, or when they are smaller by
 #: so many standard errors; it is given up above the last.
 _MUCH: Final = 0.8
-_CHANCE: Final = 2.0
+_MANY: Final = 40
 _CERTAIN: Final = 2.5
 _GIVEN_UP: Final = 0.97
 #: Where this part of all intervals is this near the highest power, they are at a ceiling from begin to end.
@@ -153,7 +153,7 @@ class Ceiling:
         if self.watts is not None:
             return ratio < _GIVEN_UP
         # Of few trials the best of many ceilings looks better than it is.
-        return ratio < _MUCH - _CHANCE / errors.number or errors.certainty > _CERTAIN
+        return (errors.number >= _MANY and ratio < _MUCH) or errors.certainty > _CERTAIN
 
     @staticmethod
     def apply(spans: Sequence[Span], base: float, ceiling: float) -> tuple[list[float], list[float], float]:

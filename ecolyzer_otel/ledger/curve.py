@@ -53,6 +53,10 @@ class Curve:
         """How much the quantity grew over ``[start_ns, end_ns]``."""
         return max(0.0, self.at(end_ns) - self.at(start_ns))  # a straight line may round past its end
 
+    def covers(self, start_ns: int, end_ns: int) -> bool:
+        """Whether there are samples from the begin to the end of an interval."""
+        return bool(self._times) and self._times[0] <= start_ns and self._times[-1] >= end_ns
+
     def last_ns(self, t_ns: int) -> int | None:
         """The time of the latest sample at or before ``t_ns``."""
         right = bisect_right(self._times, t_ns)

@@ -137,11 +137,12 @@ class Intensity:
         if number is not None:
             if self.covariance[number][number] == 0.0 and key is not IDLE:
                 self._begin_at_mean(number)  # made when the mean was not known
+            self._used[number] = self._turn + 1  # it makes no room for another one of the same interval
             return number
         if len(self._keys) < _MAX_COLUMNS:
             number = len(self._keys)
             self._keys.append(key)
-            self._used.append(self._turn)
+            self._used.append(self._turn + 1)
             self.watts.append(0.0)
             for row in self.covariance:
                 row.append(0.0)
@@ -150,7 +151,7 @@ class Intensity:
             number = min(range(_MAX_COLUMNS), key=self._used.__getitem__)
             del self._columns[self._keys[number]]
             self._keys[number] = key
-            self._used[number] = self._turn
+            self._used[number] = self._turn + 1
             for row in self.covariance:
                 row[number] = 0.0
             self.covariance[number] = [0.0] * _MAX_COLUMNS
@@ -239,8 +240,8 @@ class Intensity:
         variance = sum([spans[column] * amount for column, amount in parts]) + self.spread * own + noise
         if variance <= 0.0:
             return
-        if plain is not None:
-            self._judge(error, variance, *plain)
+        if plain is not None and self._judge(error, variance, *plain):
+            return
         if error * error > _ROBUST**2 * variance:
             variance = error * error / _ROBUST**2
         self._correct(parts, spans, error, variance)
@@ -269,8 +270,8 @@ class Intensity:
                     for column in taking_part:
                         row[column] = covariance[column][other]
 
-    def _judge(self, error: float, variance: float, flat: float, steady: float) -> None:
-        """Learn how good the weights are."""
+    def _judge(self, error: float, variance: float, flat: float, steady: float) -> bool:
+        """Learn how good the weights are. True when they were so bad that all has begun again."""
         self.observations += 1
         rate = max(_RATE, 1.0 / self.observations)
         self.misfit += rate * (min(error * error / variance, _ROBUST**2) - self.misfit)
@@ -280,6 +281,8 @@ class Intensity:
         self._since += 1
         if self._since >= _LOST_AFTER and self._learned_error > _ASTRAY * self._flat_error:
             self._begin_again()
+            return True
+        return False
 
     def _begin_again(self) -> None:
         """Weights that do worse than equal ones were led astray: all begin at the mean, as unsure as at first."""

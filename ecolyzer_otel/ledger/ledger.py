@@ -108,12 +108,17 @@ class Ledger:
             horizon = max(horizon, overdue_ns)
         due = [live for live in self._live.values() if live.end_ns is not None and live.end_ns <= horizon]
         # A lost sensor closes nothing more, and must not make the curves grow for ever.
-        self.activity.forget_before(max(closed, through_ns - _KEEP_NS))
+        self._forget_before(max(closed, through_ns - _KEEP_NS))
         for one in due:
             del self._live[one.record.id]
         settlements = [self._settle(one) for one in due]
         self._clear_pending()
         return settlements
+
+    def _forget_before(self, t_ns: int) -> None:
+        self.activity.forget_before(t_ns)
+        for live in self._live.values():
+            live.forget_before(t_ns)
 
     # Closing.
 
@@ -151,6 +156,8 @@ class Ledger:
         else:
             if sensor == self._first_cpu:
                 learn_pools(live, self.activity, start, end)
+            if self.activity.knows_places:
+                live = [one for one in live if self.activity.may_run_on(one.record.pid, sensor, start, end)]
             work = cpu_work(live, self.activity, sensor, start, end, self.meters)
         book.charge(interval, live, work, self.meters, state)
         self.closed_ns = end if self.closed_ns is None else max(self.closed_ns, end)
@@ -182,8 +189,8 @@ class Ledger:
                 learned = learned or account.activity > 0.0
         basis: Basis = "learned" if learned else "activity"
         record = live.record
-        if record.kind is not None:
-            self._batches.learn(record.kind[:2], record.items, active)
+        if record.kind is not None and charges:
+            self._batches.learn(record.kind[:2], max(record.items, len(record.members)), active)
         members = self._members(record, active, idle) if record.members else ()
         return Settlement(record.id, active, idle, variance**0.5, _overall(charges), charges, basis, members)
 
@@ -200,7 +207,9 @@ class Ledger:
         """Whether a request that no interval of a sensor overlapped can have drawn from it."""
         if live.end_ns == live.start_ns:
             return False
-        return book.spec.component != "gpu" or bool(uses_device([live], self.activity, book.spec.id))
+        if book.spec.component != "gpu":
+            return self.activity.may_run_on(live.record.pid, book.spec.id, live.start_ns, live.seen_ns)
+        return bool(uses_device([live], self.activity, book.spec.id))
 
 
 _start_of = attrgetter("start_ns")

@@ -32,6 +32,11 @@ class Live:
         self._update(record)
         self._curve.add(self.seen_ns, record.cpu_ns / 1e9)
 
+    def forget_before(self, t_ns: int) -> None:
+        """Drop what records told of its clock and no interval from ``t_ns`` on can need."""
+        if self._curve is not None:
+            self._curve.forget_before(t_ns)
+
     def _update(self, record: Record) -> None:
         seen = record.end_ns if record.end_ns is not None else record.seen_ns
         self.record = record

@@ -71,13 +71,12 @@ class Pools:
         rates = self._rates
         total = sum(window.seconds.values())
         rates.begin(pool, total)
-        columns = {rates.column(kind): seconds for kind, seconds in window.seconds.items()}
-        own = sum(
-            [
-                rates.scale(column) ** 2 * square
-                for column, square in zip(columns, window.squares.values(), strict=True)
-            ]
-        )
+        columns: dict[int, float] = {}
+        own = 0.0
+        for kind, seconds in window.seconds.items():
+            column = rates.column(kind)  # of more kinds than there are columns two may have the same
+            columns[column] = columns.get(column, 0.0) + seconds
+            own += rates.scale(column) ** 2 * window.squares[kind]
         expected = sum([rates.watts[column] * seconds for column, seconds in columns.items()])
         noise = (_NOISE * pool) ** 2 + 1e-12
         variance = rates.spread * own + noise

@@ -87,7 +87,7 @@ def cpu_work(
     """Of an interval of a CPU or DRAM sensor."""
     work = [one.cpu_seconds(start_ns, end_ns) for one in live]
     by_requests, by_owners = _owners_cpu(work, live, book, sensor, start_ns, end_ns)
-    others = _by_strangers(book, "cpu", start_ns, end_ns)
+    others = _by_strangers(book, "cpu", start_ns, end_ns, sensor)
     total = max(book.host_seconds(sensor, start_ns, end_ns), by_owners + others)
     if total <= 0.0:
         return overlap_work(live, start_ns, end_ns, meters)
@@ -128,10 +128,19 @@ def _by_process(live: Sequence[Live]) -> dict[int, list[int]]:
     return members
 
 
-def _by_strangers(book: ActivityBook, quantity: str, start_ns: int, end_ns: int) -> float:
-    """Seconds of the processes that own no request."""
-    strangers = (pid for pid in book.processes_of(quantity) if pid not in book.owners)
-    return sum([book.process(pid, quantity, start_ns, end_ns) for pid in strangers])
+def _by_strangers(
+    book: ActivityBook, quantity: str, start_ns: int, end_ns: int, sensor: str | None = None
+) -> float:
+    """Seconds of the processes that own no request, where ``sensor`` measures."""
+    strangers = [pid for pid in book.processes_of(quantity) if pid not in book.owners]
+    if sensor is None or not book.knows_places:
+        return sum([book.process(pid, quantity, start_ns, end_ns) for pid in strangers])
+    return sum(
+        [
+            book.process(pid, quantity, start_ns, end_ns) * book.part_on(pid, sensor, start_ns, end_ns)
+            for pid in strangers
+        ]
+    )
 
 
 def _add_pool(

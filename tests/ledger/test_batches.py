@@ -215,7 +215,6 @@ def test_the_ledger_learns_from_what_it_settled() -> None:
     assert settled_share_of_x(unsettled=0) == pytest.approx(7.5)
 
 
-# BUG: Ledger._settle teaches BatchCosts the 0 J of a request of which nothing is known (unknown is not zero).
-@pytest.mark.xfail(reason="Ledger._settle: learn only where there are charges")
+# Unknown is not zero.
 def test_a_batch_of_which_nothing_is_known_teaches_nothing() -> None:
     assert settled_share_of_x(unsettled=24) == pytest.approx(7.5)

@@ -87,10 +87,6 @@ def test_a_request_that_draws_next_to_nothing_is_measured_where_idle_power_waver
     assert shares["measured_joules"] == pytest.approx(samples[-1][1])
 
 
-# BUG: SensorBook.charge takes an interval below half of the idle power for one that told nothing, also of a counter
-# that works: where a table's idle power is more than twice the true one, joules are added that no counter showed.
-# Fix: only for intervals that are not usable.
-@pytest.mark.xfail(reason="SensorBook.charge: told = 0 must be for intervals that are not usable")
 def test_a_working_counter_is_believed_where_the_table_of_idle_power_is_wrong() -> None:
     runs, samples = light_and_heavy(0.4 * IDLE)
     requests, shares = run(runs, samples)
@@ -189,9 +185,7 @@ def test_what_a_restarted_counter_did_not_tell_is_charged_by_kind(source: str, e
     assert shares["measured_joules"] == pytest.approx(29 * 25.0 + 15.0 + shares["modelled_joules"])
 
 
-# BUG: idle power is set aside for the whole interval, also for the part of it that the counter did not tell. (Fix
-# in SensorBook.charge: idle = min(interval.joules, idle watts x seconds x interval.told).)
-@pytest.mark.xfail(reason="SensorBook.charge: idle of an interval that was told in part is not cut to that part")
+# Idle power is set aside only for the part of the interval that the counter told.
 @RESETS
 def test_told_and_modelled_joules_of_a_request_across_a_restart_are_about_what_it_drew(events: list[Any]) -> None:
     requests, _ = run(*restarted(15.0), "cpu", events)
@@ -221,18 +215,15 @@ def test_a_counter_that_stands_still_under_load_tells_nothing(source: str) -> No
     assert shares["measured_joules"] == pytest.approx(20 * 25.0 + shares["modelled_joules"])
 
 
-# BUG: SensorBook._missing knows nothing to expect where weights are not trusted (no activity told, steady power,
-# several meters), and takes the 0 J of a counter that stands still for a measurement, though Rates knows the kind.
-@pytest.mark.xfail(reason="SensorBook._missing: without expected joules a stuck counter is taken at its word")
+# Where weights are not trusted (steady power, several meters) what a kind draws in flight is known.
 def test_a_counter_that_stands_still_while_only_flight_is_known_tells_nothing_either() -> None:
     runs = every_second(30)
     requests, _ = run(runs, stuck(readings(runs, 30 * S, idle=IDLE), 20, 31), "flight")
     assert {requests[f"r{at}"]["method"] for at in range(20, 29)} == {"modelled"}
 
 
-# BUG: docs/replay.md says `unsettled`; it is `measured` with 0 J. (A counter that has never moved at all stays
-# `measured`: test_a_counter_that_stands_still_is_taken_at_its_word_after_a_while.)
-@pytest.mark.xfail(reason="SensorBook._missing: without expected joules a stuck counter is taken at its word")
+# A counter that has never moved at all is `measured`:
+# test_a_counter_that_stands_still_is_taken_at_its_word_after_a_while.
 @pytest.mark.parametrize("source", SOURCES)
 def test_a_counter_that_stands_still_before_anything_is_learned_makes_no_zero_that_pretends(source: str) -> None:
     runs = every_second(10)
@@ -248,6 +239,7 @@ def test_what_a_stuck_counter_shows_later_is_counted_once(source: str, watts: fl
     full = readings(runs, 30 * S, idle=IDLE)
     requests, shares = run(runs, stuck(full, 20, 23), source)
     assert shares["measured_joules"] == pytest.approx(full[-1][1])
+    assert shares["idle"] == pytest.approx(30 * IDLE), "and idle power of the gap is idle"
     assert min(one["active_joules"] for one in requests.values()) > 0.0
     assert all(requests[f"r{at}"]["active_joules"] == pytest.approx(15.0, rel=0.01) for at in (19, 25))
 
@@ -333,20 +325,7 @@ def test_an_overdue_request_of_a_lost_sensor_is_modelled(source: str) -> None:
 
 
 @pytest.mark.parametrize("watts", [30.0, 60.0])
-@pytest.mark.parametrize(
-    "source",
-    [
-        "cpu",
-        "kernels",
-        # BUG: SensorBook._missing takes nothing off for what was told already where nothing is expected: twice.
-        pytest.param(
-            "flight",
-            marks=pytest.mark.xfail(
-                reason="SensorBook._missing: modelled joules are counted again without expected"
-            ),
-        ),
-    ],
-)
+@pytest.mark.parametrize("source", ["cpu", "kernels", "flight"])
 def test_a_counter_that_comes_back_is_counted_once(source: str, watts: float) -> None:
     settled, shares, grown = streamed(source, 20, 26, watts)
     assert settled["r20"].method == "modelled"

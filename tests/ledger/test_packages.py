@@ -95,13 +95,11 @@ def test_a_process_that_may_use_both_packages_of_two_is_not_confined() -> None:
 
 
 FREE = {"1": {"cpu": line(1.0)}, "2": {"cpu": line(1.0)}}
-#: See the last tests of this file.
-STALE = pytest.mark.xfail(reason="ActivityBook.host_seconds: a package's busy time counts where nobody is confined")
 
 
 @pytest.mark.parametrize(
     ("packages", "processes"),
-    [({}, PROCESSES), ({}, FREE), pytest.param(PACKAGES, FREE, marks=STALE)],
+    [({}, PROCESSES), ({}, FREE), (PACKAGES, FREE)],
     ids=["packages-unknown", "both-unknown", "nobody-confined"],
 )
 def test_where_either_is_unknown_every_package_is_divided_alike(
@@ -118,9 +116,7 @@ def test_sensors_of_a_process_of_another_shape_are_ignored() -> None:
     assert run(processes=strange) == run(processes=FREE)
 
 
-# BUG: Ledger._close divides the idle power of a package among all requests, also those that cannot run on it (rule
-# 5: "in flight on that device"). Fix: of a CPU sensor leave out the requests of processes placed elsewhere.
-@pytest.mark.xfail(reason="Ledger._close: idle joules of a package go to requests confined to another one")
+# Rule 5: among those in flight on that device.
 def test_a_confined_process_gets_nothing_idle_of_the_other_package_either() -> None:
     both = [sensor("package-0", 70.0, idle=10.0), sensor("package-1", 110.0, idle=20.0)]
     requests, _ = run(sensors=both)
@@ -129,9 +125,6 @@ def test_a_confined_process_gets_nothing_idle_of_the_other_package_either() -> N
     assert requests["free"]["sensors"]["package-1"]["idle"] == pytest.approx(10.0)
 
 
-# BUG: split._by_strangers takes all CPU seconds of processes without requests for each package in full. Fix: each
-# times book.part_on(pid, sensor, ...), as _owners_cpu does.
-@pytest.mark.xfail(reason="split._by_strangers: not scaled to the package")
 def test_a_process_without_requests_counts_on_its_own_package_only() -> None:
     # It ran on package 0 for 1.2 s. Of package 1 nobody but process 1 used anything: 1 of 1 s.
     processes = {
@@ -181,10 +174,7 @@ def test_one_that_is_gone_is_placed_nowhere() -> None:
     assert not one.knows_places
 
 
-# BUG: once a package's busy time was told it is used for ever, although Placement tells it only while somebody is
-# confined: outside that time the curve is flat, reads as 0 s, and all joules of the package go to processes with
-# requests. Fix: in ActivityBook.host_seconds and part_on take the package's curve only while any process is placed
-# and where it covers the interval's begin, else the host's.
+# A package's busy time is told only while somebody is confined. Else its curve is flat: not 0 s, but unknown.
 
 
 def two_packages() -> Ledger:
@@ -209,7 +199,6 @@ def second(ledger: Ledger, number: int, *, told: bool) -> float:
     return settled.active_joules
 
 
-@pytest.mark.xfail(reason="ActivityBook.host_seconds: a package's busy time that is told no longer reads as 0 s")
 def test_when_nobody_is_confined_any_more_the_host_counts_again() -> None:
     ledger = two_packages()
     for name in ledger.books:
@@ -221,7 +210,6 @@ def test_when_nobody_is_confined_any_more_the_host_counts_again() -> None:
     assert second(ledger, 2, told=False) == pytest.approx(50.0)
 
 
-@pytest.mark.xfail(reason="ActivityBook.host_seconds: before a package's busy time was first told it reads as 0 s")
 def test_the_interval_in_which_the_first_process_is_confined_is_divided_by_the_host() -> None:
     ledger = two_packages()
     ledger.activity.place(7, ["package-0"])
