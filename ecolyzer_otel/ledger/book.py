@@ -178,6 +178,8 @@ class SensorBook:
         self.shares.requests += active
         length = live.seen_ns - live.start_ns
         untold = length - account.covered_ns
+        if active <= 0.0 and account.seen > 0.0 and self.rates.draws(live.record.kind):
+            untold = length  # its kind draws something: what this one drew fell into another interval
         if untold > _UNTOLD * length:
             return self._settle_untold(live, account, active, variance, untold / 1e9)
         self.rates.learn(live.record.kind, active, length)
