@@ -28,6 +28,8 @@ _SHARED_BY: Final = 24
 _POWER_RATIO: Final = 3.0
 #: A request less of whose time than this part is without a reading counts as measured.
 _UNTOLD: Final = 0.001
+#: After a fault an interval with less than this part of idle power tells nothing either.
+_NO_READING: Final = 0.5
 #: One standard uncertainty of joules charged by the model, beyond the spread of requests.
 _MODELLED_UNCERTAINTY: Final = 0.2
 
@@ -72,6 +74,8 @@ class SensorBook:
                 expected = drawn + learner.idle.watts(state) * seconds
         if not interval.usable or self._gap:
             interval = self._missing(interval, live, expected, state)
+        if self._still_odd(interval, learner.idle.watts(state) * seconds):
+            interval = replace(interval, told=0.0)
         # What an interval did not tell of its active joules, it did not tell of its idle joules either.
         idle = min(interval.joules, learner.idle.watts(state) * seconds * interval.told)
         self._charge_idle(interval, live, members, idle, meters)
@@ -178,8 +182,6 @@ class SensorBook:
         self.shares.requests += active
         length = live.seen_ns - live.start_ns
         untold = length - account.covered_ns
-        if active <= 0.0 and account.seen > 0.0 and self.rates.draws(live.record.kind):
-            untold = length  # its kind draws something: what this one drew fell into another interval
         if untold > _UNTOLD * length:
             return self._settle_untold(live, account, active, variance, untold / 1e9)
         self.rates.learn(live.record.kind, active, length)
@@ -243,6 +245,11 @@ class SensorBook:
                 one.account(self.spec.id).covered_ns += one.overlap_ns(gap.start_ns, interval.start_ns)
         self._gap = _Gap()
         return replace(interval, joules=interval.joules - idle - told)
+
+    def _still_odd(self, interval: Interval, idle: float) -> bool:
+        """Whether a counter that did not tell all shows far less than idle power next: it does not tell yet."""
+        after = self.last is not None and not self.last.usable
+        return after and interval.usable and interval.joules < _NO_READING * idle
 
     def _usual(self, interval: Interval, live: Sequence[Live], state: State) -> float:
         """Joules expected where weights are not trusted: idle power, and what these kinds draw in flight."""

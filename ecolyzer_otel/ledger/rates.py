@@ -11,8 +11,6 @@ _MAX_KINDS: Final = 256
 #: Settled requests before their mean says anything.
 _ENOUGH: Final = 10
 _KEEP: Final = 0.98
-#: A kind that draws less than this part of the mean draws next to nothing.
-_SOMETHING: Final = 0.1
 
 
 class Rates:
@@ -43,12 +41,3 @@ class Rates:
         sums = [known] if known is not None else list(self._kinds.values())
         nanoseconds = sum([one[1] for one in sums])
         return sum([one[0] for one in sums]) / nanoseconds * 1e9 if nanoseconds > 0.0 else None
-
-    def draws(self, kind: Hashable) -> bool:
-        """Whether a kind is known to draw something, as requests on this sensor go: not next to nothing."""
-        known = self._kinds.get(kind)
-        if known is None or known[1] <= 0.0:
-            return False
-        sums = self._kinds.values()
-        mean = sum([one[0] for one in sums]) / sum([one[1] for one in sums])
-        return known[0] / known[1] > _SOMETHING * mean
