@@ -9,8 +9,7 @@ crowded moment drew less than another of its kind. So, where a ceiling is found,
 * a request is charged by its time weighed with min(1, C / sum) at each moment: all that run then are scaled alike.
 
 The ceiling is found by trying: of a grid of ceilings, the one whose prediction errors are smallest, if they are
-much smaller than those without any. Moments come from when requests ran; how much of the power is theirs is
-learned.
+much smaller than those without any, or smaller beyond chance (a paired comparison of squared errors).
 """
 
 from __future__ import annotations
