@@ -444,6 +444,7 @@ def test_a_span_tells_what_ran_and_what_it_cost(traced: Any) -> None:
         "ecolyzer.thermal.max_celsius": 51.0, "ecolyzer.grid.zone": "FR", "ecolyzer.pue": 1.2,
     }  # fmt: skip
     assert {key: told.get(key) for key in fixed} == fixed
+    assert told["ecolyzer.energy.basis"] in ("learned", "activity")
     active, idle = told["ecolyzer.energy.active_joules"], told["ecolyzer.energy.idle_joules"]
     assert active > 0
     assert idle > 0

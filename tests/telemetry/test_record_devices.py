@@ -1,0 +1,57 @@
+"""What the metrics say of a device: whose joules, how they were found, and what was learned of it."""
+
+from __future__ import annotations
+
+import pytest
+
+from ecolyzer_otel.impact import resolve_place
+from ecolyzer_otel.ledger import Shares
+from ecolyzer_otel.names import Metric, MetricSpec
+from ecolyzer_otel.telemetry.record import Recorder
+from ecolyzer_otel.telemetry.store import MetricStore
+
+
+@pytest.fixture
+def recorder() -> Recorder:
+    return Recorder(MetricStore(), resolve_place("FR"), "paper-tool", 100)
+
+
+def shown(recorder: Recorder, metric: MetricSpec) -> dict[tuple[str, ...], float]:
+    """Values of one metric by labels."""
+    return {
+        tuple(point.labels): point.value  # type: ignore[union-attr]
+        for family in recorder.store.snapshot()
+        if family.spec is metric
+        for point in family.points
+    }
+
+
+def energy(recorder: Recorder, method: str, share: str) -> float:
+    return shown(recorder, Metric.DEVICE_ENERGY)["gpu0", "gpu", method, share]
+
+
+def test_joules_that_no_reading_gave_are_the_requests_share_under_their_own_method(recorder: Recorder) -> None:
+    recorder.device("gpu0", "gpu", "measured", Shares(measured=100.0, requests=60.0, host=10.0, idle=30.0))
+    recorder.device(
+        "gpu0", "gpu", "measured", Shares(measured=117.0, requests=77.0, host=10.0, idle=30.0, modelled=12.0)
+    )
+    assert energy(recorder, "measured", "requests") == 65.0
+    assert energy(recorder, "modelled", "requests") == 12.0
+    whole = sum(energy(recorder, "measured", share) for share in ("requests", "process", "host", "idle"))
+    assert whole + energy(recorder, "modelled", "requests") == 117.0
+
+
+def test_a_modelled_device_has_one_method(recorder: Recorder) -> None:
+    recorder.device("gpu0", "gpu", "modelled", Shares(measured=20.0, requests=20.0, modelled=5.0))
+    assert energy(recorder, "modelled", "requests") == 20.0
+
+
+def test_what_was_learned_of_a_device_is_shown_and_a_ceiling_only_while_there_is_one(recorder: Recorder) -> None:
+    labels = "gpu0", "gpu"
+    recorder.learned(*labels, 57.5, True, 330.0)
+    assert shown(recorder, Metric.DEVICE_IDLE_POWER) == {labels: 57.5}
+    assert shown(recorder, Metric.DEVICE_LEARNED) == {labels: 1}
+    assert shown(recorder, Metric.DEVICE_CEILING) == {labels: 330.0}
+    recorder.learned(*labels, 57.5, False, None)
+    assert shown(recorder, Metric.DEVICE_LEARNED) == {labels: 0}
+    assert shown(recorder, Metric.DEVICE_CEILING) == {}
