@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ecolyzer_otel.agent.exits import chain_sigterm, register
 from ecolyzer_otel.config import Config, load
-from ecolyzer_otel.request import State, replace_state, state
+from ecolyzer_otel.call import State, replace_state, state
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider

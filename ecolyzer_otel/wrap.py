@@ -21,7 +21,7 @@ from time import thread_time_ns
 from types import CellType, FunctionType
 from typing import Any, Final, TypeVar
 
-from ecolyzer_otel.request import Call, begin, current_call, finish, get_ident, state
+from ecolyzer_otel.call import Call, begin, current_call, finish, get_ident, state
 
 __all__ = ["CallSpec", "ModelFacts", "Patches", "batch_of", "leaf", "lending", "training"]
 
@@ -74,6 +74,15 @@ class CallSpec:
     the device.
     ``describe`` gives the facts of a model; it runs on the background thread, once per model. ``items`` gives the
     batch size from the call's arguments; it runs on the request path and must be cheap.
+
+    ``started(call, args, kwargs)`` and ``ended(call, result)`` run on the request path, just inside its clocks, where
+    they may note something in ``call.events`` or ``call.note()``; the result is None when the call raised.
+    ``complete(call)`` runs on the background thread before a finished call is told of: there what was noted can be
+    made numbers (``call.items``, ``call.note().tokens``). A failure of any of them costs nothing but what it would
+    have told.
+
+    A ``container`` has its span from the begin and makes it the current one, for what is called inside may have spans
+    of its own. ``encloses`` is False where what is called inside may run in other threads in the same context.
     """
 
     framework: str
@@ -81,10 +90,15 @@ class CallSpec:
     describe: Callable[[Any], ModelFacts]
     items: Callable[[tuple[Any, ...], dict[str, Any]], Any] = _first_argument
     kernels: Callable[[Call], Mapping[str, Sequence[Sequence[int]]] | None] | None = None
+    started: Callable[[Call, tuple[Any, ...], dict[str, Any]], None] | None = None
+    ended: Callable[[Call, Any], None] | None = None
+    complete: Callable[[Call], None] | None = None
+    container: bool = False
+    encloses: bool = True
 
 
 def leaf(original: F, spec: CallSpec, bypass: Callable[[], bool] | None = None) -> F:
-    """Wrap a method whose call is a request when no other request encloses it.
+    """Wrap a method whose call is a request when no other request encloses it; also for containers.
 
     Results and exceptions pass through untouched. A plain function, not ``wrapt``: it costs a third less. A call in
     another thread to which the context of an open one was handed on is part of that one, its CPU time included.
@@ -107,7 +121,8 @@ def leaf(original: F, spec: CallSpec, bypass: Callable[[], bool] | None = None) 
             return original(self, *args, **kwargs)
         outer = current()
         if outer is not None and outer.open:
-            if outer.thread == get_ident() or outer.training:
+            thread = get_ident()
+            if outer.thread == thread or outer.training or thread in outer.helpers:
                 return original(self, *args, **kwargs)
             with lending(outer):  # asyncio.to_thread and the like take the context along
                 return original(self, *args, **kwargs)
@@ -119,7 +134,7 @@ def leaf(original: F, spec: CallSpec, bypass: Callable[[], bool] | None = None) 
         except BaseException as error:
             finish(call, error)
             raise
-        finish(call, None)
+        finish(call, None, result)
         return result
 
     return wrapper  # type: ignore[return-value]
@@ -134,12 +149,13 @@ def _async_leaf(original: Any, spec: CallSpec) -> Any:
         call = None if outer is not None and outer.open else begin(spec, self, args, kwargs)
         if call is None:
             return await original(self, *args, **kwargs)
+        call.encloses = False
         try:
             result = await original(self, *args, **kwargs)
         except BaseException as error:
             finish(call, error)
             raise
-        finish(call, None)
+        finish(call, None, result)
         return result
 
     return wrapper
@@ -204,8 +220,7 @@ class lending:
         current_call.reset(self._token)
         if not self._within:
             self._call.helpers.discard(get_ident())
-            if self._call.extra_cpu is not None:
-                self._call.extra_cpu.append(spent)
+            self._call.spend(spent)
 
 
 class Patches:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from ecolyzer_otel.request import State, current_call, replace_state
+from ecolyzer_otel.call import State, current_call, replace_state
 from ecolyzer_otel.wrap import CallSpec, ModelFacts, Patches, batch_of, leaf, lending, training
 
 SPEC = CallSpec("engine", "infer", describe=lambda model: ModelFacts(type(model).__name__))

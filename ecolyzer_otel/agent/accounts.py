@@ -7,7 +7,7 @@ another one has received none of them.
 
 from __future__ import annotations
 
-from ecolyzer_otel.request import State
+from ecolyzer_otel.call import State
 
 __all__ = ["Accounts"]
 

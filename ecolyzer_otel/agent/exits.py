@@ -24,7 +24,7 @@ from time import monotonic
 from types import FrameType
 from typing import Final
 
-from ecolyzer_otel.request import state
+from ecolyzer_otel.call import state
 
 __all__ = ["FLUSH_SECONDS", "chain_sigterm", "flush_at_exit", "register"]
 

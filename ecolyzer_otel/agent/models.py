@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from ecolyzer_otel.agent.devices import sensor_name
 from ecolyzer_otel.agent.protocol import MAX_NAME, Model
-from ecolyzer_otel.request import Call
+from ecolyzer_otel.call import Call
 from ecolyzer_otel.wrap import ModelFacts
 
 __all__ = ["ModelBook"]

@@ -15,7 +15,7 @@ from ecolyzer_otel.agent.devices import sensor_name
 from ecolyzer_otel.agent.models import ModelBook
 from ecolyzer_otel.agent.protocol import MAX_DONE, MAX_NAME, MAX_OPEN, MAX_SPANS, Batch, Busy, Done, Open
 from ecolyzer_otel.agent.sharing import ThreadShares
-from ecolyzer_otel.request import Call, State, main_thread
+from ecolyzer_otel.call import Call, State, main_thread
 from ecolyzer_otel.telemetry.spans import RequestSpan, error_name, route_of, spans_are_exported, start_span
 
 __all__ = ["Reporter"]
@@ -66,7 +66,7 @@ class Reporter:
             quiet: say that nothing runs.
         """
         now = monotonic_ns()
-        open_calls = list(self._state.open.copy().values())  # before draining: see request.py
+        open_calls = list(self._state.open.copy().values())  # before draining: see call.py
         fresh = self._drain()
         running = [call for call in self._state.open.copy().values() if call.start_ns]
         # Divided once, when it has ended: also a call that is then held back for its route.

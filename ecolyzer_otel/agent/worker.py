@@ -30,7 +30,7 @@ from ecolyzer_otel.agent.protocol import (
 )
 from ecolyzer_otel.agent.reports import Reporter
 from ecolyzer_otel.errors import ProtocolError
-from ecolyzer_otel.request import Call, State
+from ecolyzer_otel.call import Call, State
 from ecolyzer_otel.telemetry.spans import service_of_spans, spans_are_exported
 
 __all__ = ["PERIOD", "Worker"]

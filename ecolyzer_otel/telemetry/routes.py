@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
 from opentelemetry.trace import Link, Span, SpanKind, TraceState
 
-from ecolyzer_otel.request import server_span
+from ecolyzer_otel.call import server_span
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from opentelemetry.util.types import AttributeValue
 
     from ecolyzer_otel.agent.protocol import PlaceFacts, Settled
-    from ecolyzer_otel.request import Call
+    from ecolyzer_otel.call import Call
     from ecolyzer_otel.wrap import ModelFacts
 
 __all__ = ["RequestSpan", "route_of", "service_of_spans", "spans_are_exported", "start_span"]

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ecolyzer_otel.agent.accounts import Accounts
-from ecolyzer_otel.request import State
+from ecolyzer_otel.call import State
 
 
 def books(served: int, life: str = "a") -> Accounts:

@@ -497,9 +497,9 @@ WORKER = """
 import sys, time, os, threading
 from ecolyzer_otel.agent.link import SocketLink
 from ecolyzer_otel.agent.worker import Worker
-from ecolyzer_otel.request import replace_state
+from ecolyzer_otel.call import replace_state
 from ecolyzer_otel.wrap import CallSpec, ModelFacts, leaf
-import ecolyzer_otel.request as request, ecolyzer_otel.agent.link as link
+import ecolyzer_otel.call as request, ecolyzer_otel.agent.link as link
 
 class Engine:
     def infer(self):

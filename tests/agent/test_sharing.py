@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ecolyzer_otel.agent.sharing import ThreadShares
-from ecolyzer_otel.request import Call, State
+from ecolyzer_otel.call import Call, State
 from ecolyzer_otel.wrap import CallSpec, ModelFacts
 
 SPEC = CallSpec("custom", "infer", describe=lambda model: ModelFacts("engine"))

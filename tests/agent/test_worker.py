@@ -18,7 +18,7 @@ ENGINE = """
 import asyncio, os, sys, threading, time, json
 import ecolyzer_otel
 from ecolyzer_otel import runtime
-from ecolyzer_otel.request import state
+from ecolyzer_otel.call import state
 from ecolyzer_otel.wrap import CallSpec, ModelFacts, leaf
 
 def burn(seconds):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ecolyzer_otel.request import Call, State, replace_state
+from ecolyzer_otel.call import Call, State, replace_state
 from ecolyzer_otel.wrap import ModelFacts
 
 

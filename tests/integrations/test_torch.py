@@ -194,7 +194,7 @@ from torch import nn
 patched = sys.argv[1] == "patched"
 if patched:
     from ecolyzer_torch import TorchInstrumentor
-    from ecolyzer_otel.request import replace_state, state
+    from ecolyzer_otel.call import replace_state, state
     replace_state(lambda here: None)
     TorchInstrumentor().instrument(skip_dep_check=True)
 

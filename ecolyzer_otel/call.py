@@ -21,18 +21,22 @@ from contextvars import ContextVar, Token
 from time import monotonic_ns, thread_time_ns
 from typing import TYPE_CHECKING, Any, Final
 
-from opentelemetry.context import get_current
+from opentelemetry.context import attach, detach, get_current
 
 from ecolyzer_otel.agent.native import original
 
 if TYPE_CHECKING:
+    from contextvars import Token as ContextToken
+
     from opentelemetry.context.context import Context
     from opentelemetry.trace import Span
 
     from ecolyzer_otel.wrap import CallSpec
 
 __all__ = [
+    "MAX_PHASES",
     "Call",
+    "More",
     "State",
     "begin",
     "current_call",
@@ -41,6 +45,7 @@ __all__ = [
     "main_thread",
     "server_span",
     "state",
+    "suspend",
 ]
 
 #: Also under gevent the number of the thread, not of the greenlet: clocks are of threads.
@@ -50,6 +55,10 @@ _sharing: Final = threading.Lock()
 _NOBODY: Final[set[int]] = set()
 #: Finished calls that may wait for the background thread; more are dropped and counted.
 MAX_WAITING: Final = 50_000
+#: Phases of one call; what comes after the last belongs to it.
+MAX_PHASES: Final = 16
+#: Entries of a call's ``extra_cpu`` before they are added up.
+_MAX_EXTRA: Final = 64
 
 #: The call that encloses whatever runs now. A closed one encloses nothing.
 current_call: ContextVar[Call | None] = ContextVar("ecolyzer_current_call", default=None)
@@ -57,12 +66,44 @@ current_call: ContextVar[Call | None] = ContextVar("ecolyzer_current_call", defa
 server_span: ContextVar[Span | None] = ContextVar("ecolyzer_server_span", default=None)
 
 
+class More:
+    """What only some calls have.
+
+    Attributes:
+        phases: ``(name, start_ns, own thread's CPU clock)`` of each phase, in order; what comes before the first has
+            no name.
+        tokens: input and output tokens.
+        first_token_ns: when the first output token was there.
+        warmup: whether something was compiled in this call.
+        attributes: further span attributes, by name.
+        span: the span of a call that had one from its begin.
+        attached: what the context is detached with.
+        handle: who waits for the settlement: has ``settled(settled, place)``.
+        members: calls that this one served, each with its weight. It is then no request itself.
+    """
+
+    __slots__ = (
+        "attached", "attributes", "first_token_ns", "handle", "members", "phases", "span", "tokens", "warmup",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.phases: list[tuple[str, int, int]] = []
+        self.tokens: tuple[int, int] | None = None
+        self.first_token_ns = 0
+        self.warmup = False
+        self.attributes: dict[str, Any] | None = None
+        self.span: Span | None = None
+        self.attached: ContextToken[Context] | None = None
+        self.handle: Any = None
+        self.members: list[tuple[Call, float]] | None = None
+
+
 class Call:
     """One outermost framework call, from its begin to its settlement. Times on ``time.monotonic_ns``."""
 
     __slots__ = (
-        "context", "cpu_ns", "cpu_start_ns", "end_ns", "error", "events", "extra_cpu",
-        "helpers", "items", "model", "number", "open", "server", "spec", "start_ns", "state", "thread", "token",
+        "context", "cpu_ns", "cpu_start_ns", "encloses", "end_ns", "error", "events", "extra_cpu", "helpers",
+        "items", "model", "more", "number", "open", "server", "spec", "start_ns", "state", "thread", "token",
     )  # fmt: skip
 
     #: A training call only guards: it is never published, and its inner calls are no requests.
@@ -70,6 +111,8 @@ class Call:
 
     def __init__(self, spec: CallSpec, model: Any, where: State) -> None:
         self.open = True
+        #: Open, and all that runs in its context runs in its thread: what is called inside need not look further.
+        self.encloses = False
         self.start_ns = 0
         self.spec = spec
         self.model = model
@@ -82,12 +125,38 @@ class Call:
         self.items: Any = None
         #: What an instrumentor notes of the call, for its ``kernels``.
         self.events: Any = None
+        self.more: More | None = None
         self.number = 0
         self.token: Token[Call | None] | None = None
         self.context: Context | None = None
         self.server: Span | None = None
         self.thread = 0
         self.cpu_start_ns = self.cpu_ns = self.end_ns = 0
+
+    def note(self) -> More:
+        """What only some calls have, made when it is first asked for."""
+        more = self.more
+        if more is None:
+            more = self.more = More()
+        return more
+
+    def mark(self, phase: str) -> None:
+        """A phase of this name begins now, in the call's own thread; at most :data:`MAX_PHASES` do."""
+        phases = self.note().phases
+        if len(phases) < MAX_PHASES and self.open:
+            cpu_ns = thread_time_ns() if self.thread == get_ident() else 0
+            phases.append((phase, monotonic_ns(), cpu_ns))
+
+    def spend(self, cpu_ns: int) -> None:
+        """Add CPU time that was spent for this call outside its own thread; after :meth:`share`."""
+        extra = self.extra_cpu
+        if extra is None:
+            return
+        extra.append(cpu_ns)
+        if len(extra) > _MAX_EXTRA:
+            with _sharing:
+                number = len(extra)  # others may append meanwhile, behind these
+                extra[:number] = [sum(extra[:number])]
 
     def share(self) -> Call:
         """Make ready to be lent to helper threads."""
@@ -207,7 +276,12 @@ def begin(spec: CallSpec, model: Any, args: tuple[Any, ...], kwargs: dict[str, A
         call.context = get_current()
         call.server = server_span.get()
         call.items = spec.items(args, kwargs)
+        if spec.container:
+            _open_span(call)
+        if spec.started is not None:
+            _started(call, args, kwargs)
         call.thread = get_ident()
+        call.encloses = spec.encloses
         call.cpu_start_ns = thread_time_ns()
         call.start_ns = monotonic_ns()
     except Exception:  # noqa: BLE001 - never hurt the service
@@ -216,37 +290,95 @@ def begin(spec: CallSpec, model: Any, args: tuple[Any, ...], kwargs: dict[str, A
     return call
 
 
+def _open_span(call: Call) -> None:
+    """Start the span of a container call and make it the current one."""
+    from ecolyzer_otel.telemetry.spans import open_span
+
+    more = call.note()
+    span, context = open_span(call)
+    more.span = span
+    more.attached = attach(context)
+
+
 def _give_up(call: Call | None) -> None:
     if call is not None:
         call.open = False
         call.state.open.pop(id(call), None)
-        if call.token is not None:
-            current_call.reset(call.token)
+        _leave(call)
         call.state.drop()
+        _end_span(call)
 
 
-def finish(call: Call, error: BaseException | None) -> None:
+def _leave(call: Call) -> None:
+    """Let the context be as it was before the call."""
+    token, call.token = call.token, None
+    try:
+        if call.more is not None and call.more.attached is not None:
+            attached, call.more.attached = call.more.attached, None
+            detach(attached)
+        if token is not None:
+            current_call.reset(token)
+    except (ValueError, RuntimeError):
+        # Left in another context than it was entered (a generator, a dependency of a web framework). There a
+        # closed call encloses nothing.
+        return
+
+
+def _end_span(call: Call) -> None:
+    """No record of this call will be made."""
+    if call.more is not None and call.more.span is not None:
+        call.more.span.end()
+
+
+def finish(call: Call, error: BaseException | None, result: Any = None) -> None:
     """Close a call and hand it to the background thread."""
     end_ns = monotonic_ns()
     try:
-        call.cpu_ns = thread_time_ns() - call.cpu_start_ns
+        if call.encloses or call.thread == get_ident():
+            call.cpu_ns = thread_time_ns() - call.cpu_start_ns
         call.end_ns = end_ns
-        call.open = False
         if error is not None:
             call.error = type(error)  # not the exception: its traceback holds the caller's frames alive
+        if call.spec.ended is not None:
+            _ended(call, result)
+        call.open = call.encloses = False
         if call.token is not None:
-            current_call.reset(call.token)
-            call.token = None
+            _leave(call)
         here = call.state
         if len(here.done) < MAX_WAITING:
             here.done.append(call)
         else:
             here.drop()
+            _end_span(call)
         here.open.pop(id(call), None)
     except Exception:  # noqa: BLE001 - never hurt the service
-        call.open = False
+        call.open = call.encloses = False
         call.state.open.pop(id(call), None)
         call.state.drop()
+
+
+def suspend(call: Call) -> None:
+    """Leave a call open that works on only now and then, within :class:`~ecolyzer_otel.wrap.lending`: a stream."""
+    call.share()
+    if call.thread == get_ident():
+        call.spend(thread_time_ns() - call.cpu_start_ns)
+    call.encloses = False
+    call.thread = call.cpu_start_ns = 0
+    _leave(call)
+
+
+def _started(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    try:
+        call.spec.started(call, args, kwargs)  # type: ignore[misc]
+    except Exception:  # noqa: BLE001 - what an instrumentor would have noted is not worth the request
+        return
+
+
+def _ended(call: Call, result: Any) -> None:
+    try:
+        call.spec.ended(call, result)  # type: ignore[misc]
+    except Exception:  # noqa: BLE001 - what an instrumentor would have noted is not worth the request
+        return
 
 
 def forget_model(model: Any) -> None:

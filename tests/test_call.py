@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from ecolyzer_otel import request
+from ecolyzer_otel import call as calls
 from ecolyzer_otel.agent.accounts import Accounts
 from ecolyzer_otel.agent.reports import Reporter
-from ecolyzer_otel.request import State, begin, current_call, finish, replace_state
+from ecolyzer_otel.call import State, begin, current_call, finish, replace_state
 from ecolyzer_otel.wrap import CallSpec, ModelFacts
 
 SPEC = CallSpec("engine", "infer", describe=lambda model: ModelFacts("engine"))
@@ -74,7 +74,7 @@ def test_a_background_thread_that_cannot_start_hurts_nobody_and_is_not_tried_aga
 
 
 def test_a_full_queue_drops_and_counts(calls: State, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(request, "MAX_WAITING", 5)
+    monkeypatch.setattr(calls, "MAX_WAITING", 5)
     for _ in range(12):
         call()
     assert (len(calls.done), calls.dropped, calls.open) == (5, 7, {})
@@ -122,7 +122,7 @@ def test_an_open_call_whose_start_is_not_read_yet_holds_the_watermark(calls: Sta
 
 FORK = """
 import json, os, sys
-from ecolyzer_otel.request import begin, current_call, finish, replace_state, state
+from ecolyzer_otel.call import begin, current_call, finish, replace_state, state
 from ecolyzer_otel.wrap import CallSpec, ModelFacts, Patches, leaf
 
 started = []
