@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ecolyzer_otel import call as calls
+from ecolyzer_otel import call as hot
 from ecolyzer_otel.agent.accounts import Accounts
 from ecolyzer_otel.agent.reports import Reporter
 from ecolyzer_otel.call import State, begin, current_call, finish, replace_state
@@ -74,7 +74,7 @@ def test_a_background_thread_that_cannot_start_hurts_nobody_and_is_not_tried_aga
 
 
 def test_a_full_queue_drops_and_counts(calls: State, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calls, "MAX_WAITING", 5)
+    monkeypatch.setattr(hot, "MAX_WAITING", 5)
     for _ in range(12):
         call()
     assert (len(calls.done), calls.dropped, calls.open) == (5, 7, {})
