@@ -1,9 +1,10 @@
-"""Counting the parameters of an ONNX file without the ``onnx`` package and without reading its weights.
+"""Counting the parameters of a model file without the ``onnx`` package and without reading its weights.
 
-Walks the protobuf wire format (https://protobuf.dev/programming-guides/encoding/) of ``ModelProto`` (field numbers
-from onnx.proto3): model.graph = 7; graph.initializer = 5, graph.sparse_initializer = 15; tensor.dims = 1,
-tensor.data_type = 2; sparse.values = 1. Fields of no interest are skipped by their length, so that a file of
-gigabytes costs some page faults.
+Counted are the elements of all initialisers, those of subgraphs (both branches of an ``If``) and in files of their
+own included; tensors of ``Constant`` nodes that can be weights (a scalar or an int64 shape cannot), where
+PaddlePaddle and spox keep theirs; and what a classical model has in its nodes (coefficients, support vectors; of
+trees the number of nodes). Scales and zero points are numbers of a quantised model too. Integers of less than a
+byte, packed in bytes, are counted as what they are.
 """
 
 from __future__ import annotations
@@ -11,29 +12,45 @@ from __future__ import annotations
 import mmap
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-__all__ = ["count_parameters"]
+__all__ = ["LEARNED", "Buffer", "Tally", "count_parameters"]
 
-_Buffer = bytes | mmap.mmap
+Buffer = bytes | mmap.mmap
 #: onnx.TensorProto.DataType
 _DTYPES: Final = {
     1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 8: "string", 9: "bool",
     10: "float16", 11: "float64", 12: "uint32", 13: "uint64", 14: "complex64", 15: "complex128", 16: "bfloat16",
     17: "float8_e4m3fn", 18: "float8_e4m3fnuz", 19: "float8_e5m2", 20: "float8_e5m2fnuz", 21: "uint4", 22: "int4",
-    23: "float4_e2m1",
+    23: "float4_e2m1", 24: "float8_e8m0", 25: "uint2", 26: "int2",
 }  # fmt: skip
+_UINT8: Final = 2
+#: What a ``Constant`` node holds of these is a shape, an index or a switch.
+_NO_WEIGHTS: Final = frozenset((6, 7, 8, 9, 12, 13))
+#: Attributes of nodes of the domain ai.onnx.ml that hold what was learned; of trees one number per node.
+LEARNED: Final = frozenset(
+    (b"coefficients", b"intercepts", b"support_vectors", b"rho", b"prob_a", b"prob_b", b"offset", b"scale",
+     b"imputed_value_floats", b"nodes_values", b"nodes_values_as_tensor", b"nodes_splits", b"leaf_weights")
+)  # fmt: skip
+#: Nodes of the domain com.microsoft with inputs that are packed in uint8: which ones, what an element is, and the
+#: attribute that tells how many bits it has, 4 by default (ONNX Runtime, docs/ContribOperators.md).
+_PACKED: Final[Mapping[bytes, tuple[Sequence[int], str, bytes]]] = {
+    b"MatMulNBits": ((1, 3), "int", b"bits"),
+    b"MatMulBnb4": ((1,), "float", b""),
+    b"GatherBlockQuantized": ((0, 3), "int", b"bits"),
+    b"QMoE": ((2, 5, 8), "int", b"expert_weight_bits"),
+}
 
 
 def count_parameters(source: Any) -> tuple[int | None, str | None]:
-    """Elements of all initialisers of an ONNX model, and the dtype that holds most of them.
+    """Elements of what a model has learned, and the dtype that holds most of them.
 
     Args:
         source: a path, or the serialised model as bytes.
 
     Returns:
-        (number, dtype); (None, None) when it is no ONNX protobuf (an ``.ort`` file, say).
+        (number, dtype); (None, None) when it is no model, or one compiled for a device, whose weights are hidden.
     """
     if isinstance(source, (bytes, bytearray, memoryview)):
         return _count(bytes(source))
@@ -41,70 +58,65 @@ def count_parameters(source: Any) -> tuple[int | None, str | None]:
         return _count(view)
 
 
-def _count(view: _Buffer) -> tuple[int | None, str | None]:
-    sizes: Counter[str] = Counter()
-    found = False
-    try:
-        for field, start, end in _fields(view, 0, len(view)):
-            if field == 7:
-                found = True
-                for inner, low, high in _fields(view, start, end):
-                    if inner == 5:
-                        _tensor(view, low, high, sizes)
-                    elif inner == 15:
-                        for part, left, right in _fields(view, low, high):
-                            if part == 1:
-                                _tensor(view, left, right, sizes)
-    except (IndexError, ValueError):
-        return None, None
-    if not found:
-        return None, None
-    return sizes.total(), sizes.most_common(1)[0][0] if sizes else None
+def _count(view: Buffer) -> tuple[int | None, str | None]:
+    from ecolyzer_onnxruntime import flatbuffer, protobuf
+
+    tally = Tally()
+    reader = flatbuffer if view[4:8] == b"ORTM" else protobuf
+    return tally.result() if reader.read(view, tally) else (None, None)
 
 
-def _tensor(view: _Buffer, start: int, end: int, sizes: Counter[str]) -> None:
-    elements, dtype = 1, "float32"
-    for field, low, high in _fields(view, start, end):
-        if field == 1 and high < 0:
-            elements *= low
-        elif field == 1:  # packed
-            while low < high:
-                value, low = _varint(view, low)
-                elements *= value
-        elif field == 2:
-            dtype = _DTYPES.get(low, f"onnx{low}")
-    sizes[dtype] += elements
+class Tally:
+    """What a reader of either format finds in the graphs of a model."""
+
+    def __init__(self) -> None:
+        self._sizes: Counter[str] = Counter()
+        self._initializers: list[tuple[bytes, int, int]] = []
+        #: Of initialisers that are packed, by name: what the elements are, their bits, their number where known.
+        self._packed: dict[bytes, tuple[str, int, int | None]] = {}
+        self._compiled = False
+
+    def initializer(self, name: bytes, elements: int, kind: int) -> None:
+        """A tensor of a graph's initialisers; what it is shows when all nodes are known."""
+        self._initializers.append((name, elements, kind))
+
+    def constant(self, elements: int, kind: int, scalar: bool) -> None:
+        """The tensor of a ``Constant`` node."""
+        if not scalar and kind not in _NO_WEIGHTS:
+            self._sizes[_dtype(kind)] += elements
+
+    def learned(self, elements: int, kind: int = 1) -> None:
+        """An attribute named in :data:`LEARNED`."""
+        self._sizes[_dtype(kind)] += elements
+
+    def node(self, operator: bytes, inputs: Sequence[bytes], integers: Mapping[bytes, int]) -> None:
+        """Any node, with its integer attributes."""
+        if operator == b"EPContext":
+            self._compiled = True
+        if operator not in _PACKED:
+            return
+        packed, what, attribute = _PACKED[operator]
+        bits = integers.get(attribute, 4) or 4
+        # A matrix of K x N is filled up to whole blocks and bytes, as are the zero points of its blocks.
+        rows, columns, block = (integers.get(name, 0) for name in (b"K", b"N", b"block_size"))
+        numbers = {1: rows * columns, 3: -(-rows // block) * columns} if block else {}
+        for at in packed:
+            if at < len(inputs):
+                self._packed[inputs[at]] = what, bits, numbers.get(at)
+
+    def result(self) -> tuple[int | None, str | None]:
+        """Number of elements and the dtype of most."""
+        if self._compiled:
+            return None, None
+        sizes = self._sizes.copy()
+        for name, elements, kind in self._initializers:
+            if kind == _UINT8 and name in self._packed:
+                what, bits, number = self._packed[name]
+                sizes[f"{what}{bits}"] += number or elements * 8 // bits
+            else:
+                sizes[_dtype(kind)] += elements
+        return sizes.total(), sizes.most_common(1)[0][0] if sizes else None
 
 
-def _fields(view: _Buffer, start: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """``(number, start, end)`` of each field; of a varint ``(number, value, -1)``."""
-    at = start
-    while at < end:
-        key, at = _varint(view, at)
-        kind = key & 7
-        if kind == 0:
-            value, at = _varint(view, at)
-            yield key >> 3, value, -1
-        elif kind == 2:
-            length, at = _varint(view, at)
-            if at + length > end:
-                raise ValueError("a field reaches beyond its message")
-            yield key >> 3, at, at + length
-            at += length
-        elif kind in (1, 5):
-            at += 8 if kind == 1 else 4
-        else:
-            raise ValueError("not a protobuf field")
-
-
-def _varint(view: _Buffer, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = view[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-        shift += 7
-        if shift > 63:
-            raise ValueError("not a varint")
+def _dtype(kind: int) -> str:
+    return _DTYPES.get(kind, f"onnx{kind}")
