@@ -13,6 +13,9 @@ From a notebook or a script::
     ecolyzer_otel.flush()   # http://127.0.0.1:9465/metrics now tells of it
     ecolyzer_otel.stop()
 
+What no instrumentor knows can be told: ``with ecolyzer_otel.request("my-model") as r:``, then ``r.energy``; and
+``with ecolyzer_otel.batch(requests):`` for a call that serves several of them (:mod:`ecolyzer_otel.api`).
+
 Importing this package imports no framework and opens nothing.
 """
 
@@ -23,13 +26,22 @@ from typing import TYPE_CHECKING, Any
 from ecolyzer_otel.version import __version__
 
 if TYPE_CHECKING:
+    from ecolyzer_otel.api import Energy, batch, current, request
     from ecolyzer_otel.runtime import Running, counts, flush, instrument, start, stop, uninstrument
 
-__all__ = ["Running", "__version__", "counts", "flush", "instrument", "start", "stop", "uninstrument"]
+__all__ = [
+    "Energy", "Running", "__version__", "batch", "counts", "current", "flush", "instrument", "request", "start",
+    "stop", "uninstrument",
+]  # fmt: skip
+_API = frozenset({"Energy", "batch", "current", "request"})
 
 
 def __getattr__(name: str) -> Any:
     # Late, so that a command-line tool or a worker that needs one module does not pay for all.
+    if name in _API:
+        from ecolyzer_otel import api
+
+        return getattr(api, name)
     if name in __all__:
         from ecolyzer_otel import runtime
 

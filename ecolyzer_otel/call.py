@@ -60,6 +60,11 @@ MAX_PHASES: Final = 16
 #: Entries of a call's ``extra_cpu`` before they are added up.
 _MAX_EXTRA: Final = 64
 
+#: How the span of a container is started; set when the first framework is patched, for it needs the SDK.
+open_span: Callable[[Call], tuple[Span, Context]] | None = None
+#: Whether forward passes of training count like requests (``ECOLYZER_COUNT_TRAINING``).
+counts_training = False
+
 #: The call that encloses whatever runs now. A closed one encloses nothing.
 current_call: ContextVar[Call | None] = ContextVar("ecolyzer_current_call", default=None)
 #: The SERVER span of the web request being served, noted by our span processor.
@@ -70,8 +75,8 @@ class More:
     """What only some calls have.
 
     Attributes:
-        phases: ``(name, start_ns, own thread's CPU clock)`` of each phase, in order; what comes before the first has
-            no name.
+        phases: ``(name, start_ns, own thread's CPU clock)`` of each phase, in order; what comes before the first
+            has no name.
         tokens: input and output tokens.
         first_token_ns: when the first output token was there.
         warmup: whether something was compiled in this call.
@@ -80,10 +85,14 @@ class More:
         attached: what the context is detached with.
         handle: who waits for the settlement: has ``settled(settled, place)``.
         members: calls that this one served, each with its weight. It is then no request itself.
+        joint: how many such calls served this one.
+        doubtful: whether it may turn out to be training; it is held back a little.
+        training: whether it has.
     """
 
     __slots__ = (
-        "attached", "attributes", "first_token_ns", "handle", "members", "phases", "span", "tokens", "warmup",
+        "attached", "attributes", "doubtful", "first_token_ns", "handle", "joint", "members", "phases", "span",
+        "tokens", "training", "warmup",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -96,6 +105,8 @@ class More:
         self.attached: ContextToken[Context] | None = None
         self.handle: Any = None
         self.members: list[tuple[Call, float]] | None = None
+        self.joint = 0
+        self.doubtful = self.training = False
 
 
 class Call:
@@ -170,7 +181,10 @@ class Call:
 class State:
     """What one process knows of its calls. Replaced, not emptied, in a forked child."""
 
-    __slots__ = ("_drop_lock", "done", "dropped", "forgotten", "open", "pid", "start_worker", "started", "worker")
+    __slots__ = (
+        "_drop_lock", "done", "doubtful", "dropped", "forgotten", "names", "open", "pid", "start_worker", "started",
+        "worker",
+    )  # fmt: skip
 
     def __init__(self, start_worker: Callable[[State], Any] | None = None) -> None:
         self.pid = os.getpid()
@@ -178,6 +192,10 @@ class State:
         self.done: deque[Call] = deque()
         #: Models whose facts have changed (refitted); the background thread reads them anew.
         self.forgotten: deque[int] = deque(maxlen=10_000)
+        #: The latest calls that may turn out to be training.
+        self.doubtful: deque[Call] = deque(maxlen=256)
+        #: Names of models known so far, by ``id``, for spans that begin with their call.
+        self.names: dict[int, str] = {}
         self.dropped = 0
         self.started = False
         self.start_worker = start_worker
@@ -292,12 +310,10 @@ def begin(spec: CallSpec, model: Any, args: tuple[Any, ...], kwargs: dict[str, A
 
 def _open_span(call: Call) -> None:
     """Start the span of a container call and make it the current one."""
-    from ecolyzer_otel.telemetry.spans import open_span
-
     more = call.note()
-    span, context = open_span(call)
-    more.span = span
-    more.attached = attach(context)
+    if open_span is not None:
+        more.span, context = open_span(call)
+        more.attached = attach(context)
 
 
 def _give_up(call: Call | None) -> None:

@@ -43,6 +43,7 @@ class Config:
     agent_socket: str | None = None
     max_label_sets: int = 2000
     exit_flush: bool = True
+    count_training: bool = False
 
 
 def _number(low: float, high: float, unit: str) -> Callable[[str], float]:
@@ -173,6 +174,7 @@ OPTIONS: Final[tuple[Option, ...]] = (
         "",
         "see to the last requests at exit, for at most 1 s; on unless --exit-flush=false",
     ),
+    Option("count_training", _boolean, "", "count forward passes of training like requests"),
 )
 _BY_NAME: Final = {option.name: option for option in OPTIONS}
 

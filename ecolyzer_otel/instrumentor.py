@@ -14,6 +14,8 @@ behind the entry point ``opentelemetry_instrumentor``.
 
 from __future__ import annotations
 
+import logging
+import re
 import sys
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Mapping
@@ -27,10 +29,14 @@ from ecolyzer_otel.wrap import Patches
 
 __all__ = ["FrameworkInstrumentor"]
 
+_LOG = logging.getLogger(__name__)
+
 
 class FrameworkInstrumentor(BaseInstrumentor):  # type: ignore[misc]
     """An OpenTelemetry instrumentor that never imports its framework."""
 
+    #: Of each package whose modules are hooked: the oldest supported version, and the first that is not.
+    supported: ClassVar[Mapping[str, tuple[str, str]]] = {}
     patches: ClassVar[Patches]
     _active: ClassVar[bool] = False
     _hooked: ClassVar[bool] = False
@@ -55,16 +61,46 @@ class FrameworkInstrumentor(BaseInstrumentor):  # type: ignore[misc]
             if not cls._hooked:  # import hooks cannot be taken back, so they are set once
                 wrapt.register_post_import_hook(self._when_active(patch), name)
             elif name in sys.modules:
-                patch(sys.modules[name])
+                self._when_active(patch)(sys.modules[name])
         cls._hooked = True
 
     def _when_active(self, patch: Callable[[Any], None]) -> Callable[[Any], None]:
         def hook(module: Any) -> None:
-            if self._active:
+            if self._active and self._supports(module.__name__.partition(".")[0]):
                 patch(module)
 
         return hook
 
+    def _supports(self, root: str) -> bool:
+        """Whether the imported version is one that this was made for; says once if it is not."""
+        oldest, below = self.supported.get(root, ("", ""))
+        version = getattr(sys.modules.get(root), "__version__", None)
+        if not oldest or not isinstance(version, str) or _numbers(oldest) <= _numbers(version) < _numbers(below):
+            return True
+        if root not in _told:
+            _told.add(root)
+            _LOG.warning(
+                "ecolyzer: %s %s is not supported (%s and later, before %s); its requests are not measured",
+                root, version, oldest, below,
+            )  # fmt: skip
+        return False
+
     def _uninstrument(self, **kwargs: Any) -> None:
         type(self)._active = False
         self.patches.undo()
+
+
+_told: set[str] = set()
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """The leading numbers of a version, for comparison: 2.13.0+cpu is (2, 13, 0)."""
+    found = []
+    for part in version.split("."):
+        digits = re.match(r"\d+", part)
+        if digits is None:
+            break
+        found.append(int(digits[0]))
+        if digits[0] != part:
+            break
+    return tuple(found)

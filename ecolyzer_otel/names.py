@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-__all__ = ["EXEMPLAR_METRICS", "METRICS", "REQUEST_LABELS", "Attr", "Metric", "MetricSpec"]
+__all__ = ["EXEMPLAR_METRICS", "METRICS", "REQUEST_LABELS", "Attr", "Metric", "MetricSpec", "phase_attribute"]
 
 
 class Attr:
@@ -22,6 +22,7 @@ class Attr:
     OPERATION: Final = "ecolyzer.operation"
     DEVICE: Final = "ecolyzer.device"
     BATCH_SIZE: Final = "ecolyzer.batch.size"
+    BATCH_JOULES: Final = "ecolyzer.batch.joules"
     WARMUP: Final = "ecolyzer.warmup"
     MODEL_NAME: Final = "ecolyzer.model.name"
     MODEL_PARAMETERS: Final = "ecolyzer.model.parameters"
@@ -39,6 +40,11 @@ class Attr:
     ENERGY_BASIS: Final = "ecolyzer.energy.basis"
     ENERGY_CPU_METHOD: Final = "ecolyzer.energy.cpu_method"
     ENERGY_GPU_METHOD: Final = "ecolyzer.energy.gpu_method"
+    ENERGY_GPU_ACTIVITY: Final = "ecolyzer.energy.gpu_activity"
+    ENERGY_PREFILL_JOULES: Final = "ecolyzer.energy.prefill_joules"
+    ENERGY_DECODE_JOULES: Final = "ecolyzer.energy.decode_joules"
+    ENERGY_OUTPUT_TOKEN_JOULES: Final = "ecolyzer.energy.output_token_joules"  # noqa: S105 - tokens of text
+    FIRST_TOKEN_SECONDS: Final = "ecolyzer.first_token.seconds"  # noqa: S105 - tokens of text
     CO2E_GRAMS: Final = "ecolyzer.co2e.grams"
     CO2E_OPERATIONAL_GRAMS: Final = "ecolyzer.co2e.operational_grams"
     CO2E_EMBODIED_GRAMS: Final = "ecolyzer.co2e.embodied_grams"
@@ -54,8 +60,22 @@ class Attr:
     GRID_BASIS: Final = "ecolyzer.grid.basis"
     GRID_SOURCE: Final = "ecolyzer.grid.source"
     PUE: Final = "ecolyzer.pue"
+    INPUT_TOKENS: Final = "gen_ai.usage.input_tokens"
+    OUTPUT_TOKENS: Final = "gen_ai.usage.output_tokens"
     ERROR_TYPE: Final = "error.type"
     HTTP_ROUTE: Final = "http.route"
+
+
+def phase_attribute(phase: str) -> str | None:
+    """The attribute with the joules of a phase: ``ecolyzer.energy.decode_joules``.
+
+    None where the phase has no name, or one that the attributes of the whole request use (``idle``).
+    """
+    name = "".join(letter if letter.isascii() and letter.isalnum() else "_" for letter in phase.lower())
+    key = f"ecolyzer.energy.{name}_joules"
+    taken = {value for name, value in vars(Attr).items() if not name.startswith("_")}
+    phases = (Attr.ENERGY_PREFILL_JOULES, Attr.ENERGY_DECODE_JOULES)
+    return key if name.strip("_") and (key in phases or key not in taken) else None
 
 
 MetricType = Literal["counter", "gauge", "histogram"]
@@ -132,6 +152,15 @@ class Metric:
         "seconds",
         _decades(-4, 1),
     )
+    FIRST_TOKEN: Final = MetricSpec(
+        "ecolyzer_first_token_seconds",
+        "histogram",
+        "Time from the begin of a generating request to its first output token in seconds.",
+        _HISTOGRAM_LABELS,
+        "s",
+        "seconds",
+        _decades(-3, 1),
+    )
     ENERGY: Final = MetricSpec(
         "ecolyzer_energy_joules",
         "counter",
@@ -160,7 +189,7 @@ class Metric:
     TOKENS: Final = MetricSpec(
         "ecolyzer_tokens",
         "counter",
-        "Tokens processed by requests.",
+        "Tokens of generating requests: input (prompt, without padding) and output.",
         (*REQUEST_LABELS, "kind"),
         "{token}",
     )
@@ -174,7 +203,8 @@ class Metric:
     PHASE_ENERGY: Final = MetricSpec(
         "ecolyzer_phase_energy_joules",
         "counter",
-        "Energy of the phases of requests in joules.",
+        "Energy of the phases of requests in joules, active and idle; a part of ecolyzer_energy_joules_total. "
+        "Generation has prefill (to the first output token) and decode.",
         (*REQUEST_LABELS, "phase"),
         "J",
         "joules",

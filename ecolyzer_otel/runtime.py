@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from ecolyzer_otel import call
 from ecolyzer_otel.agent.exits import chain_sigterm, register
-from ecolyzer_otel.config import Config, load
 from ecolyzer_otel.call import State, replace_state, state
+from ecolyzer_otel.config import Config, load
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from ecolyzer_otel.agent.server import Server
     from ecolyzer_otel.agent.worker import Worker
     from ecolyzer_otel.assembly import Setup
+    from ecolyzer_otel.wrap import ModelFacts
 
 __all__ = ["Running", "activate", "counts", "flush", "instrument", "start", "stop", "uninstrument"]
 
@@ -40,6 +42,7 @@ def activate() -> None:
     if here.start_worker is None:
         config = load().config
         here.start_worker = _choose_meter(config)
+        call.counts_training = config.count_training
         if config.exit_flush:
             chain_sigterm()
 
@@ -48,7 +51,10 @@ def make_ready() -> None:
     """Do now, while a framework is being patched, what the first request would otherwise wait for."""
     from ecolyzer_otel.telemetry import provider
 
-    provider.ensure()
+    provider.ensure()  # first, for `spans` imports the SDK, at which the provider may be waiting
+    from ecolyzer_otel.telemetry import spans
+
+    call.open_span = spans.open_span
     # All that the background thread will need as well: a fork in the middle of an import of it would leave the
     # child with a lock that nobody gives back.
     import ecolyzer_otel.agent.link
@@ -213,6 +219,7 @@ def start(*, meter_provider: MeterProvider | None = None, config: Config | None 
     if _running.alive:
         raise RuntimeError("ecolyzer_otel is started already; stop() it first")
     settings = _settings(config, options)
+    call.counts_training = settings.count_training
     here = replace_state(_own_meter)
     here.started = True  # begun right here, not by the first request
     try:
@@ -280,6 +287,33 @@ def _instrumentors() -> Iterator[Any]:
         if entry_point.name.startswith("ecolyzer_"):
             with contextlib.suppress(ImportError):
                 yield entry_point.load()()
+
+
+#: Who describes models of which package; the first that a class descends from.
+_DESCRIBERS = {
+    "sentence_transformers": "ecolyzer_sentence_transformers",
+    "transformers": "ecolyzer_transformers",
+    "keras": "ecolyzer_keras",
+    "torch": "ecolyzer_torch",
+    "onnxruntime": "ecolyzer_onnxruntime",
+    "xgboost": "ecolyzer_xgboost",
+    "lightgbm": "ecolyzer_lightgbm",
+    "sklearn": "ecolyzer_sklearn",
+    "tensorflow": "ecolyzer_tensorflow",
+}
+
+
+def describe(model: Any) -> ModelFacts:
+    """Facts of a model of any supported framework; of anything else the name of its class."""
+    from importlib import import_module
+
+    roots = [one.__module__.partition(".")[0] for one in type(model).__mro__]
+    for root, package in _DESCRIBERS.items():
+        if root in roots:
+            with contextlib.suppress(Exception):
+                facts: ModelFacts = import_module(package).describe(model)
+                return facts
+    return ModelFacts(getattr(model, "__qualname__", None) or type(model).__name__)
 
 
 def instrument() -> None:

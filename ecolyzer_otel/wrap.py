@@ -75,14 +75,14 @@ class CallSpec:
     ``describe`` gives the facts of a model; it runs on the background thread, once per model. ``items`` gives the
     batch size from the call's arguments; it runs on the request path and must be cheap.
 
-    ``started(call, args, kwargs)`` and ``ended(call, result)`` run on the request path, just inside its clocks, where
-    they may note something in ``call.events`` or ``call.note()``; the result is None when the call raised.
+    ``started(call, args, kwargs)`` and ``ended(call, result)`` run on the request path, just inside its clocks,
+    where they may note something in ``call.events`` or ``call.note()``; the result is None when the call raised.
     ``complete(call)`` runs on the background thread before a finished call is told of: there what was noted can be
     made numbers (``call.items``, ``call.note().tokens``). A failure of any of them costs nothing but what it would
     have told.
 
-    A ``container`` has its span from the begin and makes it the current one, for what is called inside may have spans
-    of its own. ``encloses`` is False where what is called inside may run in other threads in the same context.
+    A ``container`` has its span from the begin and makes it the current one, for what is called inside may have
+    spans of its own. ``encloses`` is False where what is called inside may run in other threads in that context.
     """
 
     framework: str
@@ -184,12 +184,13 @@ def training(original: F, after: Callable[[Any], None] | None = None) -> F:
         guard = None
         if outer is None or not outer.open:
             guard = _Training(_TRAINING_SPEC, None, state())
+            guard.encloses = True
             token = current_call.set(guard)
         try:
             return original(*args, **kwargs)
         finally:
             if guard is not None:
-                guard.open = False
+                guard.open = guard.encloses = False
                 current_call.reset(token)
             if after is not None and args:
                 after(args[0])

@@ -20,9 +20,14 @@ _MAX_MODELS: Final = 10_000
 
 
 class ModelBook:
-    """Facts of models, read once per model, and the keys under which the meter knows them."""
+    """Facts of models, read once per model, and the keys under which the meter knows them.
 
-    def __init__(self) -> None:
+    Args:
+        names: where the names of models are noted by the ``id`` of the model.
+    """
+
+    def __init__(self, names: dict[int, str] | None = None) -> None:
+        self._names: dict[int, str] = {} if names is None else names
         self._facts: dict[int, tuple[weakref.ref[Any], str, ModelFacts]] = {}
         self._keys: dict[ModelFacts, int] = {}
         self._new: list[Model] = []
@@ -40,12 +45,14 @@ class ModelBook:
             facts = ModelFacts(type(call.model).__name__)
         facts = replace(facts, name=facts.name[:MAX_NAME], framework=facts.framework or framework)
         with contextlib.suppress(TypeError):  # not every object can be referenced weakly
-            self._facts[key] = weakref.ref(call.model, lambda _: self._facts.pop(key, None)), framework, facts
+            self._facts[key] = weakref.ref(call.model, lambda _: self.forget(key)), framework, facts
+            self._names[key] = facts.name
         return facts
 
     def forget(self, key: int) -> None:
         """Read the facts of the model with this ``id`` anew."""
         self._facts.pop(key, None)
+        self._names.pop(key, None)
 
     def key(self, facts: ModelFacts) -> int:
         """The meter's key for these facts; a new one is announced with the next batch."""

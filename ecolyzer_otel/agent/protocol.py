@@ -19,6 +19,7 @@ from typing import Annotated, Final, Union
 
 import msgspec
 
+from ecolyzer_otel.call import MAX_PHASES
 from ecolyzer_otel.errors import ProtocolError
 
 __all__ = [
@@ -73,6 +74,12 @@ Busy = Annotated[
 ]
 
 
+#: Phases of a request ``(name, start_ns, cpu_ns)``, in order; ``cpu_ns`` is what the request had spent before.
+#: What is before the first phase belongs to none.
+Phases = Annotated[list[tuple[_Name, _Instant, _Natural]], msgspec.Meta(max_length=MAX_PHASES)]
+_Weight = Annotated[float, msgspec.Meta(ge=0.0, le=1e18)]
+
+
 class _Message(msgspec.Struct, array_like=True, frozen=True, tag=True, forbid_unknown_fields=False):
     pass
 
@@ -124,10 +131,16 @@ class Open(_Part, frozen=True):
     model: _Natural | None = None
     operation: _Name = ""
     items: _Natural = 1
+    phases: Phases = []
 
 
 class Done(_Part, frozen=True):
-    """A finished request. ``want`` asks for the settlement; trace and span id are "" unless exported."""
+    """A finished request. ``want`` asks for the settlement; trace and span id are "" unless exported.
+
+    ``tokens``: of input and output, where known. ``first_token_ns``: when the first output token was there, 0 if
+    that is not known. ``warmup``: something was compiled in it. ``members`` makes it no request but a call that
+    served these requests, each with its weight (:attr:`Batch.joint`); ``joint``: how many such calls served this one.
+    """
 
     id: _Natural
     model: _Natural
@@ -142,6 +155,12 @@ class Done(_Part, frozen=True):
     span_id: _Id
     want: bool
     busy: Busy = {}
+    phases: Phases = []
+    tokens: tuple[_Natural, _Natural] | None = None
+    first_token_ns: _Natural = 0
+    warmup: bool = False
+    members: Annotated[list[tuple[_Natural, _Weight]], msgspec.Meta(max_length=MAX_OPEN)] = []
+    joint: _Natural = 0
 
 
 class Batch(_Message, tag="batch", frozen=True):
@@ -153,6 +172,8 @@ class Batch(_Message, tag="batch", frozen=True):
     less what other meters have settled. ``quiet``: nothing runs; the watermark is no longer told until the next
     batch.
     ``devices``: ``[t_ns, kernel_ns]`` of the whole process by device, cumulative, where known.
+    ``joint``: calls that served several requests. They are no requests and not counted; what they are charged is
+    divided among those that they served.
     """
 
     now_ns: _Instant
@@ -165,6 +186,7 @@ class Batch(_Message, tag="batch", frozen=True):
     dropped: Annotated[dict[_Name, _Natural], msgspec.Meta(max_length=16)]
     quiet: bool = False
     devices: Annotated[dict[_Name, tuple[_Instant, _Natural]], msgspec.Meta(max_length=_MAX_DEVICES)] = {}
+    joint: Annotated[list[Done], msgspec.Meta(max_length=MAX_DONE)] = []
 
 
 class Flush(_Message, tag="flush", frozen=True):
@@ -203,7 +225,10 @@ class Refused(_Message, tag="refused", frozen=True):
 
 
 class Settled(_Part, frozen=True):
-    """One settlement. ``unsettled`` is a reason or ""; energies in J, masses in g, volumes in L, by component."""
+    """One settlement. ``unsettled`` is a reason or ""; energies in J, masses in g, volumes in L, by component.
+
+    ``phases``: joules, active and idle, by name. ``served``: how many requests a joint call was divided among.
+    """
 
     id: int
     unsettled: str
@@ -222,6 +247,8 @@ class Settled(_Part, frozen=True):
     effective_parameters: float | None = None
     quantization_factor: float | None = None
     basis: str = "activity"
+    phases: dict[str, float] = {}
+    served: int = 0
 
 
 class Settlements(_Message, tag="settlements", frozen=True):

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from time import monotonic_ns, time_ns
 from typing import Any, Final
 
+import msgspec
 from opentelemetry import trace
 
 from ecolyzer_otel.agent.accounts import Accounts
@@ -15,7 +16,7 @@ from ecolyzer_otel.agent.devices import sensor_name
 from ecolyzer_otel.agent.models import ModelBook
 from ecolyzer_otel.agent.protocol import MAX_DONE, MAX_NAME, MAX_OPEN, MAX_SPANS, Batch, Busy, Done, Open
 from ecolyzer_otel.agent.sharing import ThreadShares
-from ecolyzer_otel.call import Call, State, main_thread
+from ecolyzer_otel.call import MAX_PHASES, Call, State, main_thread
 from ecolyzer_otel.telemetry.spans import RequestSpan, error_name, route_of, spans_are_exported, start_span
 
 __all__ = ["Reporter"]
@@ -38,7 +39,7 @@ class Reporter:
     """
 
     def __init__(self, state: State, accounts: Accounts) -> None:
-        self.models = ModelBook()
+        self.models = ModelBook(state.names)
         self.clocks = ProcessClocks()
         self.spans: dict[int, RequestSpan] = {}
         self._state = state
@@ -74,6 +75,7 @@ class Reporter:
         for call in fresh:
             call.cpu_ns = spent[id(call)]
         calls = self._ready(fresh, now, hold=hold)
+        joint, calls = [call for call in calls if _serves(call)], [call for call in calls if not _serves(call)]
         opens = self._open_records(open_calls, now, spent)
         clocks = [self.clocks.read()] if self._calm_clock is None else [self._calm_clock, self.clocks.read()]
         self._calm_clock = None
@@ -81,13 +83,14 @@ class Reporter:
         epoch_ns = time_ns() - monotonic_ns()
         exported = spans_are_exported()
         while True:
+            served, joint = [self._done(call, epoch_ns, exported) for call in joint[:_CHUNK]], joint[_CHUNK:]
             chunk, calls = calls[:_CHUNK], calls[_CHUNK:]
             done = [self._done(call, epoch_ns, exported) for call in chunk]
-            last = not calls
+            last = not (calls or joint)
             yield Batch(
                 now, watermark if last else self._watermark_ns, clocks if last else [], self.models.announce(),
                 opens if last else [], done, self._accounts.served - len(calls), self._accounts.dropped(),
-                quiet and last,
+                quiet and last, {}, served,
             ), chunk  # fmt: skip
             if last:
                 break
@@ -99,7 +102,7 @@ class Reporter:
             self.models.forget(self._state.forgotten.popleft())
         done = self._state.done
         fresh = [done.popleft() for _ in range(len(done))]
-        self._accounts.drained += len(fresh)
+        self._accounts.drained += sum(not _serves(call) for call in fresh)
         return fresh
 
     def _ready(self, fresh: list[Call], now: int, *, hold: bool) -> list[Call]:
@@ -107,14 +110,22 @@ class Reporter:
         waiting, self._held = self._held + fresh, []
         ready: list[Call] = []
         for call in waiting:
-            final = not hold or now - call.end_ns > _HOLD_NS or (route_of(call)[1] and _kernels_known(call))
+            if call.more is not None and call.more.training:
+                self._accounts.drained -= 1  # it has turned out to be no request
+                continue
+            final = (
+                not hold
+                or now - call.end_ns > _HOLD_NS
+                or (route_of(call)[1] and _settled_in_kind(call) and _kernels_known(call))
+            )
             (ready if final else self._held).append(call)
         return ready
 
     def drop_waiting(self, reason: str) -> None:
         """Nobody is there to be told: lose what has finished, and end its spans."""
         for call in self._ready(self._drain(), monotonic_ns(), hold=False):
-            self._accounts.lose(reason)
+            if not _serves(call):
+                self._accounts.lose(reason)
             span = self._start_span(call, time_ns() - monotonic_ns())
             if span is not None:
                 span.end(None, None)
@@ -152,6 +163,7 @@ class Reporter:
             records.append(Open(
                 call.number, call.start_ns, cpu_ns, sensor_name(facts.device), _kernels(call),
                 self.models.key(facts), call.spec.operation[:MAX_NAME], whole(call.items),
+                _phases(call, now, cpu_ns, sum(call.extra_cpu or ())),
             ))  # fmt: skip
         return records
 
@@ -164,19 +176,36 @@ class Reporter:
     # Finished calls.
 
     def _done(self, call: Call, epoch_ns: int, exported: bool) -> Done:
+        _complete(call)
         facts = self.models.facts(call)
         number = self._number(call)
         trace_id = span_id = ""
         span = self._start_span(call, epoch_ns)
+        busy = _kernels(call)
         if span is not None:
             self.spans[number] = span
-            context = span.span.get_span_context()
-            if exported and context.trace_flags.sampled:
+            span.kernels = bool(busy)
+            if exported and span.span is not None and span.span.get_span_context().trace_flags.sampled:
+                context = span.span.get_span_context()
                 trace_id, span_id = trace.format_trace_id(context.trace_id), trace.format_span_id(context.span_id)
-        return Done(
-            number, self.models.key(facts), call.spec.operation[:MAX_NAME], call.start_ns, call.end_ns,
-            max(0, call.cpu_ns) + sum(call.extra_cpu or ()), whole(call.items), error_name(call.error)[:MAX_NAME],
-            route_of(call)[0][:MAX_NAME], trace_id, span_id, span is not None, _kernels(call),
+        lent = sum(call.extra_cpu or ())
+        cpu_ns = max(0, call.cpu_ns) + lent
+        done = Done(
+            number, self.models.key(facts), call.spec.operation[:MAX_NAME], call.start_ns, call.end_ns, cpu_ns,
+            whole(call.items), error_name(call.error)[:MAX_NAME], route_of(call)[0][:MAX_NAME], trace_id, span_id,
+            span is not None, busy,
+        )  # fmt: skip
+        return done if call.more is None else self._and_more(done, call, lent)
+
+    def _and_more(self, done: Done, call: Call, lent: int) -> Done:
+        """What only some calls have."""
+        more = call.note()
+        tokens = None if more.tokens is None else (whole(more.tokens[0]), whole(more.tokens[1]))
+        members = [(self._number(member), float(weight)) for member, weight in (more.members or ())][:MAX_OPEN]
+        first_ns = more.first_token_ns if call.start_ns <= more.first_token_ns <= call.end_ns else 0
+        return msgspec.structs.replace(
+            done, phases=_phases(call, call.end_ns, done.cpu_ns, lent), tokens=tokens, first_token_ns=first_ns,
+            warmup=more.warmup, members=members, joint=more.joint,
         )  # fmt: skip
 
     def _start_span(self, call: Call, epoch_ns: int) -> RequestSpan | None:
@@ -195,6 +224,46 @@ def whole(items: Any) -> int:
         return min(max(0, int(items)), 1 << 62)
     except (TypeError, ValueError, OverflowError):
         return 1
+
+
+def _serves(call: Call) -> bool:
+    """Whether this is a call that served several requests, and none itself."""
+    return call.more is not None and call.more.members is not None
+
+
+def _settled_in_kind(call: Call) -> bool:
+    """Whether it can no longer turn out to be training."""
+    return call.more is None or not call.more.doubtful
+
+
+def _complete(call: Call) -> None:
+    """What the instrumentor noted becomes numbers."""
+    if call.spec.complete is None:
+        return
+    try:
+        call.spec.complete(call)
+    except Exception:  # noqa: BLE001 - never hurt the service
+        _LOG.debug("ecolyzer: what was noted of a request could not be read", exc_info=True)
+
+
+def _phases(call: Call, end_ns: int, cpu_ns: int, lent: int) -> list[tuple[str, int, int]]:
+    """The phases of a call with the CPU time that it had spent when each began.
+
+    That of helper threads (``lent``) is taken to be spread evenly over the call. The call's own clock may have been
+    divided among calls that took turns in its thread; then each phase has the same part of it.
+    """
+    if call.more is None or not call.more.phases:
+        return []
+    phases = call.more.phases[:MAX_PHASES]
+    length = max(1, end_ns - call.start_ns)
+    own = max(0, cpu_ns - lent)
+    clocks = [max(0, clock - call.cpu_start_ns) if clock else 0 for _, _, clock in phases]
+    grown = max(1, call.cpu_ns if call.cpu_ns > 0 else own, *clocks)
+    told = []
+    for (name, start_ns, _), clock in zip(phases, clocks, strict=True):
+        part = min(1.0, max(0.0, (start_ns - call.start_ns) / length))
+        told.append((name[:MAX_NAME], start_ns, round(own * min(1.0, clock / grown) + lent * part)))
+    return told
 
 
 def _kernels_known(call: Call) -> bool:

@@ -11,8 +11,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from ecolyzer_otel.ledger.split import equal_seconds
 from ecolyzer_otel.call import Call
+from ecolyzer_otel.ledger.split import equal_seconds
 
 __all__ = ["ThreadShares"]
 

@@ -29,8 +29,8 @@ from ecolyzer_otel.agent.protocol import (
     Welcome,
 )
 from ecolyzer_otel.agent.reports import Reporter
-from ecolyzer_otel.errors import ProtocolError
 from ecolyzer_otel.call import Call, State
+from ecolyzer_otel.errors import ProtocolError
 from ecolyzer_otel.telemetry.spans import service_of_spans, spans_are_exported
 
 __all__ = ["PERIOD", "Worker"]
@@ -281,13 +281,17 @@ class Worker:
             span = self._reporter.spans.get(done.id)
             if span is not None:
                 span.position = self._accounts.sent
+        for done in batch.joint:
+            span = self._reporter.spans.get(done.id)
+            if span is not None:
+                span.position = self._accounts.sent
         try:
             self._send(batch)
         except ProtocolError:  # longer than a frame may be
             self._accounts.sent -= len(calls)
             self._accounts.lose("queue_full", len(calls))
             _LOG.warning("ecolyzer: %d requests have names too long to report", len(calls))
-            for done in batch.done:
+            for done in (*batch.joint, *batch.done):
                 span = self._reporter.spans.pop(done.id, None)
                 if span is not None:
                     span.end(None, None)

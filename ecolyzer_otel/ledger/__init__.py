@@ -4,8 +4,9 @@ Pure: no clock, no I/O, no threads. Timeline in (samples, activity, requests), s
 gives the same output, so that a bug report can be replayed (:mod:`ecolyzer_otel.ledger.replay`).
 """
 
-from ecolyzer_otel.ledger.ledger import Ledger
+from ecolyzer_otel.ledger.ledger import Ledger, overall
 from ecolyzer_otel.ledger.types import (
+    Charge,
     Component,
     Kind,
     Method,
@@ -18,6 +19,7 @@ from ecolyzer_otel.ledger.types import (
 )
 
 __all__ = [
+    "Charge",
     "Component",
     "Kind",
     "Ledger",
@@ -28,4 +30,5 @@ __all__ = [
     "Settlement",
     "Shares",
     "kind_of",
+    "overall",
 ]

@@ -21,7 +21,7 @@ from ecolyzer_otel.ledger.live import Live
 from ecolyzer_otel.ledger.split import cpu_work, gpu_work, learn_pools, uses_device
 from ecolyzer_otel.ledger.types import Basis, Charge, Interval, Overall, Record, SensorSpec, Settlement
 
-__all__ = ["Ledger"]
+__all__ = ["Ledger", "overall"]
 
 #: Activity older than this is dropped even if a sensor has not closed its intervals.
 _KEEP_NS: Final = 60_000_000_000
@@ -106,7 +106,7 @@ class Ledger:
         closed = horizon = min([book.closed_ns or 0 for book in self.books.values()], default=through_ns)
         if overdue_ns is not None:
             horizon = max(horizon, overdue_ns)
-        due = [live for live in self._live.values() if live.end_ns is not None and live.end_ns <= horizon]
+        due = [live for live in self._live.values() if live.due_ns is not None and live.due_ns <= horizon]
         # A lost sensor closes nothing more, and must not make the curves grow for ever.
         self._forget_before(max(closed, through_ns - _KEEP_NS))
         for one in due:
@@ -192,7 +192,7 @@ class Ledger:
         if record.kind is not None and charges:
             self._batches.learn(record.kind[:2], max(record.items, len(record.members)), active)
         members = self._members(record, active, idle) if record.members else ()
-        return Settlement(record.id, active, idle, variance**0.5, _overall(charges), charges, basis, members)
+        return Settlement(record.id, active, idle, variance**0.5, overall(charges), charges, basis, members)
 
     def _members(self, record: Record, active: float, idle: float) -> list[tuple[Hashable, float, float]]:
         """What a batched call was charged, divided among the requests that it served; idle joules equally."""
@@ -235,7 +235,8 @@ def _merged(waiting: deque[Interval], through_ns: int, edges: Sequence[int]) -> 
         yield whole
 
 
-def _overall(charges: Sequence[Charge]) -> Overall:
+def overall(charges: Sequence[Charge]) -> Overall:
+    """The method of several charges together."""
     if len(charges) == 1:
         return cast("Overall", charges[0].method)
     methods = {charge.method for charge in charges}

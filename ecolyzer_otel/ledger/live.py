@@ -10,14 +10,18 @@ __all__ = ["Live"]
 
 
 class Live:
-    """One request known to the ledger. ``end_ns`` is None while it is open, ``seen_ns`` how far it is known."""
+    """One request known to the ledger. ``end_ns`` is None while it is open, ``seen_ns`` how far it is known.
 
-    __slots__ = ("_curve", "accounts", "end_ns", "record", "seen_ns", "start_ns")
+    It is settled when ``due_ns`` is covered; None while it is open.
+    """
+
+    __slots__ = ("_curve", "accounts", "due_ns", "end_ns", "record", "seen_ns", "start_ns")
 
     def __init__(self, record: Record) -> None:
         self.record = record
         self.start_ns = record.start_ns
         self.end_ns: int | None = None
+        self.due_ns: int | None = None
         self.seen_ns = record.start_ns
         self.accounts: dict[str, Account] = {}
         self._curve: Curve | None = None
@@ -40,7 +44,9 @@ class Live:
     def _update(self, record: Record) -> None:
         seen = record.end_ns if record.end_ns is not None else record.seen_ns
         self.record = record
-        self.end_ns = record.end_ns
+        self.end_ns = self.due_ns = record.end_ns
+        if record.due_ns is not None and record.end_ns is not None:
+            self.due_ns = record.due_ns
         if seen is not None and seen > self.seen_ns:
             self.seen_ns = seen
 

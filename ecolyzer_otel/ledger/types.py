@@ -93,7 +93,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     are known. ``cpu_ns`` is the CPU time of the request's own thread. ``partitions`` names, by sensor, the part of
     a device that the kernels in ``device_busy`` ran on, where it is divided. ``kind`` is what is expected to draw
     the same watts per unit of activity: a model with its phase and the size of its batch (:func:`kind_of`).
-    ``members`` are the requests that a batched call served, each with its weight in the batch.
+    ``members`` are the requests that a batched call served, each with its weight in the batch. ``due_ns``: it is
+    not settled before this time is covered; by default its end. The parts of one request have the same.
     """
 
     id: Hashable
@@ -107,6 +108,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     kind: Kind | None = None
     items: int = 1
     members: Sequence[tuple[Hashable, float]] = ()
+    due_ns: int | None = None
 
 
 def kind_of(model: str, phase: str = "", items: int = 1) -> Kind:

@@ -9,6 +9,8 @@ from typing import Final, Protocol
 
 from ecolyzer_otel.agent.identity import Peer
 from ecolyzer_otel.agent.protocol import Done, FromMeter, Model
+from ecolyzer_otel.ledger import Settlement
+from ecolyzer_otel.meter.parts import Joint, Told
 
 __all__ = ["MAX_IN_FLIGHT", "MAX_MODELS", "Client", "Connection", "can_be"]
 
@@ -52,10 +54,17 @@ class Client:
     labels: set[tuple[str, ...]] = field(default_factory=set)
     open: set[int] = field(default_factory=set)
     waiting: dict[int, tuple[Done, Model]] = field(default_factory=dict)
+    #: Parts of the requests that have phases.
+    told: dict[int, Told] = field(default_factory=dict)
+    #: Calls that served several requests, not settled yet; shares of those that are, by request; requests that are
+    #: settled but for such shares.
+    serving: dict[int, tuple[Done, Model]] = field(default_factory=dict)
+    joint: dict[int, Joint] = field(default_factory=dict)
+    ready: dict[int, tuple[Settlement, dict[str, float], int]] = field(default_factory=dict)
     served: int = 0
     received: int = 0
     accounted: int = 0
-    told: int = 0
+    reported: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
     flushes: deque[int] = field(default_factory=deque)
     outbox: deque[FromMeter] = field(default_factory=deque)

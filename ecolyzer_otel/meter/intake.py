@@ -31,6 +31,7 @@ from ecolyzer_otel.errors import ProtocolError
 from ecolyzer_otel.ledger import Kind, Ledger, Record, kind_of
 from ecolyzer_otel.meter.client import MAX_IN_FLIGHT, MAX_MODELS, Client, Connection, can_be
 from ecolyzer_otel.meter.devices import DeviceMap
+from ecolyzer_otel.meter.parts import Joint, Told, split
 from ecolyzer_otel.telemetry.record import Recorder
 
 __all__ = ["GRACE_NS", "Intake"]
@@ -165,7 +166,8 @@ class Intake:
 
     def _abandon(self, client: Client) -> None:
         for number in client.open:
-            self._ledger.abandon((client.number, number))
+            for part in client.told.pop(number, Told()).ids((client.number, number)):
+                self._ledger.abandon(part)
         client.open.clear()
 
     def forget(self, client: Client) -> None:
@@ -187,6 +189,8 @@ class Intake:
             raise ProtocolError(f"it told of more than {MAX_MODELS} models")
         for one in batch.open:
             self._open(client, one, min(batch.now_ns, now))
+        for done in batch.joint:
+            self._serve(client, done, now)
         for done in batch.done:
             self._close(client, done, now)
         client.watermark_ns = max(client.watermark_ns, min(batch.watermark_ns, now))
@@ -221,7 +225,7 @@ class Intake:
             cpu_ns=min(one.cpu_ns, (seen_ns - one.start_ns) * _CPUS), seen_ns=seen_ns,
             device_busy=busy, partitions=partitions, kind=_kind(model, one), items=max(1, one.items),
         )  # fmt: skip
-        if self._ledger.record(record):
+        if self._record(client, record, one):
             client.open.add(one.id)
 
     def _close(self, client: Client, done: Done, now: int) -> None:
@@ -233,21 +237,59 @@ class Intake:
         if done.id not in client.open and _in_flight(client) >= MAX_IN_FLIGHT:
             self.unsettle(client, done, "limit")
             return
-        busy, partitions = self._devices.busy(done.busy, model.sensor, done.start_ns, done.end_ns)
-        record = Record(
-            id=(client.number, done.id), pid=client.number, start_ns=done.start_ns, end_ns=done.end_ns,
-            cpu_ns=min(done.cpu_ns, (done.end_ns - done.start_ns) * _CPUS),
-            device_busy=busy, partitions=partitions, kind=_kind(model, done), items=max(1, done.items),
-        )  # fmt: skip
-        if self._ledger.record(record):
+        if self._record(client, self._finished(client, done, model), done):
             client.waiting[done.id] = done, model
             client.open.discard(done.id)
         else:
             self.unsettle(client, done, "late")
 
+    def _finished(self, client: Client, done: Done, model: Model) -> Record:
+        busy, partitions = self._devices.busy(done.busy, model.sensor, done.start_ns, done.end_ns)
+        return Record(
+            id=(client.number, done.id), pid=client.number, start_ns=done.start_ns, end_ns=done.end_ns,
+            cpu_ns=min(done.cpu_ns, (done.end_ns - done.start_ns) * _CPUS),
+            device_busy=busy, partitions=partitions, kind=_kind(model, done), items=max(1, done.items),
+            members=done.members,
+        )  # fmt: skip
+
+    def _record(self, client: Client, record: Record, request: Open | Done) -> bool:
+        """Tell the ledger of a request, by its phases where it has some. False when it comes too late."""
+        told = client.told.get(request.id)
+        if told is None and not request.phases and record.end_ns is not None:
+            return self._ledger.record(record)
+        if told is None:
+            told = client.told[request.id] = Told()
+        parts = split(record, request.phases, told)
+        for number, (part, _) in enumerate(parts):
+            if self._ledger.record(part):
+                continue
+            if number == 0:
+                del client.told[request.id]
+                return False
+            told.cut(number)  # its interval is closed: the worker was silent for long
+            for again, _ in split(record, request.phases, told):
+                self._ledger.record(again)
+            break
+        return True
+
+    def _serve(self, client: Client, done: Done, now: int) -> None:
+        """A call that served several requests: no request itself, its joules are theirs."""
+        model = client.models.get(done.model)
+        known = done.id in client.serving or done.id in client.waiting
+        if model is None or known or not done.members or not can_be(done, now):
+            return
+        if len(client.serving) >= MAX_IN_FLIGHT or not self._ledger.record(self._finished(client, done, model)):
+            # Process share; those that it served wait no longer.
+            for member, _ in done.members:
+                client.joint.setdefault(member, Joint()).calls += 1
+            return
+        client.serving[done.id] = done, model
+        client.open.discard(done.id)
+
     def unsettle(self, client: Client, done: Done, reason: str, *, tell: bool = True) -> Settled:
         """A request that gets no energy, and why."""
         client.accounted += 1
+        client.told.pop(done.id, None)
         self._recorder.unsettled(client.service, reason)
         settled = Settled(done.id, reason)
         if tell and done.want:
@@ -275,8 +317,10 @@ def _kind(model: Model | None, request: Open | Done) -> Kind | None:
     """What is expected to draw the same watts: one model at one precision, one operation, batches of like size."""
     if model is None:
         return None
-    return kind_of(f"{model.name} {model.dtype or ''}", request.operation, request.items)
+    warmup = isinstance(request, Done) and request.warmup
+    operation = f"{request.operation} warmup" if warmup else request.operation
+    return kind_of(f"{model.name} {model.dtype or ''}", operation, request.items)
 
 
 def _in_flight(client: Client) -> int:
-    return len(client.open) + len(client.waiting)
+    return len(client.open) + len(client.waiting) + len(client.serving)

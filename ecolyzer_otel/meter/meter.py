@@ -17,12 +17,10 @@ from typing import Any, Final, cast
 from ecolyzer_otel.agent.identity import Peer
 from ecolyzer_otel.agent.protocol import (
     Batch,
-    Done,
     Flush,
     Flushed,
     FromWorker,
     Hello,
-    Model,
     PlaceFacts,
     Settled,
     Settlements,
@@ -36,6 +34,7 @@ from ecolyzer_otel.meter.client import Client, Connection
 from ecolyzer_otel.meter.devices import DeviceMap
 from ecolyzer_otel.meter.intake import GRACE_NS, Intake
 from ecolyzer_otel.meter.neighbours import Neighbours
+from ecolyzer_otel.meter.parts import Joint, Told, add_shares, merge
 from ecolyzer_otel.meter.sampler import Sampler, sensor_spec
 from ecolyzer_otel.meter.schedule import FLUSH_PERIOD, REST_PERIOD, Pace
 from ecolyzer_otel.sensors import Discovery
@@ -51,6 +50,8 @@ _PATIENCE_NS: Final = 2_000_000_000
 #: A request is settled this long after its end, whatever a sensor does.
 _OVERDUE_NS: Final = 3_000_000_000
 _BUSY_FOR: Final = 2.0
+#: A share of a joint call waits this long, in seconds, for word of the request that it is for.
+_ORPHANED: Final = 10.0
 _MAX_TOLD: Final = 2_000
 
 
@@ -115,6 +116,8 @@ class Meter:
         self._ticked = monotonic()
         self._closing = False
         self._cpu_seconds = 0.0
+        #: Active joules by sensor that the ledger has charged and that wait for the request they are a share of.
+        self._held: dict[str, float] = {}
         if early is not None:
             apply(early, discovery, self._ledger)
 
@@ -204,6 +207,7 @@ class Meter:
                 for done, _ in client.waiting.values():
                     self._intake.unsettle(client, done, "shutdown")
                 client.waiting.clear()
+                client.ready.clear()
             self.stopped = True
             self._show()
             self._sampler.close()
@@ -237,7 +241,9 @@ class Meter:
     @property
     def idle(self) -> bool:
         """Whether no worker is connected or about to be, and nothing waits."""
-        return not any(client.connection or client.active or client.waiting for client in self._clients)
+        return not any(
+            client.connection or client.active or client.waiting or client.serving for client in self._clients
+        )
 
     def finish_early(self) -> None:
         """No further worker can turn up: stop waiting for one."""
@@ -280,52 +286,133 @@ class Meter:
 
     def _settle_due(self) -> None:
         now = monotonic_ns()
-        settlements = self._ledger.advance(self._through(now), overdue_ns=now - _OVERDUE_NS)
+        found: dict[tuple[int, int], list[Settlement]] = {}
+        for settlement in self._ledger.advance(self._through(now), overdue_ns=now - _OVERDUE_NS):
+            number, request, *_ = cast("tuple[int, ...]", settlement.id)
+            found.setdefault((number, request), []).append(settlement)
         told: dict[int, list[Settled]] = {}
         clients = {client.number: client for client in self._clients}
-        for settlement in settlements:
-            number, request = cast("tuple[int, int]", settlement.id)
+        for (number, request), settlements in found.items():
             client = clients[number]
-            done, model = client.waiting.pop(request)
             try:
-                settled = self._settle(client, done, model, settlement, now)
+                if request in client.serving:
+                    self._divide(client, request, settlements, told)
+                else:
+                    self._ready(client, request, settlements, now, told)
             except Exception:  # noqa: BLE001 - one settlement that fails must not take the others along
                 _LOG.warning("ecolyzer: a request could not be settled", exc_info=True)
-                settled = self._intake.unsettle(client, done, "error", tell=False)
-            if done.want:
-                told.setdefault(number, []).append(settled)
+                self._failed(client, request, told)
         for client in list(self._clients):
+            self._late_shares(client, now, told)
             self._answer(client, told.get(client.number, []))
-        if settlements:
+        if found:
             self._show()
 
-    def _settle(self, client: Client, done: Done, model: Model, settlement: Settlement, now: int) -> Settled:
+    def _failed(self, client: Client, request: int, told: dict[int, list[Settled]]) -> None:
+        waiting = client.waiting.pop(request, None)
+        client.ready.pop(request, None)
+        if waiting is not None:
+            settled = self._intake.unsettle(client, waiting[0], "error", tell=False)
+            if waiting[0].want:
+                told.setdefault(client.number, []).append(settled)
+
+    def _ready(
+        self, client: Client, request: int, settlements: list[Settlement], now: int, told: dict[int, list[Settled]]
+    ) -> None:
+        """A request is settled, but for what it may have of calls that served several."""
+        names = client.told.pop(request, Told()).parts or [("", 0, 0)]
+        named = [(names[_part_of(one)][0], one) for one in settlements]
+        specs = {name: book.spec for name, book in self._ledger.books.items()}
+        settlement, phases = merge(named, specs)
+        client.ready[request] = settlement, phases, now
+        self._settle(client, request, now, told)
+
+    def _settle(self, client: Client, request: int, now: int, told: dict[int, list[Settled]]) -> None:
+        """Settle a request that waits for nothing more."""
+        settlement, phases, since_ns = client.ready[request]
+        done, model = client.waiting[request]
+        joint = client.joint.get(request)
+        if done.joint > (joint.calls if joint else 0) and now - since_ns < _OVERDUE_NS and not self._closing:
+            return
+        del client.ready[request], client.waiting[request]
+        client.joint.pop(request, None)
+        if joint is not None and joint.charges:
+            self._give(joint)
+            settlement = add_shares(settlement, joint)
         if settlement.method == "unsettled":
-            return self._intake.unsettle(client, done, "no_reading", tell=False)
+            settled = self._intake.unsettle(client, done, "no_reading", tell=False)
+        else:
+            name, route = self._intake.label(client, model, done)
+            heat = self._sampler.heat(model.device, done.start_ns, done.end_ns)
+            lag = (now - done.end_ns) / 1e9
+            settled = self._recorder.settled(
+                client.service, model, done, settlement, heat, lag, name, route, phases
+            )
+            client.accounted += 1
+        if done.want:
+            told.setdefault(client.number, []).append(settled)
+
+    # Calls that served several requests.
+
+    def _divide(
+        self, client: Client, request: int, settlements: list[Settlement], told: dict[int, list[Settled]]
+    ) -> None:
+        done, model = client.serving.pop(request)
+        settlement = settlements[0]
+        client.told.pop(request, None)
         name, route = self._intake.label(client, model, done)
-        heat = self._sampler.heat(model.device, done.start_ns, done.end_ns)
-        lag = (now - done.end_ns) / 1e9
-        settled = self._recorder.settled(client.service, model, done, settlement, heat, lag, name, route)
-        client.accounted += 1
-        return settled
+        labels = client.service, name, model.framework, done.operation, model.device, route
+        for member, active, idle in settlement.members:
+            joint = client.joint.setdefault(cast("int", member), Joint())
+            joint.add(settlement, active, idle)
+            joint.labels, joint.since = labels, monotonic()
+        for charge in settlement.charges:
+            self._held[charge.sensor] = self._held.get(charge.sensor, 0.0) + charge.active
+        if done.want:
+            told.setdefault(client.number, []).append(self._recorder.divided(done, settlement))
+
+    def _give(self, joint: Joint) -> None:
+        """Joules that are no longer held for somebody who may come."""
+        for charge in joint.charges:
+            self._held[charge.sensor] = max(0.0, self._held[charge.sensor] - charge.active)
+        if not any(client.joint or client.serving for client in self._clients):
+            self._held.clear()  # what is left is float noise
+
+    def _late_shares(self, client: Client, now: int, told: dict[int, list[Settled]]) -> None:
+        """Settle whom a share was waited for; count shares of requests that are settled already by themselves."""
+        for request in list(client.ready):
+            self._settle(client, request, now, told)
+        for request, joint in list(client.joint.items()):
+            expected = request in client.waiting or request in client.open
+            if not expected and (client.finished or monotonic() - joint.since > _ORPHANED):
+                del client.joint[request]
+                if joint.charges:
+                    self._give(joint)
+                    self._recorder.orphaned(joint)
 
     def _answer(self, client: Client, settled: list[Settled]) -> None:
         for start in range(0, len(settled), _MAX_TOLD):
             client.post(Settlements(settled[start : start + _MAX_TOLD], client.accounted))
-        if client.accounted != client.told:
-            client.told = client.accounted
+        if client.accounted != client.reported:
+            client.reported = client.accounted
             client.post(Settlements([], client.accounted))
-        if client.flushes and not client.waiting:
+        if client.flushes and not client.waiting and not client.serving:
             self.flushes += 1
             client.post(Flushed(client.flushes[-1]))
             client.flushes.clear()
-        if client.finished and not client.waiting:
+        if client.finished and not client.waiting and not client.serving and not client.joint:
             self._intake.forget(client)
 
     def _show(self) -> None:
         for name, book in self._ledger.books.items():
             info = self._sampler.sensors[name].info
-            self._recorder.device(name, info.component, info.method, book.shares)
+            self._recorder.device(name, info.component, info.method, book.shares, self._held.get(name, 0.0))
             self._recorder.learned(name, info.component, book.idle_watts, book.learner.trusted, book.ceiling_watts)
         self._sampler.show()
         self._recorder.workers([client for client in self._clients if client.greeted], self._ledger.meters)
+
+
+def _part_of(settlement: Settlement) -> int:
+    """The how manyth part of its request a settlement is of."""
+    identity = cast("tuple[int, ...]", settlement.id)
+    return identity[2] if len(identity) > 2 else 0

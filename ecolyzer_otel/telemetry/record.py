@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -16,6 +16,7 @@ from ecolyzer_otel.version import __version__
 
 if TYPE_CHECKING:
     from ecolyzer_otel.meter.client import Client
+    from ecolyzer_otel.meter.parts import Joint
 
 __all__ = ["Recorder"]
 
@@ -87,6 +88,7 @@ class Recorder:
         lag_seconds: float,
         name: str,
         route: str,
+        phases: Mapping[str, float],
     ) -> Settled:
         """Count one settled request in every metric that tells of it.
 
@@ -99,6 +101,7 @@ class Recorder:
             lag_seconds: from its end to its settlement.
             name: the model's name as a label.
             route: the request's route as a label.
+            phases: joules of its phases, active and idle, by name.
 
         Returns:
             What its span shows.
@@ -108,6 +111,8 @@ class Recorder:
         with self.store.transaction():
             bound = self._children(labels, model)
             self._count(bound, labels, done, settlement)
+            if phases or done.tokens is not None or done.first_token_ns:
+                self._generated(labels, done, phases)
             bound.operational.grow(impact.operational_grams)
             bound.onsite.grow(impact.onsite_liters)
             bound.offsite.grow(impact.offsite_liters)
@@ -136,7 +141,44 @@ class Recorder:
             effective_parameters=effective,
             quantization_factor=bound.factor,
             basis=settlement.basis,
+            phases=dict(phases),
         )
+
+    def divided(self, done: Done, settlement: Settlement) -> Settled:
+        """What the span of a call shows that served several requests: no request itself, it counts nowhere."""
+        return Settled(
+            id=done.id,
+            unsettled="",
+            active=settlement.active_joules,
+            idle=settlement.idle_joules,
+            uncertainty=settlement.uncertainty_joules,
+            method=settlement.method,
+            served=len(settlement.members),
+        )
+
+    def orphaned(self, joint: Joint) -> None:
+        """Count joules of a joint call whose request was settled without them, with the labels of that call."""
+        joules = sum(charge.active + charge.idle for charge in joint.charges)
+        impact = compute_impact(max(0.0, joules), self.place)
+        counter = self.store.counter
+        with self.store.transaction():
+            for charge in joint.charges:
+                counter(Metric.ENERGY, (*joint.labels, charge.component, "active")).grow(charge.active)
+                counter(Metric.ENERGY, (*joint.labels, charge.component, "idle")).grow(charge.idle)
+            counter(Metric.CO2E, (*joint.labels, "operational")).grow(impact.operational_grams)
+            counter(Metric.WATER, (*joint.labels, "onsite")).grow(impact.onsite_liters)
+            counter(Metric.WATER, (*joint.labels, "offsite")).grow(impact.offsite_liters)
+
+    def _generated(self, labels: _Labels, done: Done, phases: Mapping[str, float]) -> None:
+        counter = self.store.counter
+        for phase, joules in phases.items():
+            counter(Metric.PHASE_ENERGY, (*labels, phase)).grow(max(0.0, joules))
+        if done.tokens is not None:
+            counter(Metric.TOKENS, (*labels, "input")).grow(done.tokens[0])
+            counter(Metric.TOKENS, (*labels, "output")).grow(done.tokens[1])
+        if done.first_token_ns:
+            seconds = max(0, done.first_token_ns - done.start_ns) / 1e9
+            self.store.histogram(Metric.FIRST_TOKEN, labels[:5]).note(seconds)
 
     def unsettled(self, service: str, reason: str) -> None:
         """Count one request that gets no energy."""
@@ -164,9 +206,18 @@ class Recorder:
         self._pending = {client.service for client in clients}
         self._workers = {(client.service, client.peer.container) for client in clients}
 
-    def device(self, device: str, component: str, method: str, shares: Shares) -> None:
-        """Show where the joules of one sensor went so far."""
+    def device(self, device: str, component: str, method: str, shares: Shares, held: float = 0.0) -> None:
+        """Show where the joules of one sensor went so far.
+
+        Args:
+            device: its id.
+            component: what it measures.
+            method: how.
+            shares: of its joules.
+            held: active joules in the share of the requests that no request has been given yet.
+        """
         told = {(method, share): getattr(shares, share) for share in _SHARES}
+        told[method, "requests"] -= held
         if method != "modelled" and shares.modelled:
             # What requests drew while the sensor told nothing is in their share, under its own method.
             told[method, "requests"] -= shares.modelled
@@ -176,7 +227,7 @@ class Recorder:
                 grown = value - self._shown.get((device, way, share), 0.0)
                 self.store.counter(Metric.DEVICE_ENERGY, (device, component, way, share)).inc(max(0.0, grown))
                 self._shown[device, way, share] = value
-            self.store.gauge(Metric.DEVICE_ENERGY_PENDING, (device, component)).set(max(0.0, shares.pending))
+            self.store.gauge(Metric.DEVICE_ENERGY_PENDING, (device, component)).set(max(0.0, shares.pending) + held)
 
     def learned(self, device: str, component: str, idle: float, trusted: bool, ceiling: float | None) -> None:
         """Show what was learned of one device: idle watts, whether intensities are used, its ceiling in watts."""

@@ -39,7 +39,9 @@ _ATTRIBUTES: Final = {
     Attr.OPERATION: "What was asked for: forward, generate, run, predict …",
     Attr.DEVICE: "Device that the model ran on.",
     Attr.BATCH_SIZE: "Items in the call.",
-    Attr.WARMUP: "True for the first, compiling call.",
+    Attr.BATCH_JOULES: "On the span of a call that served several requests (`ecolyzer_otel.batch`): the joules "
+    "that were divided among them. It is no request and has no `ecolyzer.energy.*`.",
+    Attr.WARMUP: "True when something was compiled in the call.",
     Attr.MODEL_NAME: "Name of the model.",
     Attr.MODEL_PARAMETERS: "Parameters of the model.",
     Attr.MODEL_EFFECTIVE_PARAMETERS: "Parameters times the quantization factor.",
@@ -56,6 +58,13 @@ _ATTRIBUTES: Final = {
     Attr.ENERGY_BASIS: "What active joules were divided by: learned watts, or activity alone.",
     Attr.ENERGY_CPU_METHOD: "How the CPU joules were found.",
     Attr.ENERGY_GPU_METHOD: "How the GPU joules were found.",
+    Attr.ENERGY_GPU_ACTIVITY: "How the request's part of the GPU was found: `kernels` (timed by device events) or "
+    "`overlap` (it counts while it is in flight).",
+    Attr.ENERGY_PREFILL_JOULES: "Joules up to the first output token, active and idle. Other phases have an "
+    "attribute of the same form: `ecolyzer.energy.<phase>_joules`.",
+    Attr.ENERGY_DECODE_JOULES: "Joules from the first output token on, active and idle.",
+    Attr.ENERGY_OUTPUT_TOKEN_JOULES: "Joules of the request divided by its output tokens.",
+    Attr.FIRST_TOKEN_SECONDS: "Seconds from the begin to the first output token.",
     Attr.CO2E_GRAMS: "Grams of CO2e, operational and embodied.",
     Attr.CO2E_OPERATIONAL_GRAMS: "Grams of CO2e of the electricity.",
     Attr.CO2E_EMBODIED_GRAMS: "Grams of CO2e of making the hardware, for the time used.",
@@ -71,6 +80,8 @@ _ATTRIBUTES: Final = {
     Attr.GRID_BASIS: "What the intensity counts: lifecycle, direct …",
     Attr.GRID_SOURCE: "Where the intensity comes from.",
     Attr.PUE: "Power usage effectiveness used.",
+    Attr.INPUT_TOKENS: "Tokens of the prompt, without padding.",
+    Attr.OUTPUT_TOKENS: "Tokens generated, without padding.",
     Attr.ERROR_TYPE: "Class of the call's exception.",
     Attr.HTTP_ROUTE: "Route of the server span above, where known.",
 }

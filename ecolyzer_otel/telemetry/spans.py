@@ -8,44 +8,65 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry import trace
 from opentelemetry.sdk.resources import OTELResourceDetector
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
-from ecolyzer_otel.names import Attr
+from ecolyzer_otel.names import Attr, phase_attribute
 from ecolyzer_otel.telemetry.routes import RouteProcessor
 from ecolyzer_otel.version import __version__
 
 if TYPE_CHECKING:
+    from opentelemetry.context.context import Context
     from opentelemetry.util.types import AttributeValue
 
     from ecolyzer_otel.agent.protocol import PlaceFacts, Settled
     from ecolyzer_otel.call import Call
     from ecolyzer_otel.wrap import ModelFacts
 
-__all__ = ["RequestSpan", "route_of", "service_of_spans", "spans_are_exported", "start_span"]
+__all__ = ["RequestSpan", "open_span", "route_of", "service_of_spans", "spans_are_exported", "start_span"]
 
 
 class RequestSpan:
-    """A started span and what is needed to end it. ``position``: the how manyth request sent to the meter it is."""
+    """Who waits for the settlement of a request: its span, its handle, or both.
 
-    __slots__ = ("end_time_ns", "error", "position", "span")
+    ``position``: the how manyth request sent to the meter it is. ``tokens``: output tokens, 0 where none are known.
+    """
 
-    def __init__(self, span: Span, end_time_ns: int, error: str) -> None:
+    __slots__ = ("end_time_ns", "error", "handle", "kernels", "position", "span", "tokens")
+
+    def __init__(self, span: Span | None, end_time_ns: int, error: str, handle: Any = None) -> None:
         self.span = span
         self.end_time_ns = end_time_ns
         self.error = error
+        self.handle = handle
         self.position = 0
+        self.tokens = 0
+        self.kernels = False
 
     def end(self, settled: Settled | None, place: PlaceFacts | None) -> None:
-        """End the span with its settlement; None says that none will come."""
+        """End the span with its settlement, and tell the handle; None says that none will come."""
+        known = settled is not None and not settled.unsettled and place is not None
+        if self.handle is not None:
+            self.handle.settled(settled if known else None)
         span = self.span
-        if settled is None or settled.unsettled or place is None:
+        if span is None:
+            return
+        if settled is None or place is None or not known:
             span.set_attribute(Attr.ENERGY_METHOD, "unsettled")
+        elif settled.served:
+            # Its joules are on the spans of the requests that it served: no span counts twice.
+            span.set_attribute(Attr.BATCH_JOULES, settled.active + settled.idle)
         else:
             span.set_attributes(_settlement_attributes(settled, place))
+            if self.tokens:
+                joules = settled.active + settled.idle
+                span.set_attribute(Attr.ENERGY_OUTPUT_TOKEN_JOULES, joules / self.tokens)
+            if "gpu" in settled.components:
+                span.set_attribute(Attr.ENERGY_GPU_ACTIVITY, "kernels" if self.kernels else "overlap")
         if self.error:
             span.set_attribute(Attr.ERROR_TYPE, self.error)
             span.set_status(Status(StatusCode.ERROR))
@@ -60,8 +81,24 @@ def error_name(error: BaseException | type[BaseException] | None) -> str:
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
+def open_span(call: Call) -> tuple[Span, Context]:
+    """Start the span of a container call at its begin; the context in which it is the current one.
+
+    What is not known yet is added when the call is told of (:func:`start_span`).
+    """
+    spec = call.spec
+    name = call.state.names.get(id(call.model))
+    span = _tracer().start_span(
+        f"{spec.operation} {name}" if name else spec.operation,
+        context=call.context,
+        kind=SpanKind.INTERNAL,
+        attributes={Attr.FRAMEWORK: spec.framework, Attr.OPERATION: spec.operation},
+    )
+    return span, trace.set_span_in_context(span, call.context)
+
+
 def start_span(call: Call, facts: ModelFacts, framework: str, items: int, epoch_ns: int) -> RequestSpan | None:
-    """Start the span of a finished call; None when the sampler does not want it.
+    """Start the span of a finished call, or complete the one that it has had from its begin.
 
     Args:
         call: the finished call.
@@ -69,7 +106,41 @@ def start_span(call: Call, facts: ModelFacts, framework: str, items: int, epoch_
         framework: the framework it counts for.
         items: its batch size.
         epoch_ns: Unix time less monotonic time, in nanoseconds.
+
+    Returns:
+        What is to be ended with the settlement; None when the sampler does not want the span and nobody else waits.
     """
+    more = call.more
+    attributes = _attributes(call, facts, framework, items)
+    name = f"{call.spec.operation} {facts.name}"
+    if more is not None and more.span is not None:
+        span = more.span
+        span.update_name(name)
+        span.set_attributes(attributes)
+    else:
+        span = _tracer().start_span(
+            name,
+            context=call.context,
+            kind=SpanKind.INTERNAL,
+            attributes=attributes,
+            start_time=call.start_ns + epoch_ns,
+        )
+    handle = None if more is None else more.handle
+    if not span.is_recording():
+        span.end()
+        if handle is None:
+            return None
+    if more is not None and more.members:
+        _link(span, more.members)
+    recording = span if span.is_recording() else None
+    started = RequestSpan(recording, call.end_ns + epoch_ns, error_name(call.error), handle)
+    if more is not None and more.tokens is not None:
+        started.tokens = more.tokens[1]
+    return started
+
+
+def _attributes(call: Call, facts: ModelFacts, framework: str, items: int) -> dict[str, AttributeValue]:
+    """What a span shows of a request before its settlement."""
     attributes: dict[str, AttributeValue] = {
         Attr.FRAMEWORK: framework,
         Attr.OPERATION: call.spec.operation,
@@ -81,17 +152,41 @@ def start_span(call: Call, facts: ModelFacts, framework: str, items: int, epoch_
         attributes[Attr.MODEL_PARAMETERS] = facts.parameters
     if facts.dtype is not None:
         attributes[Attr.MODEL_DTYPE] = facts.dtype
-    tracer = trace.get_tracer("ecolyzer_otel", __version__)
-    span = tracer.start_span(
-        f"{call.spec.operation} {facts.name}",
-        context=call.context,
-        kind=SpanKind.INTERNAL,
-        attributes=attributes,
-        start_time=call.start_ns + epoch_ns,
-    )
-    if not span.is_recording():
-        return None
-    return RequestSpan(span, call.end_ns + epoch_ns, error_name(call.error))
+    more = call.more
+    if more is None:
+        return attributes
+    if more.attributes:
+        attributes.update(more.attributes)
+    if more.warmup:
+        attributes[Attr.WARMUP] = True
+    if more.tokens is not None:
+        attributes[Attr.INPUT_TOKENS], attributes[Attr.OUTPUT_TOKENS] = more.tokens
+    if more.first_token_ns:
+        attributes[Attr.FIRST_TOKEN_SECONDS] = max(0, more.first_token_ns - call.start_ns) / 1e9
+    return attributes
+
+
+def _link(batch: Span, members: Sequence[tuple[Call, float]]) -> None:
+    """Links from a batched call to the requests that it served, and from each of them to it."""
+    for member, _ in members:
+        span = None if member.more is None else member.more.span
+        if span is None or not span.get_span_context().is_valid:
+            continue
+        batch.add_link(span.get_span_context())
+        if batch.get_span_context().is_valid:
+            span.add_link(batch.get_span_context())
+
+
+_tracers: dict[int, tuple[Any, trace.Tracer]] = {}
+
+
+def _tracer() -> trace.Tracer:
+    """Ours of the present provider; asking for it anew costs half as much as a span."""
+    provider = trace.get_tracer_provider()
+    known = _tracers.get(0)
+    if known is None or known[0] is not provider:
+        known = _tracers[0] = provider, trace.get_tracer("ecolyzer_otel", __version__)
+    return known[1]
 
 
 def _settlement_attributes(settled: Settled, place: PlaceFacts) -> dict[str, AttributeValue]:
@@ -129,6 +224,10 @@ def _settlement_attributes(settled: Settled, place: PlaceFacts) -> dict[str, Att
         values[energy_key] = joules
         if method_key is not None:
             values[method_key] = method
+    for phase, joules in settled.phases.items():
+        phase_key = phase_attribute(phase)
+        if phase_key is not None:
+            values[phase_key] = joules
     return {key: value for key, value in values.items() if value is not None}
 
 

@@ -76,8 +76,30 @@ def test_fields_that_a_newer_worker_adds_are_ignored(meter):
     peer.hello()
     now = time.monotonic_ns()
     model = [0, "engine", "custom", 1000, "float32", "cpu", "", "new"]
-    done = [1, 0, "infer", now - SECOND // 100, now, 5_000_000, 1, "", "", "", "", False, {}, 3.5, [1]]
-    peer.socket.sendall(pack("batch", now, now, [], [model], [], [done], 1, {}, False, {}, "new"))
+    done = [
+        1,
+        0,
+        "infer",
+        now - SECOND // 100,
+        now,
+        5_000_000,
+        1,
+        "",
+        "",
+        "",
+        "",
+        False,
+        {},
+        [],
+        None,
+        0,
+        False,
+        [],
+        0,
+        3.5,
+        [1],
+    ]
+    peer.socket.sendall(pack("batch", now, now, [], [model], [], [done], 1, {}, False, {}, [], "new"))
     running.settled(1)
 
 
