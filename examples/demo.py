@@ -1,10 +1,12 @@
 """What ``make demo`` runs: the service of ``serve.py``, unchanged, measured under real traffic.
 
-Starts ``ecolyzer-instrument python examples/serve.py`` and an OTLP receiver, both on loopback; sends files and rows
-from four threads; then shows what anybody can see from outside: the figures of ``/metrics``, and one span of each
-model as an exporter got it. Checks that the numbers add up, and ends with status 1 and a reason if they do not.
+Starts ``ecolyzer-instrument python examples/serve.py`` and an OTLP receiver, both on loopback; sends files, rows,
+pictures, sounds and texts from four threads; then shows what anybody can see from outside: the figures of
+``/metrics``, and the spans of each model as an exporter got them. Checks that the numbers add up, and ends with
+status 1 and a reason if they do not.
 
     DEMO_SECONDS=5        less traffic (default 30)
+    FULL=1                where PyTorch is installed: the text model in three precisions
     DEMO=keep             stay up afterwards until Ctrl-C
     ECOLYZER_ZONE=US-CA   another grid zone (default FR)
 """
@@ -23,7 +25,7 @@ from typing import Any
 from demo_parts import report
 from demo_parts.common import DemoError
 from demo_parts.receiver import Receiver
-from demo_parts.service import free_port, service, wait_until_up
+from demo_parts.service import endpoints, free_port, service, wait_until_up
 from demo_parts.traffic import CLIENTS, Traffic
 
 
@@ -41,25 +43,26 @@ def seconds_asked() -> float:
 def demo() -> None:
     seconds = seconds_asked()
     port, meter_port = free_port(), free_port(9465)
-    traffic = Traffic(port, seconds)
     receiver = Receiver()
     threading.Thread(target=receiver.serve_forever, args=(0.1,), daemon=True).start()
     with service(port, meter_port, receiver.server_port) as running:
-        print("ecolyzer-instrument python examples/serve.py: three models start", flush=True)
+        print("ecolyzer-instrument python examples/serve.py: its models start", flush=True)
         health = wait_until_up(running, port, meter_port)
         print(f"  sensors: {health.get('sensors', '?')}")
-        print(f"{CLIENTS} clients send files and rows for {seconds:.0f} s", flush=True)
-        sent = traffic.run()
-        metrics = report.wait_until_settled(sent, meter_port)
+        offered = endpoints(port)
+        print(f"{CLIENTS} clients send to {', '.join(offered)} for {seconds:.0f} s", flush=True)
+        sent = Traffic(port, seconds, offered).run()
+        metrics = report.wait_until_settled(sent, meter_port, receiver)
         grid = next(metrics.get("ecolyzer_grid_carbon_intensity_grams_per_kwh"), ({"zone": "?"}, 0.0))
-        print(f"\nOn average, from /metrics (zone {grid[0]['zone']}, {grid[1]:g} gCO2e/kWh):\n")
-        print("\n".join(report.requests_table(metrics)))
+        where = f"zone {grid[0]['zone']}, {grid[1]:g} gCO2e/kWh"
+        print(f"\nOne request of a model, on average ({report.methods(metrics)}; {where}):\n")
+        print("\n".join(report.requests_table(metrics, receiver)))
         print("\nRequests:\n")
-        print("\n".join(report.outcome_lines(metrics, sent)))
+        print("\n".join(report.outcome_lines(metrics, sent, receiver)))
         print("\nWhere the joules went:\n")
         print("\n".join(report.ledger_lines(metrics)))
         print("\nThe same as spans:\n")
-        print("\n".join(report.span_lines(receiver, sent, metrics)))
+        print("\n".join(report.span_lines(receiver, metrics)))
         print("\nIt adds up: every request is accounted for and has its span; all joules agree to 1e-6.")
         if os.environ.get("DEMO") == "keep":
             keep(running, port, meter_port)

@@ -139,7 +139,7 @@ class Done(_Part, frozen=True):
 
     ``tokens``: of input and output, where known. ``first_token_ns``: when the first output token was there, 0 if
     that is not known. ``warmup``: something was compiled in it. ``members`` makes it no request but a call that
-    served these requests, each with its weight (:attr:`Batch.joint`); ``joint``: how many such calls served this one.
+    served these requests, each with its weight (:attr:`Batch.joint`); ``joint``: how many such calls served it.
     """
 
     id: _Natural

@@ -4,26 +4,57 @@ from __future__ import annotations
 
 import gzip
 import threading
-from collections import Counter, defaultdict
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 MAX_EXPORT_BYTES = 64 * 1024 * 1024
+_KEY = ("model.name", "framework", "model.dtype")
+
+
+@dataclass
+class Totals:
+    """What the spans of one model say together, and the latest of them."""
+
+    spans: int = 0
+    joules: float = 0.0
+    grams: float = 0.0
+    liters: float = 0.0
+    latest: Any = None
+    attributes: dict[str, Any] | None = None
+
+    def add(self, span: Any, attributes: dict[str, Any]) -> None:
+        self.spans += 1
+        self.joules += attributes.get("ecolyzer.energy.joules", 0.0)
+        self.grams += attributes.get("ecolyzer.co2e.grams", 0.0)
+        self.liters += attributes.get("ecolyzer.water.liters", 0.0)
+        self.latest, self.attributes = span, attributes
 
 
 class Receiver(ThreadingHTTPServer):
-    """A tiny OTLP/HTTP endpoint: adds up the joules of all spans, keeps the latest span of each model."""
+    """A tiny OTLP/HTTP endpoint: adds up the spans of each model, framework and dtype."""
 
     daemon_threads = True
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Exports)
         self.lock = threading.Lock()
-        self.spans: dict[str, Any] = {}
-        self.count: Counter[str] = Counter()
-        self.joules: defaultdict[str, float] = defaultdict(float)
+        self.models: dict[tuple[str, str, str], Totals] = {}
+        #: Traces of HTTP requests, and those in which a model was asked.
+        self.served: set[bytes] = set()
+        self.asked: set[bytes] = set()
+
+    def requests(self) -> int:
+        """How many HTTP requests asked a model or several."""
+        with self.lock:
+            return len(self.served & self.asked)
+
+    def spans(self) -> int:
+        """How many requests of models came."""
+        with self.lock:
+            return sum(totals.spans for totals in self.models.values())
 
     def take(self, body: bytes) -> None:
         request = ExportTraceServiceRequest.FromString(body)
@@ -31,12 +62,13 @@ class Receiver(ThreadingHTTPServer):
             for span in (
                 span for part in request.resource_spans for scope in part.scope_spans for span in scope.spans
             ):
+                if span.kind == span.SPAN_KIND_SERVER:
+                    self.served.add(span.trace_id)
                 attributes = {pair.key: plain(pair.value) for pair in span.attributes}
-                model = attributes.get("ecolyzer.model.name")
-                if model is not None:
-                    self.count[model] += 1
-                    self.joules[model] += attributes.get("ecolyzer.energy.joules", 0.0)
-                    self.spans[model] = (span, attributes)
+                if "ecolyzer.model.name" in attributes:
+                    key = tuple(str(attributes.get(f"ecolyzer.{name}", "")) for name in _KEY)
+                    self.models.setdefault(key, Totals()).add(span, attributes)
+                    self.asked.add(span.trace_id)
 
 
 def plain(value: Any) -> Any:

@@ -10,6 +10,9 @@ from demo_parts.receiver import Receiver
 
 SETTLE_SECONDS = 20.0
 TOLERANCE = 1e-6
+HEADS = ("model", "framework", "dtype")
+#: Tables stay within 120 columns.
+MAX_NAME = 32
 
 
 class Metrics:
@@ -58,30 +61,33 @@ def table(columns: list[tuple[str, list[str]]], left: int) -> Iterator[str]:
         yield "  " + "  ".join(cells).rstrip()
 
 
-def requests_table(metrics: Metrics) -> Iterator[str]:
-    """One row per model: what a request costs on average."""
-    methods = {its["component"]: its["method"] for its, _ in metrics.get("ecolyzer_device_energy_joules_total")}
-    rows = []
-    for its, count in metrics.get("ecolyzer_request_energy_joules_count", service=SERVICE):
-        key = {name: its[name] for name in ("service", "model", "framework")}
-        energy = metrics.get("ecolyzer_energy_joules_total", **key)
-        used = {methods.get(more["component"], "?") for more, joules in energy if joules > 0}
-        rows.append((
-            its["model"], its["framework"], used.pop() if len(used) == 1 else "mixed", count,
-            metrics.sum("ecolyzer_request_energy_joules_sum", **key) / count,
-            metrics.sum("ecolyzer_request_co2e_grams_sum", **key) / count * 1e3,
-            metrics.sum("ecolyzer_water_liters_total", **key) / count * 1e3,
-            metrics.sum("ecolyzer_ess", per="request", **key),
-        ))  # fmt: skip
+def requests_table(metrics: Metrics, receiver: Receiver) -> Iterator[str]:
+    """One row per model and dtype: what one of its requests costs on average."""
+    with receiver.lock:
+        rows = sorted(receiver.models.items())
     if not rows:
         raise DemoError("no request was settled")
-    rows.sort()
-    columns = [(head, [row[at] for row in rows]) for at, head in enumerate(("model", "framework", "method"))]
-    columns.append(("requests", [f"{row[3]:,.0f}" for row in rows]))
-    for at, head in enumerate(("J/request", "mgCO2e/request", "mL/request"), start=4):
-        columns.append((head, digits([row[at] for row in rows])))
-    columns.append(("ESS", [f"{row[7]:,.0f}" for row in rows]))
-    yield from table(columns, left=3)
+    columns = [(head, [shortened(key[at]) for key, _ in rows]) for at, head in enumerate(HEADS)]
+    columns.append(("requests", [f"{totals.spans:,}" for _, totals in rows]))
+    columns.append(("J", digits([totals.joules / totals.spans for _, totals in rows])))
+    columns.append(("µgCO2e", digits([totals.grams / totals.spans * 1e6 for _, totals in rows])))
+    columns.append(("µL", digits([totals.liters / totals.spans * 1e6 for _, totals in rows])))
+    ess = [
+        metrics.sum("ecolyzer_ess", per="request", service=SERVICE, **dict(zip(HEADS, key, strict=True)))
+        for key, _ in rows
+    ]
+    columns.append(("ESS", [f"{value:,.0f}" for value in ess]))
+    yield from table(columns, left=len(HEADS))
+
+
+def shortened(name: str) -> str:
+    """Of a long name, the end tells more."""
+    return name if len(name) <= MAX_NAME else "…" + name[-MAX_NAME + 1 :]
+
+
+def methods(metrics: Metrics) -> str:
+    """How the joules are known: measured, modelled or both."""
+    return ", ".join(sorted({its["method"] for its, _ in metrics.get("ecolyzer_device_energy_joules_total")}))
 
 
 def same(what: str, one: float, other: float) -> None:
@@ -109,21 +115,31 @@ def ledger_lines(metrics: Metrics) -> Iterator[str]:
     yield f"  of the idle joules, {idle:.2f} fell to requests in flight"
 
 
-def wait_until_settled(sent: int, port: int) -> Metrics:
-    """The first scrape that accounts for every request sent."""
+def wait_until_settled(sent: int, port: int, receiver: Receiver) -> Metrics:
+    """The first scrape that accounts for all that was sent.
+
+    An answered HTTP request made one request of a model or several (a picture, a sound): each is a span, and all of
+    them have one trace.
+    """
     latest = scrape(port)
+
+    def pending() -> float:
+        return latest.sum("ecolyzer_pending_requests", service=SERVICE)
 
     def accounted() -> bool:
         nonlocal latest
         latest = scrape(port)
-        return sum(outcomes(latest).values()) >= sent
+        done = sum(outcomes(latest).values())
+        return receiver.requests() >= sent and not pending() and receiver.spans() == done
 
     def why() -> str:
-        waiting = latest.sum("ecolyzer_pending_requests", service=SERVICE)
-        return f"{sent} requests were answered, accounted for are {outcomes(latest)}, {waiting:.0f} are pending"
+        return (
+            f"{sent} requests were answered, {receiver.requests()} have spans; of {receiver.spans()} requests of "
+            f"models by OTLP, accounted for are {outcomes(latest)}, {pending():.0f} are pending"
+        )
 
     wait_for(accounted, SETTLE_SECONDS, why)
-    same("requests sent, requests accounted for", sent, sum(outcomes(latest).values()))
+    same("requests sent, traces with requests of models", sent, receiver.requests())
     return latest
 
 
@@ -136,25 +152,31 @@ def outcomes(metrics: Metrics) -> dict[str, float]:
     return found
 
 
-def outcome_lines(metrics: Metrics, sent: int) -> Iterator[str]:
+def outcome_lines(metrics: Metrics, sent: int, receiver: Receiver) -> Iterator[str]:
     """One line; normally every request is settled."""
     found = outcomes(metrics)
     settled = found.pop("settled")
     rest = "".join(f", {count:.0f} {what} (no joules)" for what, count in found.items() if count)
-    yield f"  {sent:,} sent, {settled:,.0f} settled{rest}"
+    yield f"  {sent:,} sent by HTTP: {receiver.spans():,} of models, {settled:,.0f} settled{rest}"
 
 
-def span_lines(receiver: Receiver, sent: int, metrics: Metrics) -> Iterator[str]:
-    """One span of each model, checked against ``/metrics``."""
-    wait_for(
-        lambda: receiver.count.total() >= sent, 10, lambda: f"{receiver.count.total()} of {sent} spans came by OTLP"
-    )
+def span_lines(receiver: Receiver, metrics: Metrics) -> Iterator[str]:
+    """The latest span of each model, one of them in full; all checked against ``/metrics``."""
     with receiver.lock:
-        total = sum(receiver.joules.values())
-        same("joules of all spans, joules in /metrics", total, metrics.sum("ecolyzer_request_energy_joules_sum"))
-        yield f"  {receiver.count.total():,} spans came by OTLP, {total:.2f} J, as in /metrics. One of each model:"
-        for _, (span, attributes) in sorted(receiver.spans.items()):
-            took = (span.end_time_unix_nano - span.start_time_unix_nano) / 1e6
-            yield f"\n  {span.name}  ({took:.2f} ms, trace {span.trace_id.hex()})"
-            for key, value in sorted(attributes.items()):
-                yield f"    {key} = {f'{value:.6g}' if isinstance(value, float) else value}"
+        models = sorted(receiver.models.items())
+    total = sum(totals.joules for _, totals in models)
+    same("joules of all spans, joules in /metrics", total, metrics.sum("ecolyzer_request_energy_joules_sum"))
+    yield f"  {receiver.spans():,} spans came by OTLP, {total:.2f} J, as in /metrics. The latest of each model:\n"
+    took = [(one.latest.end_time_unix_nano - one.latest.start_time_unix_nano) / 1e6 for _, one in models]
+    columns = [
+        ("span", [f"{one.attributes['ecolyzer.operation']} {shortened(key[0])}" for key, one in models]),
+        ("dtype", [key[2] for key, _ in models]),
+        ("trace", [one.latest.trace_id.hex() for _, one in models]),
+        ("ms", digits(took)),
+        ("J", digits([one.attributes.get("ecolyzer.energy.joules", 0.0) for _, one in models])),
+    ]
+    yield from table(columns, left=3)
+    _, dearest = max(models, key=lambda model: model[1].joules / model[1].spans)
+    yield f"\n  The dearest of these in full, {dearest.latest.name}:\n"
+    for key, value in sorted(dearest.attributes.items()):
+        yield f"    {key} = {f'{value:.6g}' if isinstance(value, float) else value}"

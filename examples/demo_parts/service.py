@@ -110,3 +110,9 @@ def wait_until_up(running: subprocess.Popen[bytes], port: int, meter_port: int) 
     fetch(port, "GET", "/")
     health: dict[str, Any] = json.loads(fetch(meter_port, "GET", "/healthz"))
     return health
+
+
+def endpoints(port: int) -> list[str]:
+    """The paths that the service lists: not all of its models may be installed."""
+    listed = json.loads(fetch(port, "GET", "/"))
+    return [path for method, path in map(str.split, listed) if method == "POST"]

@@ -4,35 +4,49 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import random
 import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 
 from demo_parts.common import DemoError
 
 INPUTS = Path(__file__).resolve().parent.parent / "inputs"
 CLIENTS = 4
+TEXTS = [
+    "How much energy did this answer take?",
+    "What does one request cost in joules?",
+    "The cat sits on the warm server.",
+    "It rained all day.",
+]
 
 
-def payloads() -> list[tuple[str, str, bytes]]:
-    """Path, content type and body of each request that a client may send."""
+def payloads(offered: Collection[str], full: bool) -> list[tuple[str, str, bytes]]:
+    """Path, content type and body of each request that a client may send to a service with these endpoints."""
     files = sorted(INPUTS.iterdir())
     tumours = json.loads((INPUTS / "tumours.json").read_text())["rows"]
     found = [("/filetype", "application/octet-stream", path.read_bytes()) for path in files]
     for size in (1, 4, len(tumours)):
         found += [("/tumour", "application/json", json.dumps({"rows": tumours[:size]}).encode())] * 4
-    return found + [("/digits", "application/json", (INPUTS / "digits.json").read_bytes())] * len(files)
+    found += [("/digits", "application/json", (INPUTS / "digits.json").read_bytes())] * len(files)
+    found += [("/ocr", "image/png", (INPUTS / "note.png").read_bytes())] * 2
+    found += [("/speech", "audio/wav", (INPUTS / "speech.wav").read_bytes())] * 2
+    texts = json.dumps({"texts": TEXTS}).encode()
+    for precision in ("fp32", "bf16", "int8") if full else ("fp32",):
+        found += [(f"/embed?precision={precision}", "application/json", texts)] * 4
+    return [one for one in found if one[0].partition("?")[0] in offered]
 
 
 class Traffic:
     """Clients that ask, think for some hundredths of a second, and ask again."""
 
-    def __init__(self, port: int, seconds: float) -> None:
+    def __init__(self, port: int, seconds: float, offered: Collection[str]) -> None:
         self.port, self.seconds = port, seconds
-        self.choices = payloads()
+        self.choices = payloads(offered, os.environ.get("FULL") == "1")
         self.sent: Counter[int] = Counter()
         self.failures: list[str] = []
         self._stop = threading.Event()

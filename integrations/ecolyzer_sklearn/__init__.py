@@ -21,8 +21,8 @@ from collections.abc import Callable, Iterator, Mapping
 from types import FunctionType
 from typing import Any, ClassVar, Final
 
-from ecolyzer_otel.instrumentor import FrameworkInstrumentor
 from ecolyzer_otel.call import Call, current_call, forget_model
+from ecolyzer_otel.instrumentor import FrameworkInstrumentor
 from ecolyzer_otel.wrap import CallSpec, ModelFacts, leaf, lending, training
 from ecolyzer_sklearn.count import count_parameters
 

@@ -1,0 +1,70 @@
+"""OpenTelemetry instrumentor for Keras 3: every outermost call of a model is a request.
+
+Usage::
+
+    from ecolyzer_keras import KerasInstrumentor
+
+    KerasInstrumentor().instrument()
+
+or nothing at all under ``ecolyzer-instrument``. Keras is patched when it is imported, not imported by us. Requests
+are ``predict``, ``predict_on_batch``, ``evaluate``, ``test_on_batch`` and the call of a model; that of a layer on
+its own is none. Calls inside ``fit`` and ``train_on_batch``, with ``training=True``, or under a TensorFlow tape
+that then takes gradients of variables are training. Symbolic calls, which build models, and tracing are nothing.
+
+Verified with Keras 3.15.0 on its TensorFlow (2.21.0) and torch (2.13.0) backends. The JAX backend is patched alike,
+by source. With TensorFlow, :mod:`ecolyzer_tensorflow` tells which calls compiled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from ecolyzer_keras.facts import describe, noting_file
+from ecolyzer_keras.models import called, forgetting, predicted, sized, sizes
+from ecolyzer_otel.call import forget_model
+from ecolyzer_otel.instrumentor import FrameworkInstrumentor
+from ecolyzer_otel.wrap import CallSpec, leaf, training
+
+__all__ = ["KerasInstrumentor"]
+
+_METHODS: Final = (
+    CallSpec("keras", "predict", describe, predicted, ended=sized),
+    CallSpec("keras", "predict_on_batch", describe, sizes),
+    CallSpec("keras", "evaluate", describe, sizes),
+    CallSpec("keras", "test_on_batch", describe, sizes),
+)
+
+
+class KerasInstrumentor(FrameworkInstrumentor):
+    """Patches ``keras.Model``, which inherits its methods from the backend's trainer and from ``Layer``."""
+
+    def hooks(self) -> Mapping[str, Callable[[Any], None]]:
+        """See :class:`~ecolyzer_otel.instrumentor.FrameworkInstrumentor`."""
+        return {
+            "keras.src.models.model": self._patch_model,
+            "keras.src.backend.torch.layer": self._patch_torch,
+            "keras.src.saving.saving_lib": self._patch_loading,
+            "keras.src.legacy.saving.legacy_h5_format": self._patch_loading,
+        }
+
+    def _patch_model(self, module: Any) -> None:
+        model = module.Model
+        for spec in _METHODS:
+            self.patches.replace(model, spec.operation, leaf(getattr(model, spec.operation), spec))
+        for name in ("fit", "train_on_batch"):
+            self.patches.replace(model, name, training(getattr(model, name), after=forget_model))
+        self.patches.replace(model, "__call__", called(model.__call__, module.backend))
+        if hasattr(model, "_post_quantize"):
+            self.patches.replace(model, "_post_quantize", forgetting(model._post_quantize))
+
+    def _patch_torch(self, module: Any) -> None:
+        """Layers are torch modules there: let them call torch's own ``__call__``, not one that counts requests."""
+        original = getattr(module.torch.nn.Module, "_wrapped_call_impl", None)
+        if original is not None:
+            self.patches.replace(module.TorchLayer, "__call__", original)
+
+    def _patch_loading(self, module: Any) -> None:
+        for name in ("load_model", "load_model_from_hdf5"):
+            if hasattr(module, name):
+                self.patches.replace(module, name, noting_file(getattr(module, name)))

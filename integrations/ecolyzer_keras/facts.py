@@ -1,0 +1,87 @@
+"""What is told of a Keras model."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import re
+import weakref
+from collections import Counter
+from math import prod
+from typing import Any, Final
+
+from ecolyzer_otel.wrap import ModelFacts
+from ecolyzer_tensorflow.facts import device_of, stem
+
+__all__ = ["describe", "noting_file"]
+
+#: Name of each loaded model, after its file.
+_files: Final[weakref.WeakKeyDictionary[Any, str]] = weakref.WeakKeyDictionary()
+
+
+def noting_file(original: Any) -> Any:
+    """Wrap ``load_model(filepath, ...)`` of one of the file formats."""
+
+    @functools.wraps(original)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        model = original(*args, **kwargs)
+        with contextlib.suppress(Exception):  # a name is not worth the model
+            path = os.fspath(args[0] if args else kwargs["filepath"])
+            _files[model] = path[5:] if path.startswith("hf://") else stem(path)
+        return model
+
+    return wrapper
+
+
+def describe(model: Any) -> ModelFacts:
+    """Name of its file, its own, or its class; exact number of weights, dominant dtype, device of the weights."""
+    counted: Counter[str] = Counter()
+    device = ""
+    packed = _packed(model)
+    for variable in model.weights:
+        dtype, size = packed.get(id(variable)) or (str(variable.dtype), prod(variable.shape))
+        counted[dtype] += int(size)
+        device = device or _device(variable)
+    most = counted.most_common(1)[0][0] if counted else None
+    return ModelFacts(_name(model), counted.total(), most, device or "cpu")
+
+
+def _name(model: Any) -> str:
+    """The file's, or the one that was given; where Keras made one up by counting, the class's."""
+    kind = type(model).__name__
+    own = str(model.name)
+    given = re.fullmatch(rf"{re.escape(_snake(kind))}(_\d+)?", own) is None
+    return _files.get(model) or (own if given else kind)
+
+
+def _snake(name: str) -> str:
+    """As ``keras.src.utils.naming.to_snake_case``."""
+    name = re.sub(r"\W+", "", name)
+    name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
+    return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
+
+
+def _packed(model: Any) -> dict[int, tuple[str, int]]:
+    """Kernels of four bits, of which int8 variables hold two in each element."""
+    found: dict[int, tuple[str, int]] = {}
+    for layer in model._flatten_layers():
+        if getattr(layer, "quantization_mode", None) != "int4":
+            continue
+        for name in ("_kernel", "_embeddings"):
+            variable = getattr(layer, name, None)
+            if variable is not None and str(variable.dtype) == "int8":
+                found[id(variable)] = "int4", _unpacked(layer, variable)
+    return found
+
+
+def _unpacked(layer: Any, variable: Any) -> int:
+    rows, columns = getattr(layer, "_orig_input_dim", None), getattr(layer, "_orig_output_dim", None)
+    return int(rows * columns) if rows and columns and len(variable.shape) == 2 else 2 * prod(variable.shape)
+
+
+def _device(variable: Any) -> str:
+    device = str(getattr(variable.value, "device", ""))
+    if "device:" in device:  # TensorFlow's
+        return device_of(device)
+    return "cuda:0" if device == "cuda" else device

@@ -1,0 +1,102 @@
+"""The constants of a ``.tflite`` file: a flatbuffer (https://flatbuffers.dev/internals/), walked in place.
+
+Slots and types are those of ``tensorflow/compiler/mlir/lite/schema/schema.fbs``, slots counted from 0.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections import Counter
+from collections.abc import Iterator
+from math import prod
+from struct import error, unpack_from
+from typing import Final
+
+__all__ = ["count_constants"]
+
+Buffer = bytes | mmap.mmap
+
+_TYPES: Final = {
+    0: "float32", 1: "float16", 3: "uint8", 7: "int16", 9: "int8", 10: "float64", 17: "int4", 18: "bfloat16",
+    19: "int2", 20: "uint4",
+}  # fmt: skip
+_INT32: Final = 2
+
+
+def count_constants(source: str | bytes) -> tuple[int | None, str | None]:
+    """Elements of the constant tensors of a file or its content, and the type that holds most; None if unreadable.
+
+    Integers that are no quantized numbers (shapes, axes) are no parameters.
+    """
+    sizes: Counter[str] = Counter()
+    try:
+        if isinstance(source, (bytes, bytearray)):
+            _model(bytes(source), sizes)
+        else:
+            with open(source, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
+                _model(view, sizes)
+    except (OSError, ValueError, error):  # gone since, empty, something else
+        return None, None
+    return sizes.total(), sizes.most_common(1)[0][0] if sizes else None
+
+
+def _model(view: Buffer, sizes: Counter[str]) -> None:
+    model = _follow(view, 0)
+    filled = [_is_filled(view, buffer) for buffer in _tables(view, model, 4)]
+    seen: set[int] = set()
+    for graph in _tables(view, model, 2):
+        for tensor in _tables(view, graph, 0):
+            buffer = _number(view, tensor, 2, "<I")
+            if buffer in seen or buffer >= len(filled) or not filled[buffer]:
+                continue
+            seen.add(buffer)  # several graphs may share one
+            kind = _number(view, tensor, 1, "<b")
+            name = "int32" if kind == _INT32 and _is_quantized(view, tensor) else _TYPES.get(kind)
+            if name is not None:
+                start, number = _vector(view, tensor, 0)
+                sizes[name] += prod(unpack_from(f"<{number}i", view, start))
+
+
+def _is_filled(view: Buffer, buffer: int) -> bool:
+    """Within the model, or behind it (of more than 2 GB)."""
+    return _vector(view, buffer, 0)[1] > 0 or _number(view, buffer, 2, "<Q") > 0
+
+
+def _is_quantized(view: Buffer, tensor: int) -> bool:
+    at = _field(view, tensor, 4)
+    return bool(at) and _vector(view, _follow(view, at), 2)[1] > 0
+
+
+def _follow(view: Buffer, at: int) -> int:
+    (offset,) = unpack_from("<I", view, at)
+    return at + int(offset)
+
+
+def _field(view: Buffer, table: int, slot: int) -> int:
+    """Where a field lies; 0 when it has its default."""
+    (back,) = unpack_from("<i", view, table)
+    length, at = unpack_from("<H", view, table - back)[0], 4 + 2 * slot
+    if at + 2 > length:
+        return 0
+    (offset,) = unpack_from("<H", view, table - back + at)
+    return table + int(offset) if offset else 0
+
+
+def _number(view: Buffer, table: int, slot: int, form: str) -> int:
+    at = _field(view, table, slot)
+    return int(unpack_from(form, view, at)[0]) if at else 0
+
+
+def _vector(view: Buffer, table: int, slot: int) -> tuple[int, int]:
+    """Start and number of the elements."""
+    at = _field(view, table, slot)
+    if not at:
+        return 0, 0
+    start = _follow(view, at)
+    return start + 4, unpack_from("<I", view, start)[0]
+
+
+def _tables(view: Buffer, table: int, slot: int) -> Iterator[int]:
+    start, number = _vector(view, table, slot)
+    for index in range(number):
+        yield _follow(view, start + 4 * index)

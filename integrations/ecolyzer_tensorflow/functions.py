@@ -1,0 +1,95 @@
+"""Functions, polymorphic and concrete: which calls are requests, and what is told of them."""
+
+from __future__ import annotations
+
+import functools
+import sys
+import weakref
+from types import FunctionType
+from typing import Any, Final
+
+from ecolyzer_otel.call import Call, begin, current_call, finish
+from ecolyzer_otel.wrap import CallSpec, ModelFacts, leaf, training
+from ecolyzer_tensorflow.batches import first_size
+from ecolyzer_tensorflow.facts import function_name, measure
+from ecolyzer_tensorflow.phases import note_tape
+
+__all__ = ["know", "requests"]
+
+
+class _Kind:
+    """What calls of one function are: nothing to us without a spec."""
+
+    __slots__ = ("name", "spec", "trains")
+
+    def __init__(self, spec: CallSpec | None, name: str | None = None) -> None:
+        self.spec = spec
+        self.name = name
+        self.trains = False
+
+
+#: Of each function that was called or loaded. Not kept on the function: it may be pickled or saved.
+_kinds: Final[weakref.WeakKeyDictionary[Any, _Kind]] = weakref.WeakKeyDictionary()
+
+
+def requests(original: Any) -> Any:
+    """Wrap ``__call__`` of a class of functions: :func:`~ecolyzer_otel.wrap.leaf` with a spec per function."""
+    eagerly = sys.modules["tensorflow.python.eager.context"].executing_eagerly
+    enclosed, trained = leaf(original, _spec("call")), training(original)
+
+    @functools.wraps(original)
+    def wrapper(self: Any, /, *args: Any, **kwargs: Any) -> Any:
+        if not eagerly():  # it becomes part of the graph of another
+            return original(self, *args, **kwargs)
+        outer = current_call.get()
+        if outer is not None and outer.open:
+            return enclosed(self, *args, **kwargs)
+        kind = _kinds.get(self) or _first_seen(self)
+        if kind.spec is None:
+            return original(self, *args, **kwargs)
+        if kind.trains:
+            return trained(self, *args, **kwargs)
+        call = begin(kind.spec, self, args, kwargs)
+        if call is None:
+            return original(self, *args, **kwargs)
+        try:
+            result = original(self, *args, **kwargs)
+        except BaseException as error:
+            finish(call, error)
+            raise
+        finish(call, None, result)
+        return result
+
+    return wrapper
+
+
+def know(function: Any, operation: str, name: str) -> None:
+    """``function`` was loaded: from the model of this name, as ``operation``."""
+    _kinds[function] = _Kind(_spec(operation), name)
+
+
+def _first_seen(function: Any) -> _Kind:
+    python = getattr(function, "_python_function", None)
+    restored = hasattr(function, "concrete_functions")
+    module = str(getattr(python, "__module__", "")).partition(".")[0]
+    own = isinstance(python, FunctionType) and module == "tensorflow" and not restored
+    kind = _kinds[function] = _Kind(None if own else _spec("call"))
+    return kind
+
+
+@functools.lru_cache(maxsize=1000)
+def _spec(operation: str) -> CallSpec:
+    return CallSpec("tensorflow", operation, _describe, first_size, started=note_tape, ended=_ended)
+
+
+def _ended(call: Call, result: Any) -> None:
+    if call.more is not None and call.more.training:  # gradients are taken where it is traced, so from now on
+        kind = _kinds.get(call.model)
+        if kind is not None:
+            kind.trains = True
+
+
+def _describe(function: Any) -> ModelFacts:
+    kind = _kinds.get(function)
+    parameters, dtype, device = measure(function)
+    return ModelFacts((kind and kind.name) or function_name(function), parameters, dtype, device)

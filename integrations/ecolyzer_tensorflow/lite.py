@@ -1,0 +1,80 @@
+"""TFLite interpreters.
+
+The interpreter is asked for nothing outside the caller's thread: it must not be used while it runs, and it refuses
+to run while anybody else holds what it wraps. What it was made from is read instead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import weakref
+from typing import Any, Final
+
+from ecolyzer_otel.call import Call
+from ecolyzer_otel.wrap import CallSpec, ModelFacts, leaf
+from ecolyzer_tensorflow.batches import first_size
+from ecolyzer_tensorflow.facts import stem
+from ecolyzer_tensorflow.flatbuffer import count_constants
+
+__all__ = ["INVOKE", "run_by_signature", "taking_notes"]
+
+#: The file of each interpreter.
+_files: Final[weakref.WeakKeyDictionary[Any, str]] = weakref.WeakKeyDictionary()
+
+
+def taking_notes(original: Any) -> Any:
+    """Wrap ``Interpreter.__init__(model_path, model_content, ...)``."""
+
+    @functools.wraps(original)
+    def wrapper(self: Any, /, *args: Any, **kwargs: Any) -> None:
+        original(self, *args, **kwargs)
+        with contextlib.suppress(Exception):  # a name is not worth the model
+            path = args[0] if args else kwargs.get("model_path")
+            if path:
+                _files[self] = os.path.abspath(os.fsdecode(path))
+
+    return wrapper
+
+
+def run_by_signature(original: Any) -> Any:
+    """Wrap ``SignatureRunner.__call__``: the model is its interpreter, the operation its signature."""
+
+    def run(interpreter: Any, runner: Any, kwargs: dict[str, Any]) -> Any:
+        return original(runner, **kwargs)
+
+    requests = functools.lru_cache(maxsize=1000)(
+        lambda key: leaf(run, CallSpec("tensorflow", key, _describe, _fed)),
+    )
+
+    @functools.wraps(original)
+    def wrapper(self: Any, /, *args: Any, **kwargs: Any) -> Any:
+        if args:  # it takes none
+            return original(self, *args, **kwargs)
+        return requests(self._signature_key)(self._interpreter, self, kwargs)
+
+    return wrapper
+
+
+def _fed(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    return first_size((), args[1])
+
+
+def _one(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
+    return 1
+
+
+def _started(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    wrapped = call.model._interpreter
+    call.items = int(wrapped.TensorSize(int(wrapped.InputIndices()[0]), 0)[0])
+
+
+def _describe(interpreter: Any) -> ModelFacts:
+    path = _files.get(interpreter)
+    source = path or getattr(interpreter, "_model_content", None)
+    parameters, dtype = count_constants(source) if source else (None, None)
+    return ModelFacts(stem(path) if path else "tflite", parameters, dtype)
+
+
+INVOKE: Final = CallSpec("tensorflow", "invoke", _describe, _one, started=_started)

@@ -1,0 +1,39 @@
+"""SavedModels: what is loaded has the name of its folder; its signatures and functions are operations."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from ecolyzer_otel.wrap import training
+from ecolyzer_tensorflow.facts import stem
+from ecolyzer_tensorflow.functions import know
+
+__all__ = ["naming"]
+
+
+def naming(original: Any) -> Any:
+    """Wrap ``load_partial(export_dir, ...)``. What it calls itself (restoring, initialising) is no request."""
+    guarded = training(original)
+
+    @functools.wraps(original)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        loaded = guarded(*args, **kwargs)
+        with contextlib.suppress(Exception):  # a name is not worth the model
+            name = stem(os.fsdecode(args[0] if args else kwargs["export_dir"]))
+            for root in loaded.values():
+                for operation, function in _functions(root):
+                    know(function, operation, name)
+        return loaded
+
+    return wrapper
+
+
+def _functions(root: Any) -> Iterator[tuple[str, Any]]:
+    yield from root.signatures.items() if hasattr(root, "signatures") else ()
+    for attribute, value in vars(root).items():
+        if hasattr(value, "concrete_functions"):
+            yield "call" if attribute == "__call__" else attribute, value

@@ -1,0 +1,76 @@
+"""What a call turns out to be while it runs, or just after: compiling, or training."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from typing import Any, Final
+
+from ecolyzer_otel import call as hot
+from ecolyzer_otel.call import Call, current_call, get_ident, state
+
+__all__ = ["learning", "note_tape", "tracing"]
+
+_RECORD: Final = "tensorflow.python.eager.record"
+
+
+def tracing(original: Any) -> Any:
+    """Wrap what TensorFlow tells of every call that traced: the request in which it happens is a warm-up."""
+
+    @functools.wraps(original)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        call = _requested()
+        if call is not None:
+            call.note().warmup = True
+        return original(*args, **kwargs)
+
+    return wrapper
+
+
+def learning(original: Any) -> Any:
+    """Wrap ``GradientTape.gradient(target, sources)``: with respect to variables it is training.
+
+    That is the function being traced or run, or the calls that this thread has just made under the tape. Gradients
+    with respect to inputs only explain a prediction.
+    """
+
+    @functools.wraps(original)
+    def wrapper(self: Any, /, *args: Any, **kwargs: Any) -> Any:
+        sources = args[1] if len(args) > 1 else kwargs.get("sources")
+        if not hot.counts_training and _has_variable(sources):
+            _it_was_training()
+        return original(self, *args, **kwargs)
+
+    return wrapper
+
+
+def note_tape(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """For ``CallSpec.started``: a call made under a tape may turn out to be training."""
+    record = sys.modules.get(_RECORD)
+    if record is not None and record.could_possibly_record() and not hot.counts_training:
+        call.note().doubtful = True
+        call.state.doubtful.append(call)
+
+
+def _requested() -> Call | None:
+    call = current_call.get()
+    return None if call is None or call.training or not call.open else call
+
+
+def _it_was_training() -> None:
+    call = _requested()
+    if call is not None:
+        call.note().training = True
+        return
+    thread = get_ident()
+    for one in list(state().doubtful):
+        if one.thread == thread and one.more is not None and one.more.doubtful:
+            one.more.training = True
+
+
+def _has_variable(sources: Any) -> bool:
+    if isinstance(sources, dict):
+        sources = list(sources.values())
+    if isinstance(sources, (list, tuple)):
+        return any(_has_variable(source) for source in sources)
+    return hasattr(sources, "assign")
