@@ -127,7 +127,7 @@ class _Block:
         outer = current_call.get()
         if outer is not None and outer.open:
             self.nested = True
-            self._call = outer
+            self._call = outer.itself
             if outer.thread != get_ident() and not outer.training and get_ident() not in outer.helpers:
                 self._lent = lending(outer)
                 self._lent.__enter__()
@@ -431,7 +431,7 @@ def current() -> request | None:
     if call is None or not call.open or call.training:
         return None
     block: request = object.__new__(request)
-    block._call, block.nested = call, True
+    block._call, block.nested = call.itself, True
     return block
 
 

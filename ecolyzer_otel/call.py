@@ -38,6 +38,7 @@ __all__ = [
     "Call",
     "More",
     "State",
+    "Within",
     "begin",
     "current_call",
     "finish",
@@ -120,6 +121,11 @@ class Call:
     #: A training call only guards: it is never published, and its inner calls are no requests.
     training = False
 
+    @property
+    def itself(self) -> Call:
+        """The call that this stands for."""
+        return self
+
     def __init__(self, spec: CallSpec, model: Any, where: State) -> None:
         self.open = True
         #: Open, and all that runs in its context runs in its thread: what is called inside need not look further.
@@ -176,6 +182,38 @@ class Call:
                 if self.extra_cpu is None:
                     self.helpers, self.extra_cpu = set(), []
         return self
+
+
+class Within(Call):
+    """Stands for an open call where what is called inside is known to run in this one thread: it passes at once.
+
+    For containers, whose own calls may run anywhere. What is noted is noted of the call itself.
+    """
+
+    __slots__ = ("whole",)
+
+    def __init__(self, whole: Call) -> None:
+        self.whole = whole
+        self.open = self.encloses = True
+        self.thread = get_ident()
+        self.helpers = whole.helpers
+
+    @property
+    def itself(self) -> Call:
+        """The call that this stands for."""
+        return self.whole
+
+    def note(self) -> More:
+        """Of the call itself."""
+        return self.whole.note()
+
+    def mark(self, phase: str) -> None:
+        """Of the call itself."""
+        self.whole.mark(phase)
+
+    def share(self) -> Call:
+        """Make the call itself ready."""
+        return self.whole.share()
 
 
 class State:

@@ -21,9 +21,9 @@ from time import thread_time_ns
 from types import CellType, FunctionType
 from typing import Any, Final, TypeVar
 
-from ecolyzer_otel.call import Call, begin, current_call, finish, get_ident, state
+from ecolyzer_otel.call import Call, Within, begin, current_call, finish, get_ident, state
 
-__all__ = ["CallSpec", "ModelFacts", "Patches", "batch_of", "leaf", "lending", "training"]
+__all__ = ["CallSpec", "ModelFacts", "Patches", "batch_of", "leaf", "lending", "training", "within"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -222,6 +222,25 @@ class lending:
         if not self._within:
             self._call.helpers.discard(get_ident())
             self._call.spend(spent)
+
+
+class within:
+    """``with within(call):`` in the thread that works for ``call``: all that is called inside passes at once.
+
+    Where what is inside runs in one thread with its context, as the modules of a model do.
+    """
+
+    __slots__ = ("_token", "_within")
+
+    def __init__(self, call: Call) -> None:
+        self._within = Within(call.itself)
+
+    def __enter__(self) -> None:
+        self._token = current_call.set(self._within)
+
+    def __exit__(self, *exception: object) -> None:
+        self._within.open = self._within.encloses = False
+        current_call.reset(self._token)
 
 
 class Patches:
