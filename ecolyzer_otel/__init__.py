@@ -27,11 +27,12 @@ from ecolyzer_otel.version import __version__
 
 if TYPE_CHECKING:
     from ecolyzer_otel.api import Energy, batch, current, request
+    from ecolyzer_otel.model_names import name_model
     from ecolyzer_otel.runtime import Running, counts, flush, instrument, start, stop, uninstrument
 
 __all__ = [
-    "Energy", "Running", "__version__", "batch", "counts", "current", "flush", "instrument", "request", "start",
-    "stop", "uninstrument",
+    "Energy", "Running", "__version__", "batch", "counts", "current", "flush", "instrument", "name_model",
+    "request", "start", "stop", "uninstrument",
 ]  # fmt: skip
 _API = frozenset({"Energy", "batch", "current", "request"})
 
@@ -42,6 +43,10 @@ def __getattr__(name: str) -> Any:
         from ecolyzer_otel import api
 
         return getattr(api, name)
+    if name == "name_model":
+        from ecolyzer_otel.model_names import name_model
+
+        return name_model
     if name in __all__:
         from ecolyzer_otel import runtime
 

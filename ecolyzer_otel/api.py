@@ -147,7 +147,8 @@ class _Block:
             lent, self._lent = self._lent, None
             lent.__exit__()
         elif self._call is not None and not self.nested:
-            finish(self._call, error)
+            # A stream that its consumer closes is no error.
+            finish(self._call, None if isinstance(error, GeneratorExit) else error)
 
     @property
     def energy(self) -> Energy | None:
@@ -285,30 +286,46 @@ class request(_Block):
 
             @functools.wraps(function)
             async def streamed(*args: Any, **kwargs: Any) -> Any:
-                items = function(*args, **kwargs)
+                items, given, thrown = function(*args, **kwargs), None, None
                 with self._again()._streaming() as step:
                     while True:
                         with step():
                             try:
-                                one = await anext(items)
+                                one = await (items.asend(given) if thrown is None else items.athrow(thrown))
                             except StopAsyncIteration:
                                 return
-                        yield one
+                        given = thrown = None
+                        try:
+                            given = yield one
+                        except GeneratorExit:
+                            with step():
+                                await items.aclose()
+                            raise
+                        except BaseException as error:  # noqa: BLE001 - it is the generator's own business
+                            thrown = error
 
             return streamed  # type: ignore[return-value]
         if inspect.isgeneratorfunction(function):
 
             @functools.wraps(function)
             def generated(*args: Any, **kwargs: Any) -> Any:
-                items = function(*args, **kwargs)
+                items, given, thrown = function(*args, **kwargs), None, None
                 with self._again()._streaming() as step:
                     while True:
                         with step():
                             try:
-                                one = next(items)
+                                one = items.send(given) if thrown is None else items.throw(thrown)
                             except StopIteration as end:
                                 return end.value
-                        yield one
+                        given = thrown = None
+                        try:
+                            given = yield one
+                        except GeneratorExit:
+                            with step():
+                                items.close()
+                            raise
+                        except BaseException as error:  # noqa: BLE001 - it is the generator's own business
+                            thrown = error
 
             return generated  # type: ignore[return-value]
 
@@ -413,6 +430,8 @@ class batch(_Block):
                 continue
             if not isinstance(served, _Block):
                 fresh.append(member)
+                own = call.note().span
+                member.note().links = None if own is None else [own.get_span_context()]
             member.note().joint += 1
             members.append((member, weight))
         return fresh

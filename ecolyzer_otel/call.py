@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from contextvars import Token as ContextToken
 
     from opentelemetry.context.context import Context
-    from opentelemetry.trace import Span
+    from opentelemetry.trace import Span, SpanContext
 
     from ecolyzer_otel.wrap import CallSpec
 
@@ -87,13 +87,14 @@ class More:
         handle: who waits for the settlement: has ``settled(settled, place)``.
         members: calls that this one served, each with its weight. It is then no request itself.
         joint: how many such calls served this one.
+        links: spans that its own, which begins with its record, links to.
         doubtful: whether it may turn out to be training; it is held back a little.
         training: whether it has.
     """
 
     __slots__ = (
-        "attached", "attributes", "doubtful", "first_token_ns", "handle", "joint", "members", "phases", "span",
-        "tokens", "training", "warmup",
+        "attached", "attributes", "doubtful", "first_token_ns", "handle", "joint", "links", "members", "phases",
+        "span", "tokens", "training", "warmup",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -107,6 +108,7 @@ class More:
         self.handle: Any = None
         self.members: list[tuple[Call, float]] | None = None
         self.joint = 0
+        self.links: list[SpanContext] | None = None
         self.doubtful = self.training = False
 
 

@@ -15,11 +15,23 @@ from typing import Any, Final
 
 from ecolyzer_otel.errors import ConfigError
 
-__all__ = ["ENV_PREFIX", "OPTIONS", "SENSOR_FAMILIES", "Config", "Loaded", "Option", "load", "parse_flags"]
+__all__ = [
+    "ENV_PREFIX",
+    "OPTIONS",
+    "SENSOR_FAMILIES",
+    "Config",
+    "Loaded",
+    "Option",
+    "Renames",
+    "load",
+    "parse_flags",
+]
 
 ENV_PREFIX: Final = "ECOLYZER_"
 #: What ``sensors`` may list.
 SENSOR_FAMILIES: Final = frozenset({"rapl", "nvml", "amd", "apple", "hwmon", "ipmi", "modelled"})
+#: Pattern of a model's name, and the name to use instead; the first pattern that fits counts.
+Renames = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +56,7 @@ class Config:
     max_label_sets: int = 2000
     exit_flush: bool = True
     count_training: bool = False
+    model_names: Renames = ()
 
 
 def _number(low: float, high: float, unit: str) -> Callable[[str], float]:
@@ -94,6 +107,15 @@ def _sensors(text: str) -> str:
     if words not in (["auto"], ["none"]) and not set(words) <= SENSOR_FAMILIES:
         raise ValueError
     return ",".join(dict.fromkeys(words))
+
+
+def _renames(text: str) -> Renames:
+    """NAME=NEW pairs with commas between, where NAME may hold * and ?"""
+    pairs = [pair.partition("=") for pair in text.split(",")]
+    rules = tuple((pattern.strip(), name.strip()) for pattern, _, name in pairs)
+    if not all(pattern and name for pattern, name in rules):
+        raise ValueError
+    return rules
 
 
 def _boolean(text: str) -> bool:
@@ -175,6 +197,7 @@ OPTIONS: Final[tuple[Option, ...]] = (
         "see to the last requests at exit, for at most 1 s; on unless --exit-flush=false",
     ),
     Option("count_training", _boolean, "", "count forward passes of training like requests"),
+    Option("model_names", _renames, "NAME=NEW,...", "other names for models (BertModel=support-bot,*/tmp*=draft)"),
 )
 _BY_NAME: Final = {option.name: option for option in OPTIONS}
 
@@ -281,6 +304,8 @@ def load(
             if option is None:
                 found.append(ConfigError(f"{key} in {path}", "is not an option", _closest(key, list(_BY_NAME))))
                 continue
+            if isinstance(value, dict):
+                value = ",".join(f"{name}={new}" for name, new in value.items())
             parsed = _parse(option, str(value), f"{key} in {path}", found)
             if parsed is not None:
                 values[key] = parsed

@@ -16,6 +16,7 @@ from ecolyzer_otel import call
 from ecolyzer_otel.agent.exits import chain_sigterm, register
 from ecolyzer_otel.call import State, replace_state, state
 from ecolyzer_otel.config import Config, load
+from ecolyzer_otel.model_names import use_rules
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
@@ -43,6 +44,7 @@ def activate() -> None:
         config = load().config
         here.start_worker = _choose_meter(config)
         call.counts_training = config.count_training
+        use_rules(config.model_names)
         if config.exit_flush:
             chain_sigterm()
 
@@ -220,6 +222,7 @@ def start(*, meter_provider: MeterProvider | None = None, config: Config | None 
         raise RuntimeError("ecolyzer_otel is started already; stop() it first")
     settings = _settings(config, options)
     call.counts_training = settings.count_training
+    use_rules(settings.model_names)
     here = replace_state(_own_meter)
     here.started = True  # begun right here, not by the first request
     try:

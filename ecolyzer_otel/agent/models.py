@@ -11,6 +11,7 @@ from typing import Any, Final
 from ecolyzer_otel.agent.devices import sensor_name
 from ecolyzer_otel.agent.protocol import MAX_NAME, Model
 from ecolyzer_otel.call import Call
+from ecolyzer_otel.model_names import given_name
 from ecolyzer_otel.wrap import ModelFacts
 
 __all__ = ["ModelBook"]
@@ -43,7 +44,8 @@ class ModelBook:
         except Exception:  # noqa: BLE001 - never hurt the service
             _LOG.debug("ecolyzer: a model could not be described", exc_info=True)
             facts = ModelFacts(type(call.model).__name__)
-        facts = replace(facts, name=facts.name[:MAX_NAME], framework=facts.framework or framework)
+        name = given_name(call.model, facts.name)
+        facts = replace(facts, name=name[:MAX_NAME], framework=facts.framework or framework)
         with contextlib.suppress(TypeError):  # not every object can be referenced weakly
             self._facts[key] = weakref.ref(call.model, lambda _: self.forget(key)), framework, facts
             self._names[key] = facts.name

@@ -17,7 +17,7 @@ from ecolyzer_otel.version import __version__
 __all__ = ["main"]
 
 #: What concerns the process that is measured, not the meter.
-_NOT_FOR_AGENT = ("exit_flush", "count_training")
+_NOT_FOR_AGENT = ("exit_flush", "count_training", "model_names")
 
 
 def main(arguments: list[str] | None = None) -> int:

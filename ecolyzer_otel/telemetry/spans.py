@@ -124,6 +124,7 @@ def start_span(call: Call, facts: ModelFacts, framework: str, items: int, epoch_
             kind=SpanKind.INTERNAL,
             attributes=attributes,
             start_time=call.start_ns + epoch_ns,
+            links=None if more is None or more.links is None else [trace.Link(one) for one in more.links],
         )
     handle = None if more is None else more.handle
     if not span.is_recording():
@@ -168,13 +169,15 @@ def _attributes(call: Call, facts: ModelFacts, framework: str, items: int) -> di
 
 def _link(batch: Span, members: Sequence[tuple[Call, float]]) -> None:
     """Links from a batched call to the requests that it served, and from each of them to it."""
+    own = batch.get_span_context()
     for member, _ in members:
-        span = None if member.more is None else member.more.span
-        if span is None or not span.get_span_context().is_valid:
-            continue
-        batch.add_link(span.get_span_context())
-        if batch.get_span_context().is_valid:
-            span.add_link(batch.get_span_context())
+        more = member.note()
+        # One that was given by its context has its span later, with a link of its own, below the one given.
+        span = trace.get_current_span(member.context) if more.span is None else more.span
+        if span.get_span_context().is_valid:
+            batch.add_link(span.get_span_context())
+        if more.span is not None and own.is_valid:
+            more.span.add_link(own)
 
 
 _tracers: dict[int, tuple[Any, trace.Tracer]] = {}
