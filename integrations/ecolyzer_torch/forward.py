@@ -21,6 +21,11 @@ __all__ = ["called", "current", "folding", "items_of", "spec"]
 current: Final[Callable[[], Any]] = current_call.get
 
 
+#: Packages whose modules without parameters are tools around a model: activations, losses, observers, transforms,
+#: metrics.
+_TOOLS: Final = ("torch.nn.modules.", "torch.ao.quantization.", "torchvision.transforms.", "torchmetrics.")
+
+
 class _Enclosed:
     encloses = True
 
@@ -88,6 +93,8 @@ def called(torch: Any, original: Any, forward: CallSpec, *, folds: bool) -> Any:
                     return original(module, *args, **kwargs)
             with lending(outer), within(outer):  # its context came along to this thread
                 return original(module, *args, **kwargs)
+        if not module._modules and not module._parameters and type(module).__module__.startswith(_TOOLS):
+            return original(module, *args, **kwargs)
         doubtful = module.training and graded()
         if doubtful and learns():
             return trained(module, *args, **kwargs)

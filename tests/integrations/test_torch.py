@@ -82,10 +82,23 @@ def test_shared_parameters_count_once(calls: Any) -> None:
     assert calls.facts().parameters == 64
 
 
-def test_a_module_without_parameters_has_none(calls: Any) -> None:
-    nn.ReLU()(torch.randn(2))
+def test_a_model_without_parameters_has_none(calls: Any) -> None:
+    class Doubled(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return 2 * x
+
+    Doubled()(torch.randn(2))
     facts = calls.facts()
     assert (facts.parameters, facts.dtype, facts.device) == (0, None, "cpu")
+
+
+def test_what_is_done_around_a_model_is_no_request(calls: Any) -> None:
+    net, x = Net().eval(), torch.randn(2, 8)
+    with torch.no_grad():
+        scores = nn.Softmax(dim=-1)(net(x))
+        nn.CrossEntropyLoss()(scores, torch.tensor([0, 1]))
+        torch.ao.quantization.MinMaxObserver()(scores)
+    assert calls.one().model is net
 
 
 def test_a_module_on_another_device_is_told(calls: Any) -> None:
