@@ -3,12 +3,14 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+OLDER := onnxruntime==1.19.2 transformers==4.57.6 "huggingface-hub==0.36.*" "tokenizers==0.22.*"
+OLDER_TESTS := $(addprefix tests/integrations/test_,onnxruntime.py onnxruntime_files.py transformers.py generate.py)
 # The package of a model whose code needs PyTorch; its ONNX file, which is what is used, does not.
 SILERO = $(PIP) --no-deps silero-vad==6.2.3
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench accuracy lint format docs clean
+.PHONY: help demo test older bench accuracy lint format docs clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,6 +20,9 @@ demo: $(VENV)/.demo $(if $(filter 1,$(FULL)),$(VENV)/.full) ## a real service, m
 
 test: $(VENV)/.test ## all tests (ARGS="-k ledger" chooses)
 	@$(BIN)/python -m pytest $(ARGS)
+
+older: $(VENV)/.older ## tests of transformers and onnxruntime with an older release of each
+	@PYTHONPATH=$(VENV)/older $(BIN)/python -m pytest $(OLDER_TESTS) $(ARGS)
 
 bench: $(VENV)/.demo ## what the node agent settles on one core (ARGS="--records 10_000_000" is the full run)
 	@$(BIN)/python benchmarks/agent.py $(ARGS)
@@ -73,6 +78,11 @@ $(VENV)/.test: $(VENV)/.python pyproject.toml
 	@$(PIP) --editable . --group test
 	@$(SILERO)
 	@touch $@ $(VENV)/.demo $(VENV)/.full
+
+$(VENV)/.older: $(VENV)/.test
+	@rm -rf $(VENV)/older
+	@$(PIP) --no-deps --target $(VENV)/older $(OLDER)
+	@touch $@
 
 $(VENV)/.lint: $(VENV)/.test
 	@$(PIP) --group lint

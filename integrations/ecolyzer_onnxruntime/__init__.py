@@ -10,7 +10,7 @@ or nothing at all under ``ecolyzer-instrument``. ONNX Runtime is patched when it
 Requests are ``run``, ``run_async`` (until the results are there), ``run_with_iobinding``, ``run_with_ort_values``
 and ``run_with_ortvaluevector``, whatever the session was made of: a path, bytes, an ``.ort`` file.
 
-Verified with onnxruntime 1.20.1 and 1.32.0. What a release does not have is not patched.
+Verified with onnxruntime 1.19.2, 1.20.1 and 1.32.0. What a release does not have is not patched.
 """
 
 from __future__ import annotations
@@ -41,6 +41,8 @@ _RUN_ASYNC: Final = CallSpec("onnxruntime", "run_async", describe, fed_items)
 
 class OnnxRuntimeInstrumentor(FrameworkInstrumentor):
     """Patches ``Session``, from which ``InferenceSession`` inherits, and what ``IOBinding`` binds."""
+
+    supported = {"onnxruntime": ("1.17", "2")}  # noqa: RUF012 - declared as a ClassVar of the base
 
     def hooks(self) -> Mapping[str, Callable[[Any], None]]:
         """See :class:`~ecolyzer_otel.instrumentor.FrameworkInstrumentor`."""
