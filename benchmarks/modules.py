@@ -3,10 +3,11 @@
     python benchmarks/modules.py                  # 40 rounds, about half a minute
     python benchmarks/modules.py --rounds 200
 
-A BERT of two layers of width 128 (48 modules), one thread, eight sequences of 32 tokens. In each round the same model
-is run in blocks: with ``nn.Module.__call__`` as torch made it, patched and within an open request (what the inner
-modules pay), patched and outermost (with the request's own cost), and within a call whose guard asks the compiler
-first at each module (what a plain guard costs). Order within a round is random; ratios are paired by round.
+A BERT of two layers of width 128 (48 modules), one thread, eight sequences of 32 tokens. In each round the same
+model is run in blocks: with ``nn.Module.__call__`` as torch made it, patched and within an open request (what the
+inner modules pay), patched and outermost (with the request's own cost), and within a call whose guard asks the
+compiler first at each module (what a plain guard costs). Order within a round is random; ratios are paired by
+round.
 """
 
 from __future__ import annotations

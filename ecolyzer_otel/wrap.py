@@ -15,15 +15,16 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from time import thread_time_ns
 from types import CellType, FunctionType
 from typing import Any, Final, TypeVar
 
-from ecolyzer_otel.call import Call, Within, begin, current_call, finish, get_ident, state
+from ecolyzer_otel.call import Call, Within, begin, current_call, finish, get_ident, state, suspend
 
-__all__ = ["CallSpec", "ModelFacts", "Patches", "batch_of", "leaf", "lending", "training", "within"]
+__all__ = ["CallSpec", "ModelFacts", "Patches", "batch_of", "leaf", "lending", "streamed", "training", "within"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -161,6 +162,44 @@ def _async_leaf(original: Any, spec: CallSpec) -> Any:
     return wrapper
 
 
+def streamed(original: F, spec: CallSpec) -> F:
+    """Wrap a generator method: one request from its first step to its end, at work only within its steps."""
+
+    @functools.wraps(original)
+    def wrapper(self: Any, /, *args: Any, **kwargs: Any) -> Any:
+        steps = original(self, *args, **kwargs)
+        outer = current_call.get()
+        return steps if outer is not None and outer.open else _stream(steps, spec, self, args, kwargs)
+
+    return wrapper  # type: ignore[return-value]
+
+
+def _stream(steps: Any, spec: CallSpec, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[Any]:
+    call = begin(spec, model, args, kwargs)
+    if call is None:
+        yield from steps
+        return
+    suspend(call)
+    error: BaseException | None = None
+    try:
+        while True:
+            with lending(call):
+                try:
+                    step = next(steps)
+                except StopIteration:
+                    return
+            yield step
+    except GeneratorExit:
+        with lending(call):
+            steps.close()
+        raise
+    except BaseException as mine:
+        error = mine
+        raise
+    finally:
+        finish(call, error)
+
+
 class _Training(Call):
     __slots__ = ()
     training = True
@@ -259,6 +298,13 @@ class Patches:
         old = vars(owner).get(name, _MISSING)
         setattr(owner, name, new)
         self._undo.append((owner, name, old, vars(owner).get(name)))
+
+    def replace_copies(self, package: str, old: Any, new: Any) -> None:
+        """Replace ``old`` in every imported module of ``package`` that holds it under its name."""
+        name = old.__name__
+        for key, module in list(sys.modules.items()):
+            if key.partition(".")[0] == package and vars(module).get(name) is old:
+                self.replace(module, name, new)
 
     def adopt(self, owner: Any, name: str, wrapper: Any) -> None:
         """``owner.name`` is a copy of our ``wrapper``, made by others: put its original there in the end."""

@@ -8,7 +8,10 @@ Usage::
 
 or nothing at all under ``ecolyzer-instrument``. scikit-learn is patched when it is imported, not imported by us.
 Estimators have no common base method, so each class is patched where it (or a mixin that it inherits from) defines
-one, when the class is made. Calls inside ``fit``, cross-validation and search are training, not requests.
+one, when the class is made. Calls inside ``fit``, cross-validation, search and inspection are training, not
+requests. Wrappers of XGBoost and LightGBM count for those frameworks.
+
+Verified with scikit-learn 1.9.
 """
 
 from __future__ import annotations
@@ -23,13 +26,21 @@ from typing import Any, ClassVar, Final
 
 from ecolyzer_otel.call import Call, current_call, forget_model
 from ecolyzer_otel.instrumentor import FrameworkInstrumentor
-from ecolyzer_otel.wrap import CallSpec, ModelFacts, leaf, lending, training
+from ecolyzer_otel.wrap import CallSpec, ModelFacts, leaf, lending, streamed, training
 from ecolyzer_sklearn.count import count_parameters
 
 __all__ = ["SklearnInstrumentor"]
 
-_INFERENCE: Final = ("predict", "predict_proba", "predict_log_proba", "decision_function", "transform")
+_INFERENCE: Final = (
+    "predict", "predict_proba", "predict_log_proba", "predict_joint_log_proba", "decision_function", "transform",
+    "inverse_transform", "score", "score_samples", "apply", "decision_path", "kneighbors", "kneighbors_graph",
+    "radius_neighbors", "radius_neighbors_graph", "mahalanobis", "error_norm", "perplexity", "aic", "bic", "gibbs",
+    "latent_mean_and_variance", "sample", "sample_y",
+)  # fmt: skip
+#: They give one result per stage of an ensemble; the request lasts until the last is taken.
+_STAGED: Final = ("staged_predict", "staged_predict_proba", "staged_decision_function", "staged_score")
 _TRAINING: Final = ("fit", "fit_transform", "fit_predict", "partial_fit")
+_INSPECTION: Final = ("_calculate_permutation_scores", "_weights_scorer", "_partial_dependence_brute")
 _VALIDATION: Final = (
     "cross_validate", "cross_val_score", "cross_val_predict", "learning_curve", "validation_curve",
     "permutation_test_score", "_fit_and_score", "_fit_and_predict", "_incremental_fit_estimator",
@@ -52,12 +63,13 @@ def describe(estimator: Any) -> ModelFacts:
 #: Our wrappers. Not a mark on them: :func:`functools.wraps` would copy it to theirs.
 _ours: Final[weakref.WeakSet[Any]] = weakref.WeakSet()
 
-_SPECS: Final = {name: CallSpec("sklearn", name, describe) for name in _INFERENCE}
+_SPECS: Final = {name: CallSpec("sklearn", name, describe) for name in (*_INFERENCE, *_STAGED)}
 
 
 class SklearnInstrumentor(FrameworkInstrumentor):
     """Patches estimator classes as they are made, validation functions and the thread helper of ``n_jobs``."""
 
+    supported = {"sklearn": ("1.3", "2")}  # noqa: RUF012 - declared as a ClassVar of the base
     _functions: ClassVar[dict[str, tuple[Any, Any]]] = {}
 
     def hooks(self) -> Mapping[str, Callable[[Any], None]]:
@@ -65,6 +77,8 @@ class SklearnInstrumentor(FrameworkInstrumentor):
         return {
             "sklearn.base": self._patch_base,
             "sklearn.model_selection._validation": self._patch_validation,
+            "sklearn.inspection._permutation_importance": self._patch_inspection,
+            "sklearn.inspection._partial_dependence": self._patch_inspection,
             "sklearn.utils.parallel": self._patch_parallel,
         }
 
@@ -97,7 +111,7 @@ class SklearnInstrumentor(FrameworkInstrumentor):
         self.patches.replace(base, "__init_subclass__", classmethod(__init_subclass__))
 
     def _patch_class(self, cls: type) -> None:
-        for name in (*_INFERENCE, *_TRAINING):
+        for name in (*_INFERENCE, *_STAGED, *_TRAINING):
             owner = next((one for one in cls.__mro__ if name in vars(one)), None)
             if owner is None or owner.__module__ == "sklearn.utils._set_output":
                 continue
@@ -120,7 +134,10 @@ class SklearnInstrumentor(FrameworkInstrumentor):
     @staticmethod
     def _wrap(function: Any, name: str) -> Any:
         spec = _SPECS.get(name)
-        wrapper = leaf(function, spec) if spec else training(function, after=forget_model)
+        if spec is None:
+            wrapper = training(function, after=forget_model)
+        else:
+            wrapper = streamed(function, spec) if name in _STAGED else leaf(function, spec)
         _ours.add(wrapper)
         return wrapper
 
@@ -131,6 +148,11 @@ class SklearnInstrumentor(FrameworkInstrumentor):
                 wrapper = training(original)
                 self.patches.replace(module, name, wrapper)
                 self._functions[name] = wrapper, original
+
+    def _patch_inspection(self, module: Any) -> None:
+        for name in _INSPECTION:
+            if hasattr(module, name):
+                self.patches.replace(module, name, training(getattr(module, name)))
 
     def _patch_parallel(self, module: Any) -> None:
         """Threads of ``n_jobs`` work for the call that started them."""

@@ -93,10 +93,13 @@ def _booster_nodes(model: Any) -> int | None:
     root = type(model).__module__.partition(".")[0]
     try:
         if root == "xgboost":
-            return sum(str(tree).count("\n") for tree in model.get_booster().get_dump())
+            from ecolyzer_xgboost.facts import count_nodes
+
+            return count_nodes(model.get_booster())
         if root == "lightgbm":
-            trees = model.booster_.dump_model()["tree_info"]
-            return sum(2 * int(tree["num_leaves"]) - 1 for tree in trees)
+            from ecolyzer_lightgbm.facts import count_nodes as count_leaves
+
+            return count_leaves(model.booster_)
     except Exception:  # noqa: BLE001 - an unfitted one has no trees
         return None
     return None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import tracemalloc
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -34,6 +36,31 @@ class Calls:
     def facts(self) -> ModelFacts:
         call = self.one()
         return call.spec.describe(call.model)
+
+    def left_behind(self, work: Callable[[], Any], times: int = 10_000) -> int:
+        """Bytes allocated by our files that so many calls leave, taken from the queue like the worker does."""
+
+        def run(number: int) -> None:
+            for _ in range(number):
+                work()
+                if len(self._state.done) >= 100:
+                    self.take()
+            self.take()
+
+        def held() -> int:
+            gc.collect()
+            ours = tracemalloc.take_snapshot().filter_traces([tracemalloc.Filter(True, "*/ecolyzer_*")])
+            return sum(one.size for one in ours.statistics("filename"))
+
+        run(200)
+        tracemalloc.start(1)
+        try:
+            run(200)
+            before = held()
+            run(times)
+            return held() - before
+        finally:
+            tracemalloc.stop()
 
     def forgotten(self) -> list[int]:
         return [self._state.forgotten.popleft() for _ in range(len(self._state.forgotten))]
