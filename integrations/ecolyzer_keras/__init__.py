@@ -11,17 +11,18 @@ are ``predict``, ``predict_on_batch``, ``evaluate``, ``test_on_batch`` and the c
 its own is none. Calls inside ``fit`` and ``train_on_batch``, with ``training=True``, or under a TensorFlow tape
 that then takes gradients of variables are training. Symbolic calls, which build models, and tracing are nothing.
 
-Verified with Keras 3.15.0 on its TensorFlow (2.21.0) and torch (2.13.0) backends. The JAX backend is patched alike,
-by source. With TensorFlow, :mod:`ecolyzer_tensorflow` tells which calls compiled.
+Verified with Keras 3.0.5, 3.6.0 and 3.15.1 on the TensorFlow (2.21.0) and torch (2.13.0) backends. The JAX backend
+is patched alike, by source. With TensorFlow, :mod:`ecolyzer_tensorflow` tells which calls compiled.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from ecolyzer_keras.facts import describe, noting_file
-from ecolyzer_keras.models import called, forgetting, predicted, sized, sizes
+from ecolyzer_keras.models import called, predicted, sized, sizes
 from ecolyzer_otel.call import forget_model
 from ecolyzer_otel.instrumentor import FrameworkInstrumentor
 from ecolyzer_otel.wrap import CallSpec, leaf, training
@@ -39,24 +40,27 @@ _METHODS: Final = (
 class KerasInstrumentor(FrameworkInstrumentor):
     """Patches ``keras.Model``, which inherits its methods from the backend's trainer and from ``Layer``."""
 
+    supported = {"keras": ("3.0", "4")}  # noqa: RUF012 - declared as a ClassVar of the base
+
     def hooks(self) -> Mapping[str, Callable[[Any], None]]:
         """See :class:`~ecolyzer_otel.instrumentor.FrameworkInstrumentor`."""
-        return {
-            "keras.src.models.model": self._patch_model,
-            "keras.src.backend.torch.layer": self._patch_torch,
-            "keras.src.saving.saving_lib": self._patch_loading,
-            "keras.src.legacy.saving.legacy_h5_format": self._patch_loading,
-        }
+        return {"keras": self._patch}  # the whole of it: its version is known last
 
-    def _patch_model(self, module: Any) -> None:
-        model = module.Model
+    def _patch(self, keras: Any) -> None:
+        source = sys.modules
+        self._patch_model(keras.Model, source["keras.src.backend"])
+        if "keras.src.backend.torch.layer" in source:
+            self._patch_torch(source["keras.src.backend.torch.layer"])
+        self._patch_loading(source["keras.src.saving.saving_lib"], "load_model")
+        self._patch_loading(source["keras.src.legacy.saving.legacy_h5_format"], "load_model_from_hdf5")
+
+    def _patch_model(self, model: Any, backend: Any) -> None:
         for spec in _METHODS:
             self.patches.replace(model, spec.operation, leaf(getattr(model, spec.operation), spec))
-        for name in ("fit", "train_on_batch"):
-            self.patches.replace(model, name, training(getattr(model, name), after=forget_model))
-        self.patches.replace(model, "__call__", called(model.__call__, module.backend))
-        if hasattr(model, "_post_quantize"):
-            self.patches.replace(model, "_post_quantize", forgetting(model._post_quantize))
+        for name in ("fit", "train_on_batch", "quantize"):  # after which weights may be others
+            if hasattr(model, name):
+                self.patches.replace(model, name, training(getattr(model, name), after=forget_model))
+        self.patches.replace(model, "__call__", called(model.__call__, backend))
 
     def _patch_torch(self, module: Any) -> None:
         """Layers are torch modules there: let them call torch's own ``__call__``, not one that counts requests."""
@@ -64,7 +68,5 @@ class KerasInstrumentor(FrameworkInstrumentor):
         if original is not None:
             self.patches.replace(module.TorchLayer, "__call__", original)
 
-    def _patch_loading(self, module: Any) -> None:
-        for name in ("load_model", "load_model_from_hdf5"):
-            if hasattr(module, name):
-                self.patches.replace(module, name, noting_file(getattr(module, name)))
+    def _patch_loading(self, module: Any, name: str) -> None:
+        self.patches.replace(module, name, noting_file(getattr(module, name)))

@@ -63,21 +63,26 @@ def _snake(name: str) -> str:
 
 
 def _packed(model: Any) -> dict[int, tuple[str, int]]:
-    """Kernels of four bits, of which int8 variables hold two in each element."""
+    """Kernels of four bits, of which variables of eight bits hold two in each element."""
     found: dict[int, tuple[str, int]] = {}
     for layer in model._flatten_layers():
-        if getattr(layer, "quantization_mode", None) != "int4":
+        if getattr(layer, "quantization_mode", None) not in ("int4", "gptq", "awq"):
             continue
-        for name in ("_kernel", "_embeddings"):
+        for name in ("_kernel", "_embeddings", "quantized_kernel"):
             variable = getattr(layer, name, None)
-            if variable is not None and str(variable.dtype) == "int8":
-                found[id(variable)] = "int4", _unpacked(layer, variable)
+            if variable is not None and str(variable.dtype) in ("int8", "uint8"):
+                size = _unpacked(layer, variable.shape)
+                if size > prod(variable.shape):
+                    found[id(variable)] = "int4", size
     return found
 
 
-def _unpacked(layer: Any, variable: Any) -> int:
-    rows, columns = getattr(layer, "_orig_input_dim", None), getattr(layer, "_orig_output_dim", None)
-    return int(rows * columns) if rows and columns and len(variable.shape) == 2 else 2 * prod(variable.shape)
+def _unpacked(layer: Any, shape: Any) -> int:
+    """Weights of a layer, which remembers the shape that its kernel had, or the side that was halved."""
+    whole = getattr(layer, "original_kernel_shape", None) or getattr(layer, "kernel_shape", None)
+    if whole:
+        return prod(whole)
+    return int(getattr(layer, "_orig_input_dim", shape[0]) * getattr(layer, "_orig_output_dim", shape[-1]))
 
 
 def _device(variable: Any) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import sys
 from collections.abc import Callable
@@ -10,20 +9,27 @@ from typing import Any, Final
 
 from ecolyzer_keras.facts import describe
 from ecolyzer_otel import call as hot
-from ecolyzer_otel.call import Call, current_call, forget_model
+from ecolyzer_otel.call import Call, current_call
 from ecolyzer_otel.wrap import CallSpec, leaf, training
 from ecolyzer_tensorflow.batches import first_leaf, size_of
 from ecolyzer_tensorflow.phases import note_tape
 
-__all__ = ["called", "forgetting", "predicted", "sized", "sizes"]
+__all__ = ["called", "predicted", "sized", "sizes"]
 
 
 def sizes(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """First dimension of the first input; None for a dataset or a generator."""
     try:
-        return size_of(args[0] if args else next(iter(kwargs.values())))
-    except Exception:  # noqa: BLE001 - a tensor of unknown rank, or nothing
+        return size_of(_input(args, kwargs))
+    except Exception:  # noqa: BLE001 - a tensor of unknown rank
         return None
+
+
+def _input(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """What a model is given first: ``x`` of its methods, whatever its ``call`` names it."""
+    if args:
+        return args[0]
+    return kwargs["x"] if "x" in kwargs else next(iter(kwargs.values()), None)
 
 
 def predicted(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -45,7 +51,7 @@ def called(original: Any, backend: Any) -> Any:
     """
     compiling = _COMPILING[backend.backend()]() if backend.backend() in _COMPILING else None
     symbolic = backend.KerasTensor
-    building: Callable[[], bool] = sys.modules["keras.src.backend.common.symbolic_scope"].in_symbolic_scope
+    building = _building()
     ended = _doubt if backend.backend() == "torch" else None
     counted = leaf(original, CallSpec("keras", "call", describe, sizes, started=note_tape, ended=ended))
     trained = training(original)
@@ -57,19 +63,21 @@ def called(original: Any, backend: Any) -> Any:
         outer = current_call.get()
         if outer is not None and outer.open:
             return counted(self, *args, **kwargs)
-        if building() or isinstance(_first(args, kwargs), symbolic):
+        if building() or isinstance(first_leaf(_input(args, kwargs)), symbolic):
             return original(self, *args, **kwargs)
-        if kwargs.get("training") is True:
+        if kwargs.get("training") is True and not hot.counts_training:
             return trained(self, *args, **kwargs)
         return counted(self, *args, **kwargs)
 
     return __call__
 
 
-def _first(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    for value in args or kwargs.values():
-        return first_leaf(value)
-    return None
+def _building() -> Callable[[], bool]:
+    """Whether only the shapes of outputs are asked for; before Keras 3.4 that was a stateless scope."""
+    module = sys.modules.get("keras.src.backend.common.symbolic_scope")
+    if module is None:
+        return sys.modules["keras.src.backend.common.stateless_scope"].in_stateless_scope  # type: ignore[no-any-return]
+    return module.in_symbolic_scope  # type: ignore[no-any-return]
 
 
 def _tensorflow_traces() -> Callable[[], bool]:
@@ -92,15 +100,3 @@ def _doubt(call: Call, result: Any) -> None:
     if not hot.counts_training and getattr(first_leaf(result), "requires_grad", False):
         call.note().doubtful = True
         call.state.doubtful.append(call)
-
-
-def forgetting(original: Any) -> Any:
-    """Wrap ``Model._post_quantize``: the weights are others now."""
-
-    @functools.wraps(original)
-    def wrapper(self: Any, /, *args: Any, **kwargs: Any) -> Any:
-        with contextlib.suppress(Exception):
-            forget_model(self)
-        return original(self, *args, **kwargs)
-
-    return wrapper

@@ -13,12 +13,13 @@ the packages ``ai_edge_litert`` and ``tflite_runtime``. While a function is trac
 that traced is marked as warm-up. A function that takes gradients with respect to variables is training, and so is a
 call under a tape that then does. TensorFlow's own functions (checkpoints, loading) are no requests.
 
-Keras models are :mod:`ecolyzer_keras`'s. Verified with TensorFlow 2.21.0; the interpreters of the other packages
-are the same classes, by source.
+Keras models are :mod:`ecolyzer_keras`'s. Verified with TensorFlow 2.17.1 and 2.21.0; the interpreters of the other
+packages are the same classes, by source.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -31,40 +32,34 @@ from ecolyzer_tensorflow.phases import learning, tracing
 
 __all__ = ["TensorFlowInstrumentor"]
 
-_EAGER: Final = "tensorflow.python.eager"
-_FUNCTIONS: Final = f"{_EAGER}.polymorphic_function"
+_FUNCTIONS: Final = "tensorflow.python.eager.polymorphic_function"
 
 
 class TensorFlowInstrumentor(FrameworkInstrumentor):
     """Patches the classes of functions and interpreters, the loader, and where functions are traced."""
 
+    supported = {"tensorflow": ("2.17", "3")}  # noqa: RUF012 - declared as a ClassVar of the base
+
     def hooks(self) -> Mapping[str, Callable[[Any], None]]:
         """See :class:`~ecolyzer_otel.instrumentor.FrameworkInstrumentor`."""
         return {
-            f"{_FUNCTIONS}.polymorphic_function": self._patch_functions,
-            f"{_FUNCTIONS}.concrete_function": self._patch_concrete,
-            f"{_EAGER}.backprop": self._patch_tape,
-            "tensorflow.python.saved_model.load": self._patch_loading,
-            "tensorflow.lite.python.interpreter": self._patch_interpreter,
+            "tensorflow": self._patch,  # the whole of it: its version is known last
             "ai_edge_litert.interpreter": self._patch_interpreter,
             "tflite_runtime.interpreter": self._patch_interpreter,
         }
 
-    def _patch_functions(self, module: Any) -> None:
-        self._wrap(module.Function, "__call__", requests)
-        detector = getattr(module, "_FrequentTracingDetectorManager", None)
+    def _patch(self, tensorflow: Any) -> None:
+        functions = sys.modules[f"{_FUNCTIONS}.polymorphic_function"]
+        self._wrap(functions.Function, "__call__", requests)
+        detector = getattr(functions, "_FrequentTracingDetectorManager", None)
         if detector is not None:  # it is told of every call that traced
             self._wrap(detector, "called_with_tracing", tracing)
-
-    def _patch_concrete(self, module: Any) -> None:
-        self._wrap(module.ConcreteFunction, "__call__", requests)
-
-    def _patch_tape(self, module: Any) -> None:
-        self._wrap(module.GradientTape, "gradient", learning)
-
-    def _patch_loading(self, module: Any) -> None:
+        self._wrap(sys.modules[f"{_FUNCTIONS}.concrete_function"].ConcreteFunction, "__call__", requests)
+        self._wrap(tensorflow.GradientTape, "gradient", learning)
         # ``load`` itself is copied into the public namespace; what it calls is not.
-        self._wrap(module, "load_partial", naming)
+        self._wrap(sys.modules["tensorflow.python.saved_model.load"], "load_partial", naming)
+        if "tensorflow.lite.python.interpreter" in sys.modules:
+            self._patch_interpreter(sys.modules["tensorflow.lite.python.interpreter"])
 
     def _patch_interpreter(self, module: Any) -> None:
         self._wrap(module.Interpreter, "__init__", taking_notes)

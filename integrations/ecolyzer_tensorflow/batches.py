@@ -27,11 +27,12 @@ def size_of(value: Any) -> Any:
 
 
 def first_size(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Of the first argument, by position or by name; 1 where nothing tells."""
+    """Of the first argument that has one, by position or by name; 1 where nothing tells."""
     try:
-        for value in args or kwargs.values():
+        for value in (*args, *kwargs.values()):
             size = size_of(value)
-            return 1 if size is None else size
+            if size is not None:
+                return size
     except Exception:  # noqa: BLE001 - a tensor of unknown rank
         return 1
     return 1

@@ -39,6 +39,8 @@ def function_name(function: Any) -> str:
     while hasattr(python, "__wrapped__"):
         python = python.__wrapped__
     owner = getattr(python, "__self__", None)
+    if name == "<lambda>":
+        return "lambda"
     if owner is not None and name in ("__call__", "call"):
         return type(getattr(owner, "target", owner)).__name__  # a method of a tf.Module has a proxy for its self
     return str(name) if hasattr(python, "__code__") or owner is not None else type(python).__name__

@@ -33,7 +33,14 @@ def naming(original: Any) -> Any:
 
 
 def _functions(root: Any) -> Iterator[tuple[str, Any]]:
+    """The signatures, and the functions of all parts, by attribute."""
     yield from root.signatures.items() if hasattr(root, "signatures") else ()
-    for attribute, value in vars(root).items():
-        if hasattr(value, "concrete_functions"):
-            yield "call" if attribute == "__call__" else attribute, value
+    todo, seen = [root], set()
+    while todo:
+        part = todo.pop()
+        seen.add(id(part))
+        for attribute, value in part._trackable_children().items():
+            if hasattr(value, "concrete_functions"):
+                yield "call" if attribute == "__call__" else attribute, value
+            elif hasattr(value, "_trackable_children") and id(value) not in seen:
+                todo.append(value)
