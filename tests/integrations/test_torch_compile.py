@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -112,3 +114,28 @@ def test_the_call_in_which_it_was_compiled_is_a_warm_up(compiled: dict[str, Any]
 def test_what_was_compiled_before_uninstrument_is_no_request_after_it(compiled: dict[str, Any]) -> None:
     assert compiled["patched"]["restored"]["requests"] == 0
     assert compiled["patched"]["restored"]["graphs"] == compiled["plain"]["function"]["graphs"]
+
+
+PACKAGE = """
+import json, sys, torch
+from ecolyzer_torch import TorchInstrumentor
+from ecolyzer_otel.call import replace_state, state
+replace_state(lambda here: None)
+TorchInstrumentor().instrument(skip_dep_check=True)
+net, x = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.ReLU()).eval(), torch.ones(2, 8)
+path = torch._inductor.aoti_compile_and_package(torch.export.export(net, (x,)), package_path=sys.argv[1])
+package = torch._inductor.aoti_load_package(path)
+state().done.clear()
+close = torch.allclose(package(x), net.forward(x))
+(call,) = [call for call in state().done if call.spec.operation == "call"]
+print(json.dumps([call.spec.describe(call.model).name, call.items, close]))
+"""
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="it is compiled by g++")
+def test_a_package_made_ahead_of_time_is_a_request_under_its_files_name(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", PACKAGE, str(tmp_path / "shop.pt2")], capture_output=True, text=True, timeout=110
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == ["shop", 2, True]
