@@ -25,7 +25,7 @@ from typing import Any, Final
 
 from ecolyzer_otel.instrumentor import FrameworkInstrumentor
 from ecolyzer_otel.wrap import leaf
-from ecolyzer_tensorflow.functions import requests
+from ecolyzer_tensorflow.functions import named, requests
 from ecolyzer_tensorflow.lite import INVOKE, run_by_signature, taking_notes
 from ecolyzer_tensorflow.loading import naming
 from ecolyzer_tensorflow.phases import learning, tracing
@@ -51,6 +51,7 @@ class TensorFlowInstrumentor(FrameworkInstrumentor):
     def _patch(self, tensorflow: Any) -> None:
         functions = sys.modules[f"{_FUNCTIONS}.polymorphic_function"]
         self._wrap(functions.Function, "__call__", requests)
+        self._wrap(functions.Function, "get_concrete_function", named)
         detector = getattr(functions, "_FrequentTracingDetectorManager", None)
         if detector is not None:  # it is told of every call that traced
             self._wrap(detector, "called_with_tracing", tracing)

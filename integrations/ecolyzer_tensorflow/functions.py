@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import sys
 import weakref
@@ -14,7 +15,7 @@ from ecolyzer_tensorflow.batches import first_size
 from ecolyzer_tensorflow.facts import function_name, measure
 from ecolyzer_tensorflow.phases import note_tape
 
-__all__ = ["know", "requests"]
+__all__ = ["know", "named", "requests"]
 
 
 class _Kind:
@@ -59,6 +60,20 @@ def requests(original: Any) -> Any:
             raise
         finish(call, None, result)
         return result
+
+    return wrapper
+
+
+def named(original: Any) -> Any:
+    """Wrap ``Function.get_concrete_function``: what it gives does not know what it was made of."""
+
+    @functools.wraps(original)
+    def wrapper(self: Any, /, *args: Any, **kwargs: Any) -> Any:
+        concrete = original(self, *args, **kwargs)
+        with contextlib.suppress(Exception):  # a name is not worth the function
+            kind = _kinds.get(self) or _first_seen(self)
+            _kinds.setdefault(concrete, _Kind(kind.spec, kind.name or function_name(self)))
+        return concrete
 
     return wrapper
 
