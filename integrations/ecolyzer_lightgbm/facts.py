@@ -1,4 +1,4 @@
-"""What is told of a booster: its file or class, its nodes, where it runs."""
+"""What is told of a booster: its file or class, and its nodes. All builds of LightGBM predict on the CPU."""
 
 from __future__ import annotations
 
@@ -10,33 +10,40 @@ import weakref
 from pathlib import PurePath
 from typing import Any, Final
 
+from ecolyzer_otel.call import forget_model
 from ecolyzer_otel.wrap import ModelFacts
 
-__all__ = ["count_nodes", "describe", "noting_file"]
+__all__ = ["count_nodes", "describe", "noting_file", "noting_model"]
 
-#: Rounds whose trees are written out at a time; all of a large model would be hundreds of megabytes of text.
-_ROUNDS: Final = 64
+#: Trees that are written out at a time; all of a large model would be hundreds of megabytes of text.
+_TREES: Final = 256
 _LEAVES: Final = re.compile(r"^num_leaves=(\d+)$", re.M)
-_DEVICES: Final = {"gpu": "gpu:0", "cuda": "cuda:0"}
+#: Of trees with linear models in their leaves: how many features each leaf looks at.
+_FEATURES: Final = re.compile(r"^num_features=([\d ]+)$", re.M)
 #: The file of each loaded booster.
 _files: Final[weakref.WeakKeyDictionary[Any, str]] = weakref.WeakKeyDictionary()
 
 
-def describe(booster: Any) -> ModelFacts:
-    """Name of its file or class, exact number of nodes; they are held in float64."""
-    params = getattr(booster, "params", None) or {}
-    device = next((str(params[key]) for key in ("device_type", "device") if key in params), "cpu")
-    name = _files.get(booster) or type(booster).__name__
-    return ModelFacts(name, count_nodes(booster), "float64", _DEVICES.get(device, "cpu"))
+def describe(model: Any) -> ModelFacts:
+    """Facts of a booster, of several from cross-validation, or of a scikit-learn wrapper; held in float64.
+
+    The name is that of the file that it was loaded from, else of its class.
+    """
+    booster = model.booster_ if hasattr(type(model), "booster_") else model
+    name = _files.get(booster) or type(model).__name__
+    parameters = sum(map(count_nodes, vars(booster).get("boosters", (booster,))))
+    return ModelFacts(name, parameters, "float64", "cpu", "lightgbm")
 
 
 def count_nodes(booster: Any) -> int:
-    """Splits and leaves of all trees, one each."""
-    rounds = -(-int(booster.num_trees()) // max(1, int(booster.num_model_per_iteration())))
+    """Splits and leaves of all trees, one each; where leaves hold linear models, their coefficients besides."""
+    each = max(1, int(booster.num_model_per_iteration()))
+    rounds, step = int(booster.num_trees()) // each, max(1, _TREES // each)
     total = 0
-    for start in range(0, rounds, _ROUNDS):
-        text = booster.model_to_string(num_iteration=min(_ROUNDS, rounds - start), start_iteration=start)
+    for start in range(0, rounds, step):
+        text = booster.model_to_string(num_iteration=min(step, rounds - start), start_iteration=start)
         total += sum(2 * int(leaves) - 1 for leaves in _LEAVES.findall(text))
+        total += sum(int(number) for leaf in _FEATURES.findall(text) for number in leaf.split())
     return total
 
 
@@ -52,3 +59,18 @@ def noting_file(original: Any) -> Any:
                 _files[self] = PurePath(os.fspath(source)).stem
 
     return __init__
+
+
+def noting_model(original: Any) -> Any:
+    """Wrap ``Booster.model_from_string(model_str)``: it is another model afterwards."""
+
+    @functools.wraps(original)
+    def model_from_string(self: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return original(self, *args, **kwargs)
+        finally:
+            with contextlib.suppress(Exception):  # a name is not worth the model
+                forget_model(self)
+                _files.pop(self, None)
+
+    return model_from_string

@@ -27,7 +27,7 @@ from typing import Any, ClassVar, Final
 from ecolyzer_otel.call import Call, current_call, forget_model
 from ecolyzer_otel.instrumentor import FrameworkInstrumentor
 from ecolyzer_otel.wrap import CallSpec, ModelFacts, leaf, lending, streamed, training
-from ecolyzer_sklearn.count import count_parameters
+from ecolyzer_sklearn.count import Learned, booster_facts
 
 __all__ = ["SklearnInstrumentor"]
 
@@ -45,21 +45,24 @@ _VALIDATION: Final = (
     "cross_validate", "cross_val_score", "cross_val_predict", "learning_curve", "validation_curve",
     "permutation_test_score", "_fit_and_score", "_fit_and_predict", "_incremental_fit_estimator",
 )  # fmt: skip
-#: A booster's scikit-learn wrapper counts as the booster.
-_BOOSTERS: Final = ("xgboost", "lightgbm")
 
 
 def describe(estimator: Any) -> ModelFacts:
-    """Class name (of the last step of a pipeline), learned numbers, dominant dtype of an estimator."""
-    root = type(estimator).__module__.partition(".")[0]
-    steps = getattr(estimator, "steps", None)
+    """Class name (with the last step's of a pipeline), learned numbers, dominant dtype, device of an estimator."""
+    facts = booster_facts(estimator)
+    if facts is not None:
+        return facts
     name = type(estimator).__name__
-    if isinstance(steps, list) and steps:
-        name = f"{name}({type(steps[-1][1]).__name__})"
-    parameters, dtype = count_parameters(estimator)
-    return ModelFacts(name, parameters, dtype, framework=root if root in _BOOSTERS else None)
+    steps = getattr(estimator, "steps", None)
+    if isinstance(steps, list):
+        last = [type(step).__name__ for _, step in steps if step is not None and not isinstance(step, str)][-1:]
+        name = f"{name}({last[0]})" if last else name
+    learned = Learned(estimator)
+    return ModelFacts(name, learned.parameters, learned.dtype, learned.device)
 
 
+#: In place of the call of a task that was sent to another process. Where nobody is instrumented it is nothing.
+_IN_ANOTHER_PROCESS: Final = True
 #: Our wrappers. Not a mark on them: :func:`functools.wraps` would copy it to theirs.
 _ours: Final[weakref.WeakSet[Any]] = weakref.WeakSet()
 
@@ -155,11 +158,12 @@ class SklearnInstrumentor(FrameworkInstrumentor):
                 self.patches.replace(module, name, training(getattr(module, name)))
 
     def _patch_parallel(self, module: Any) -> None:
-        """Threads of ``n_jobs`` work for the call that started them."""
+        """Threads of ``n_jobs`` work for the call that started them; processes make no requests of their tasks."""
         helper = getattr(module, "_FuncWrapper", None)
         if helper is None:
             return
         run, call = module.Parallel.__call__, helper.__call__
+        elsewhere = training(call)
 
         # The tasks are made lazily, and not all of them by the calling thread: each is told whose it is.
         @functools.wraps(run)
@@ -174,12 +178,17 @@ class SklearnInstrumentor(FrameworkInstrumentor):
             outer = vars(self).get("_ecolyzer_call")
             if outer is None or current_call.get() is outer:
                 return call(self, *args, **kwargs)
+            if outer is _IN_ANOTHER_PROCESS:
+                return elsewhere(self, *args, **kwargs)
             with lending(outer):
                 return call(self, *args, **kwargs)
 
         def __getstate__(self: Any) -> dict[str, Any]:
-            # Another process cannot work for a call of this one; what it runs there is guarded there.
-            return {key: value for key, value in vars(self).items() if key != "_ecolyzer_call"}
+            # Another process cannot work for a call of this one; there its task is no request of its own either.
+            state = dict(vars(self))
+            if "_ecolyzer_call" in state:
+                state["_ecolyzer_call"] = _IN_ANOTHER_PROCESS
+            return state
 
         self.patches.replace(module.Parallel, "__call__", parallel)
         self.patches.replace(helper, "__call__", task)

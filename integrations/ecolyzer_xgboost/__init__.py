@@ -9,17 +9,19 @@ Usage::
 or nothing at all under ``ecolyzer-instrument``. XGBoost is patched when it is imported, not imported by us.
 Requests are ``Booster.predict`` and ``inplace_predict``; the scikit-learn wrappers (``XGBClassifier`` and the like)
 are :mod:`ecolyzer_sklearn`'s, and count for this framework. ``train``, ``cv`` and a booster's own ``update``,
-``boost`` and ``eval`` are training, with whatever their callbacks and metrics predict.
+``boost`` and ``eval`` are training, with whatever their callbacks and metrics predict; so is a prediction that says
+that it is (``training=True``).
 
-Verified with XGBoost 3.2.
+Verified with XGBoost 1.7.6, 2.0.3, 2.1.4, 3.0.5 and 3.2.0.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from ecolyzer_otel.call import forget_model
+from ecolyzer_otel.call import Call, forget_model
 from ecolyzer_otel.instrumentor import FrameworkInstrumentor
 from ecolyzer_otel.wrap import CallSpec, batch_of, leaf, training
 from ecolyzer_xgboost.facts import describe, noting_file
@@ -34,7 +36,14 @@ def _rows(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     return batch_of(data) if count is None else count()
 
 
-_SPECS: Final = tuple(CallSpec("xgboost", name, describe, _rows) for name in ("predict", "inplace_predict"))
+def _for_training(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """A loop that trains by ``boost`` predicts with ``training=True`` in between."""
+    if kwargs.get("training"):
+        call.note().training = True
+
+
+_PREDICT: Final = CallSpec("xgboost", "predict", describe, _rows, started=_for_training)
+_INPLACE: Final = CallSpec("xgboost", "inplace_predict", describe, _rows)
 
 
 class XGBoostInstrumentor(FrameworkInstrumentor):
@@ -47,11 +56,39 @@ class XGBoostInstrumentor(FrameworkInstrumentor):
         return {"xgboost": self._patch}
 
     def _patch(self, xgboost: Any) -> None:
-        booster = xgboost.Booster
-        for spec in _SPECS:
-            self.patches.replace(booster, spec.operation, leaf(getattr(booster, spec.operation), spec))
-        for name in ("update", "boost", "eval", "eval_set"):
-            self.patches.replace(booster, name, training(getattr(booster, name), after=forget_model))
-        self.patches.replace(booster, "load_model", noting_file(booster.load_model))
+        booster, replace = xgboost.Booster, self.patches.replace
+        for spec in (_PREDICT, _INPLACE):
+            replace(booster, spec.operation, leaf(getattr(booster, spec.operation), spec))
+        for name, after in (("update", forget_model), ("boost", forget_model), ("eval", None), ("eval_set", None)):
+            replace(booster, name, training(getattr(booster, name), after))
+        replace(booster, "load_model", noting_file(booster.load_model))
+        replace(booster, "set_param", _forgetting(booster.set_param))
+        wrapper = xgboost.XGBModel
+        replace(wrapper, "load_model", _forgetting(wrapper.load_model))
+        replace(wrapper, "set_params", _moving(wrapper.set_params))
         for name in ("train", "cv"):
             self.patches.replace_copies("xgboost", getattr(xgboost, name), training(getattr(xgboost, name)))
+
+
+def _forgetting(original: Any) -> Any:
+    """Wrap a method after which the model is another one."""
+
+    @functools.wraps(original)
+    def wrapper(self: Any, /, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return original(self, *args, **kwargs)
+        finally:
+            forget_model(self)
+
+    return wrapper
+
+
+def _moving(original: Any) -> Any:
+    """Wrap ``set_params(**params)`` of a wrapper: its booster may run on another device afterwards."""
+    forgetting = _forgetting(original)
+
+    @functools.wraps(original)
+    def set_params(self: Any, /, **params: Any) -> Any:
+        return (forgetting if "device" in params else original)(self, **params)
+
+    return set_params

@@ -6,7 +6,9 @@ import contextlib
 import functools
 import json
 import os
+import re
 import weakref
+from collections.abc import Iterator
 from pathlib import PurePath
 from typing import Any, Final
 
@@ -15,28 +17,61 @@ from ecolyzer_otel.wrap import ModelFacts
 
 __all__ = ["count_nodes", "describe", "noting_file"]
 
-#: Rounds whose trees are written out at a time; all of a large model would be hundreds of megabytes of text.
-_ROUNDS: Final = 64
+#: Trees that are written out at a time: XGBoost keeps its last buffer for as long as the thread lives.
+_TREES: Final = 256
+#: In each tree of a model in UBJSON: a string (``S``) of eight bytes of length (``L``), then its digits.
+_NODES: Final = re.compile(rb"num_(nodes|deleted)SL\0{7}[\1-\x14](\d+)")
 #: The file of each loaded booster.
 _files: Final[weakref.WeakKeyDictionary[Any, str]] = weakref.WeakKeyDictionary()
 
 
-def describe(booster: Any) -> ModelFacts:
-    """Name of its file or class, exact number of nodes or coefficients; they are held in float32."""
-    config = json.loads(booster.save_config())
-    device = str(config["learner"].get("generic_param", {}).get("device", "cpu"))
-    name = _files.get(booster) or type(booster).__name__
-    return ModelFacts(name, count_nodes(booster), "float32", "cuda:0" if device == "cuda" else device)
+def describe(model: Any) -> ModelFacts:
+    """Facts of a booster or of its scikit-learn wrapper: numbers are held in float32.
+
+    The name is that of the file that it was loaded from, else of its class. The device is the one that it runs on,
+    also where the build or the machine has not the one that was asked for.
+    """
+    booster = model.get_booster() if hasattr(model, "get_booster") else model
+    learner = json.loads(booster.save_config())["learner"]
+    if learner["gradient_booster"]["name"] == "gblinear":
+        parameters = _count_coefficients(booster)
+    else:
+        parameters = count_nodes(booster)
+    name = _files.get(booster) or type(model).__name__
+    return ModelFacts(name, parameters, "float32", _device(learner.get("generic_param", {})), "xgboost")
+
+
+def _device(generic: dict[str, str]) -> str:
+    """Where predictions run; before XGBoost 2 that was told by ``gpu_id``."""
+    device, number = generic.get("device"), generic.get("gpu_id", "-1")
+    if device is None:
+        return "cpu" if number == "-1" else f"cuda:{number}"
+    return "cuda:0" if device == "cuda" else device
 
 
 def count_nodes(booster: Any) -> int:
-    """Splits and leaves of all trees, one each; of a linear booster, coefficients and biases."""
-    config = json.loads(booster.save_config())
-    if config["learner"]["gradient_booster"]["name"] == "gblinear":
-        return sum(_is_number(line) for part in booster.get_dump() for line in part.splitlines())
+    """Splits and leaves of all trees, one each, whatever a leaf holds: as :mod:`ecolyzer_sklearn` counts them."""
+    return sum(
+        int(number) if what == b"nodes" else -int(number)
+        for part in _parts(booster)
+        for what, number in _NODES.findall(part.save_raw("ubj"))
+    )
+
+
+def _parts(booster: Any) -> Iterator[Any]:
+    """The booster in slices of rounds. Slicing and writing only read it, beside predictions that are running."""
     rounds = int(booster.num_boosted_rounds())
-    parts = (booster[start : min(start + _ROUNDS, rounds)] for start in range(0, rounds, _ROUNDS))
-    return sum(tree.count("\n") for part in parts for tree in part.get_dump())
+    model = json.loads(booster.save_config())["learner"]["gradient_booster"]
+    model = model.get("gbtree", model)  # dart is one around one
+    trees = int(model.get("gbtree_model_param", {}).get("num_trees", rounds))
+    step = max(1, _TREES * rounds // max(1, trees))
+    for start in range(0, rounds, step):
+        yield booster[start : min(start + step, rounds)]
+
+
+def _count_coefficients(booster: Any) -> int:
+    """Coefficients and biases of a linear booster: the lines of its text that are numbers."""
+    return sum(_is_number(line) for part in booster.get_dump() for line in part.splitlines())
 
 
 def _is_number(line: str) -> bool:
@@ -55,6 +90,7 @@ def noting_file(original: Any) -> Any:
         result = original(self, *args, **kwargs)
         with contextlib.suppress(Exception):  # a name is not worth the model
             forget_model(self)
+            _files.pop(self, None)
             source = args[0] if args else kwargs.get("fname")
             if isinstance(source, (str, os.PathLike)):
                 _files[self] = PurePath(os.fspath(source)).stem
