@@ -30,10 +30,14 @@ __all__ = ["XGBoostInstrumentor", "describe"]
 
 
 def _rows(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Rows of a matrix of XGBoost's, or of any array."""
+    """Rows of an array or a table; a matrix of XGBoost's tells them by a call into the library only."""
     data = args[0] if args else kwargs.get("data")
-    count = getattr(data, "num_row", None)
-    return batch_of(data) if count is None else count()
+    return batch_of(data) if hasattr(data, "shape") else None
+
+
+def _rows_at_last(call: Call, result: Any) -> None:
+    if call.items is None:
+        call.items = batch_of(result)
 
 
 def _for_training(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -42,8 +46,8 @@ def _for_training(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
         call.note().training = True
 
 
-_PREDICT: Final = CallSpec("xgboost", "predict", describe, _rows, started=_for_training)
-_INPLACE: Final = CallSpec("xgboost", "inplace_predict", describe, _rows)
+_PREDICT: Final = CallSpec("xgboost", "predict", describe, _rows, started=_for_training, ended=_rows_at_last)
+_INPLACE: Final = CallSpec("xgboost", "inplace_predict", describe, _rows, ended=_rows_at_last)
 
 
 class XGBoostInstrumentor(FrameworkInstrumentor):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import pickle
 import subprocess
@@ -12,7 +13,9 @@ from typing import Any
 
 import lightgbm as lgb
 import numpy as np
+import pandas as pd
 import pytest
+import scipy.sparse
 from sklearn.datasets import make_classification
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -45,6 +48,21 @@ def test_a_prediction_is_one_request_with_its_rows(calls: Any, booster: Any) -> 
     booster.predict(X[:70])
     call = calls.one()
     assert (call.spec.framework, call.spec.operation, call.items) == ("lightgbm", "predict", 70)
+    for more in ({"pred_leaf": True}, {"pred_contrib": True}, {"raw_score": True}):
+        booster.predict(X[:9], **more)
+        assert calls.one().items == 9
+
+
+@pytest.mark.parametrize("of", [np.asarray, pd.DataFrame, scipy.sparse.csr_matrix, np.ndarray.tolist])
+def test_rows_of_any_table_are_the_items(calls: Any, booster: Any, of: Callable[[Any], Any]) -> None:
+    booster.predict(data=of(X[:6]))
+    assert calls.one().items == 6
+
+
+def test_rows_of_a_file_are_the_items(calls: Any, booster: Any, tmp_path: Path) -> None:
+    np.savetxt(tmp_path / "rows.csv", np.column_stack([Y[:6], X[:6]]), delimiter=",")
+    assert len(booster.predict(tmp_path / "rows.csv")) == 6
+    assert calls.one().items == 6
 
 
 def test_name_nodes_and_dtype_are_told(calls: Any, booster: Any) -> None:
@@ -65,10 +83,46 @@ def test_nodes_of_many_rounds_and_classes_are_counted(calls: Any) -> None:
     assert calls.facts().parameters == nodes(many)
 
 
+def test_coefficients_in_leaves_are_counted_besides(calls: Any) -> None:
+    data = lgb.Dataset(X, X[:, 0] * 3 + X[:, 1] * X[:, 2])
+    linear = lgb.train(PARAMS | {"objective": "regression", "linear_tree": True}, data, num_boost_round=9)
+    lines = [line for line in linear.model_to_string().splitlines() if line.startswith("leaf_coeff=")]
+    coefficients = sum(len(line.removeprefix("leaf_coeff=").split()) for line in lines)
+    linear.predict(X)
+    assert calls.facts().parameters == nodes(linear) + coefficients > nodes(linear)
+
+
+def test_what_was_trained_on_a_gpu_predicts_on_the_cpu(calls: Any, booster: Any) -> None:
+    moved = lgb.Booster(
+        model_str=booster.model_to_string().replace("[device_type: cpu]", "[device_type: cuda]"),
+    )
+    assert moved.params["device_type"] == "cuda"
+    moved.predict(X)
+    assert calls.facts().device == "cpu"
+
+
+def test_the_boosters_of_a_cross_validation_are_one_request(calls: Any) -> None:
+    made = lgb.cv(PARAMS, lgb.Dataset(X, Y), 3, nfold=4, return_cvbooster=True)["cvbooster"]
+    assert calls.take() == []
+    answers = made.predict(X[:5])
+    call = calls.one()
+    assert (call.spec.framework, call.spec.operation, call.items, len(answers)) == ("lightgbm", "predict", 5, 4)
+    facts = call.spec.describe(call.model)
+    assert (facts.name, facts.parameters) == ("CVBooster", sum(map(nodes, made.boosters)))
+    LightGBMInstrumentor().uninstrument()
+    assert np.array_equal(made.predict(X[:5]), answers)
+
+
 def test_a_loaded_booster_has_the_name_of_its_file(calls: Any, booster: Any, tmp_path: Path) -> None:
     booster.save_model(tmp_path / "fraud.txt")
-    lgb.Booster(model_file=tmp_path / "fraud.txt").predict(X)
+    loaded = lgb.Booster(model_file=tmp_path / "fraud.txt")
+    loaded.predict(X)
     assert calls.facts().name == "fraud"
+    calls.forgotten()
+    loaded.model_from_string(booster.model_to_string())
+    assert id(loaded) in calls.forgotten()
+    loaded.predict(X)
+    assert calls.facts().name == "Booster"
 
 
 @pytest.mark.parametrize("kind", ["LGBMClassifier", "LGBMRegressor", "LGBMRanker"])
@@ -91,6 +145,19 @@ def test_in_a_pipeline_it_is_part_of_the_request(calls: Any) -> None:
     model.predict(X)
     call = calls.one()
     assert (call.spec.framework, call.model) == ("sklearn", model)
+    facts = call.spec.describe(call.model)
+    assert (facts.name, facts.framework, facts.dtype) == ("Pipeline(LGBMClassifier)", None, "float64")
+    assert facts.parameters == 2 * 8 + nodes(model[-1].booster_)
+
+
+def test_a_class_made_from_a_wrapper_counts_for_this_framework(calls: Any) -> None:
+    class Fraud(lgb.LGBMClassifier):
+        """Ours."""
+
+    model = Fraud(n_estimators=2, n_jobs=1, verbosity=-1).fit(X, Y)
+    model.predict(X)
+    facts = calls.facts()
+    assert (facts.name, facts.framework, facts.parameters) == ("Fraud", "lightgbm", nodes(model.booster_))
 
 
 def peek(environment: Any) -> None:
@@ -120,6 +187,8 @@ def test_a_booster_that_learns_on_is_described_anew(calls: Any, booster: Any) ->
     calls.forgotten()
     booster.update()
     assert id(booster) in calls.forgotten()
+    booster.eval_train()
+    assert calls.forgotten() == []
 
 
 def test_results_are_bit_identical_and_copies_work(calls: Any, booster: Any) -> None:
@@ -131,6 +200,41 @@ def test_results_are_bit_identical_and_copies_work(calls: Any, booster: Any) -> 
     assert calls.take() == []
 
 
+def test_a_model_that_stopped_early_answers_from_its_best_round(calls: Any) -> None:
+    model = lgb.train(
+        PARAMS | {"learning_rate": 0.9},
+        known := lgb.Dataset(X[:150], Y[:150]),
+        200,
+        valid_sets=[lgb.Dataset(X[150:], Y[150:], reference=known)],
+        callbacks=[lgb.early_stopping(3, verbose=False)],
+    )
+    assert calls.take() == []
+    patched = model.predict(X), pickle.loads(pickle.dumps(model)).predict(X)
+    assert 0 < model.best_iteration < 200
+    LightGBMInstrumentor().uninstrument()
+    assert all(np.array_equal(one, model.predict(X)) for one in patched)
+
+
+def test_a_model_may_be_described_while_it_predicts(calls: Any, in_threads: Callable[..., None]) -> None:
+    booster = lgb.train(PARAMS | {"num_leaves": 31}, lgb.Dataset(X, Y), num_boost_round=400)
+    expected, known, found = booster.predict(X, num_threads=1), nodes(booster), set()
+
+    def both() -> None:
+        found.add(calls._state.done[-1].spec.describe(booster).parameters)
+        assert np.array_equal(booster.predict(X, num_threads=1), expected)
+
+    in_threads(both, 4, 10)
+    assert found == {known}
+
+
+def test_a_coroutine_may_predict_in_a_thread(calls: Any, booster: Any) -> None:
+    async def serve() -> None:
+        await asyncio.gather(*(asyncio.to_thread(booster.predict, X[:3]) for _ in range(5)))
+
+    asyncio.run(serve())
+    assert [call.items for call in calls.take()] == [3] * 5
+
+
 def test_an_exception_is_the_callers(calls: Any, booster: Any) -> None:
     with pytest.raises(lgb.basic.LightGBMError, match="number of features"):
         booster.predict(X[:, :3])
@@ -138,7 +242,7 @@ def test_an_exception_is_the_callers(calls: Any, booster: Any) -> None:
 
 
 def test_counts_are_exact_from_four_threads(calls: Any, booster: Any, in_threads: Callable[..., None]) -> None:
-    in_threads(lambda: booster.predict(X[:2]), 4, 50)
+    in_threads(lambda: booster.predict(X[:2], num_threads=1), 4, 50)
     assert len(calls.take()) == 200
 
 
@@ -155,7 +259,7 @@ def test_uninstrument_restores_class_and_functions() -> None:
 
 def test_ten_thousand_calls_leave_nothing_behind(calls: Any, booster: Any) -> None:
     row = np.ascontiguousarray(X[:1])
-    assert calls.left_behind(lambda: booster.predict(row)) < 5_000
+    assert calls.left_behind(lambda: booster.predict(row, num_threads=1)) < 5_000
 
 
 def test_it_is_not_imported_by_us() -> None:

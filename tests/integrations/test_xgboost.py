@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import pickle
 import subprocess
 import sys
@@ -10,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
+import scipy.sparse
 import xgboost as xgb
 from sklearn.datasets import make_classification
 from sklearn.pipeline import make_pipeline
@@ -47,6 +50,17 @@ def test_a_prediction_is_one_request_with_its_rows(calls: Any, booster: Any) -> 
     booster.inplace_predict(X[:30])
     call = calls.one()
     assert (call.spec.operation, call.items) == ("inplace_predict", 30)
+    for more in ({"pred_leaf": True}, {"pred_contribs": True}, {"pred_interactions": True}, {"strict_shape": True}):
+        booster.predict(xgb.DMatrix(X[:9]), **more)
+        assert calls.one().items == 9
+
+
+@pytest.mark.parametrize("of", [np.asarray, pd.DataFrame, scipy.sparse.csr_matrix])
+def test_rows_of_any_table_are_the_items(calls: Any, booster: Any, of: Callable[[Any], Any]) -> None:
+    booster.inplace_predict(data=of(X[:6]), validate_features=False)
+    assert calls.one().items == 6
+    booster.predict(xgb.DMatrix(of(X[:6])), validate_features=False)
+    assert calls.one().items == 6
 
 
 def test_name_nodes_and_dtype_are_told(calls: Any, booster: Any) -> None:
@@ -67,6 +81,28 @@ def test_nodes_of_many_rounds_and_classes_are_counted(calls: Any) -> None:
     assert calls.facts().parameters == nodes(many)
 
 
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"booster": "dart"},
+        {"num_parallel_tree": 300, "subsample": 0.5},
+        {"tree_method": "exact", "gamma": 2.0, "max_depth": 6},
+    ],
+    ids=["dart", "forest", "pruned"],
+)
+def test_nodes_of_every_kind_of_trees_are_counted(calls: Any, params: dict[str, Any]) -> None:
+    trained = xgb.train(params, xgb.DMatrix(X, Y), num_boost_round=3)
+    trained.predict(xgb.DMatrix(X))
+    assert calls.facts().parameters == nodes(trained)
+
+
+def test_a_node_of_a_tree_with_many_outputs_is_one_parameter(calls: Any) -> None:
+    params = {"multi_strategy": "multi_output_tree", "tree_method": "hist", "max_depth": 1}
+    stumps = xgb.train(params, xgb.DMatrix(X, X[:, :2]), num_boost_round=4)
+    stumps.predict(xgb.DMatrix(X))
+    assert calls.facts().parameters == 4 * 3
+
+
 def test_a_linear_booster_has_its_coefficients(calls: Any) -> None:
     linear = xgb.train({"booster": "gblinear", "objective": "reg:squarederror"}, xgb.DMatrix(X, Y), 3)
     linear.predict(xgb.DMatrix(X))
@@ -79,6 +115,14 @@ def test_a_loaded_booster_has_the_name_of_its_file(calls: Any, booster: Any, tmp
         loaded.load_model(tmp_path / "fraud.json")
         loaded.predict(xgb.DMatrix(X))
         assert calls.facts().name == "fraud"
+    wrapper = xgb.XGBClassifier(n_jobs=1)
+    wrapper.load_model(tmp_path / "fraud.json")
+    wrapper.predict(X)
+    facts = calls.facts()
+    assert (facts.name, facts.framework, facts.parameters) == ("fraud", "xgboost", nodes(booster))
+    loaded.load_model(booster.save_raw())
+    loaded.predict(xgb.DMatrix(X))
+    assert calls.facts().name == "Booster"
 
 
 @pytest.mark.parametrize(
@@ -104,6 +148,19 @@ def test_in_a_pipeline_it_is_part_of_the_request(calls: Any) -> None:
     model.predict(X)
     call = calls.one()
     assert (call.spec.framework, call.model) == ("sklearn", model)
+    facts = call.spec.describe(call.model)
+    assert (facts.name, facts.framework, facts.dtype) == ("Pipeline(XGBClassifier)", None, "float32")
+    assert facts.parameters == 2 * 8 + nodes(model[-1].get_booster())
+
+
+def test_a_class_made_from_a_wrapper_counts_for_this_framework(calls: Any) -> None:
+    class Fraud(xgb.XGBClassifier):
+        """Ours."""
+
+    model = Fraud(n_estimators=2, n_jobs=1).fit(X, Y)
+    model.predict(X)
+    facts = calls.facts()
+    assert (facts.name, facts.framework, facts.parameters) == ("Fraud", "xgboost", nodes(model.get_booster()))
 
 
 class Peeking(xgb.callback.TrainingCallback):
@@ -130,10 +187,29 @@ def test_training_is_no_request(calls: Any, train: Callable[[Any], Any]) -> None
     assert calls.take() == []
 
 
+def test_a_prediction_for_training_is_no_request(calls: Any, booster: Any) -> None:
+    booster.predict(xgb.DMatrix(X), training=True)
+    assert calls.one().note().training
+
+
 def test_a_booster_that_learns_on_is_described_anew(calls: Any, booster: Any) -> None:
     calls.forgotten()
     booster.update(xgb.DMatrix(X, Y), 5)
     assert id(booster) in calls.forgotten()
+    booster.eval(xgb.DMatrix(X, Y))
+    assert calls.forgotten() == []
+
+
+def test_a_model_that_moves_or_is_loaded_is_described_anew(calls: Any, booster: Any, tmp_path: Path) -> None:
+    booster.save_model(tmp_path / "fraud.json")
+    wrapper = xgb.XGBClassifier(n_estimators=2, n_jobs=1).fit(X, Y)
+    calls.forgotten()
+    wrapper.set_params(n_jobs=2)
+    assert id(wrapper) not in calls.forgotten()
+    wrapper.set_params(device="cpu")
+    assert id(wrapper) in calls.forgotten()
+    wrapper.load_model(tmp_path / "fraud.json")
+    assert id(wrapper) in calls.forgotten()
 
 
 def test_results_are_bit_identical_and_copies_work(calls: Any, booster: Any) -> None:
@@ -144,6 +220,38 @@ def test_results_are_bit_identical_and_copies_work(calls: Any, booster: Any) -> 
     plain = booster.predict(data)
     assert all(np.array_equal(one, plain) for one in patched)
     assert calls.take() == []
+
+
+def test_a_model_that_stopped_early_answers_from_its_best_round(calls: Any) -> None:
+    model = xgb.XGBRegressor(n_estimators=200, early_stopping_rounds=3, n_jobs=1, learning_rate=0.9)
+    model.fit(X[:150], Y[:150], eval_set=[(X[150:], Y[150:])], verbose=False)
+    assert calls.take() == []
+    patched = model.predict(X), pickle.loads(pickle.dumps(model)).predict(X)
+    assert model.best_iteration + 1 < model.get_booster().num_boosted_rounds()
+    XGBoostInstrumentor().uninstrument()
+    SklearnInstrumentor().uninstrument()
+    assert all(np.array_equal(one, model.predict(X)) for one in patched)
+
+
+def test_a_model_may_be_described_while_it_predicts(calls: Any, in_threads: Callable[..., None]) -> None:
+    params = PARAMS | {"max_depth": 8}
+    booster = xgb.train(params, xgb.DMatrix(X, Y), num_boost_round=400)
+    expected, known, found = booster.inplace_predict(X), nodes(booster), set()
+
+    def both() -> None:
+        found.add(calls._state.done[-1].spec.describe(booster).parameters)
+        assert np.array_equal(booster.inplace_predict(X), expected)
+
+    in_threads(both, 4, 10)
+    assert found == {known}
+
+
+def test_a_coroutine_may_predict_in_a_thread(calls: Any, booster: Any) -> None:
+    async def serve() -> None:
+        await asyncio.gather(*(asyncio.to_thread(booster.inplace_predict, X[:3]) for _ in range(5)))
+
+    asyncio.run(serve())
+    assert [call.items for call in calls.take()] == [3] * 5
 
 
 def test_an_exception_is_the_callers(calls: Any, booster: Any) -> None:
