@@ -22,7 +22,7 @@ test: $(VENV)/.test ## all tests (ARGS="-k ledger" chooses)
 	@$(BIN)/python -m pytest $(ARGS)
 
 older: $(VENV)/.older ## tests of transformers and onnxruntime with an older release of each
-	@PYTHONPATH=$(VENV)/older $(BIN)/python -m pytest $(OLDER_TESTS) $(ARGS)
+	@USE_TF=0 PYTHONPATH=$(VENV)/older $(BIN)/python -m pytest $(OLDER_TESTS) $(ARGS)
 
 bench: $(VENV)/.demo ## what the node agent settles on one core (ARGS="--records 10_000_000" is the full run)
 	@$(BIN)/python benchmarks/agent.py $(ARGS)

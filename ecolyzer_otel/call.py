@@ -82,6 +82,7 @@ class More:
         first_token_ns: when the first output token was there.
         warmup: whether something was compiled in this call.
         attributes: further span attributes, by name.
+        completions: called with the call on the background thread before it is told of, as ``CallSpec.complete``.
         span: the span of a call that had one from its begin.
         attached: what the context is detached with.
         handle: who waits for the settlement: has ``settled(settled, place)``.
@@ -93,8 +94,8 @@ class More:
     """
 
     __slots__ = (
-        "attached", "attributes", "doubtful", "first_token_ns", "handle", "joint", "links", "members", "phases",
-        "span", "tokens", "training", "warmup",
+        "attached", "attributes", "completions", "doubtful", "first_token_ns", "handle", "joint", "links",
+        "members", "phases", "span", "tokens", "training", "warmup",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -103,6 +104,7 @@ class More:
         self.first_token_ns = 0
         self.warmup = False
         self.attributes: dict[str, Any] | None = None
+        self.completions: list[Callable[[Call], None]] | None = None
         self.span: Span | None = None
         self.attached: ContextToken[Context] | None = None
         self.handle: Any = None

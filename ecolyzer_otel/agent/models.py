@@ -29,16 +29,16 @@ class ModelBook:
 
     def __init__(self, names: dict[int, str] | None = None) -> None:
         self._names: dict[int, str] = {} if names is None else names
-        self._facts: dict[int, tuple[weakref.ref[Any], str, ModelFacts]] = {}
+        self._facts: dict[int, dict[str, tuple[weakref.ref[Any], ModelFacts]]] = {}
         self._keys: dict[ModelFacts, int] = {}
         self._new: list[Model] = []
 
     def facts(self, call: Call) -> ModelFacts:
         """The facts of the model of ``call``, its framework filled in."""
         key, framework = id(call.model), call.spec.framework
-        known = self._facts.get(key)
-        if known is not None and known[0]() is call.model and known[1] == framework:
-            return known[2]
+        known = self._facts.get(key, {}).get(framework)
+        if known is not None and known[0]() is call.model:
+            return known[1]
         try:
             facts = call.spec.describe(call.model)
         except Exception:  # noqa: BLE001 - never hurt the service
@@ -47,7 +47,8 @@ class ModelBook:
         name = given_name(call.model, facts.name)
         facts = replace(facts, name=name[:MAX_NAME], framework=facts.framework or framework)
         with contextlib.suppress(TypeError):  # not every object can be referenced weakly
-            self._facts[key] = weakref.ref(call.model, lambda _: self.forget(key)), framework, facts
+            reference = weakref.ref(call.model, lambda _: self.forget(key))
+            self._facts.setdefault(key, {})[framework] = reference, facts
             self._names[key] = facts.name
         return facts
 

@@ -238,12 +238,15 @@ def _settled_in_kind(call: Call) -> bool:
 
 def _complete(call: Call) -> None:
     """What the instrumentor noted becomes numbers."""
-    if call.spec.complete is None:
-        return
-    try:
-        call.spec.complete(call)
-    except Exception:  # noqa: BLE001 - never hurt the service
-        _LOG.debug("ecolyzer: what was noted of a request could not be read", exc_info=True)
+    completions = [] if call.spec.complete is None else [call.spec.complete]
+    if call.more is not None and call.more.completions is not None:
+        completions += call.more.completions
+        call.more.completions = None
+    for complete in completions:
+        try:
+            complete(call)
+        except Exception:  # noqa: BLE001 - never hurt the service
+            _LOG.debug("ecolyzer: what was noted of a request could not be read", exc_info=True)
 
 
 def _phases(call: Call, end_ns: int, cpu_ns: int, lent: int) -> list[tuple[str, int, int]]:

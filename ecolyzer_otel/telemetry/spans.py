@@ -158,6 +158,8 @@ def _attributes(call: Call, facts: ModelFacts, framework: str, items: int) -> di
         return attributes
     if more.attributes:
         attributes.update(more.attributes)
+        if Attr.GEN_AI_OPERATION in more.attributes:
+            attributes[Attr.GEN_AI_PROVIDER], attributes[Attr.GEN_AI_MODEL] = framework, facts.name
     if more.warmup:
         attributes[Attr.WARMUP] = True
     if more.tokens is not None:
