@@ -11,7 +11,7 @@ Estimators have no common base method, so each class is patched where it (or a m
 one, when the class is made. Calls inside ``fit``, cross-validation, search and inspection are training, not
 requests. Wrappers of XGBoost and LightGBM count for those frameworks.
 
-Verified with scikit-learn 1.9.
+Verified with scikit-learn 1.3.2, 1.5.2, 1.7.2 and 1.9.1.
 """
 
 from __future__ import annotations

@@ -113,10 +113,8 @@ class Learned:
                 self._visit(item)
         elif hasattr(getattr(thing, "nodes", None), "size"):  # histogram gradient boosting
             self._sizes["float64"] += int(thing.nodes.size)
-        elif isinstance(getattr(thing, "__dict__", None), dict) and (
-            hasattr(thing, "get_params") or hasattr(thing, "calibrators")
-        ):
-            self._visit_estimator(thing, vars(thing))
+        elif hasattr(thing, "__dict__") and (_is_model(thing) or hasattr(thing, "calibrators")):
+            self._visit_estimator(thing, dict(vars(thing)))
 
     def _visit_estimator(self, estimator: Any, attributes: dict[str, Any]) -> None:
         facts = booster_facts(estimator)
@@ -135,9 +133,17 @@ class Learned:
                 self._seen.add(id(array))
                 self._sizes[str(array.dtype)] += int(array.nnz if hasattr(array, "nnz") else array.size)
         fitted = any(name in attributes for name in _FITTED)
-        for name in _NESTED:
-            if name in attributes and not (name == "estimator" and fitted):
-                self._visit(attributes[name])
+        for name, value in attributes.items():
+            held = list(value.values()) if isinstance(value, dict) else value
+            first = held[0] if isinstance(held, (list, tuple)) and held else held
+            if (name in _NESTED and not (name == "estimator" and fitted)) or (
+                name[-1:] == "_" and _is_model(first)
+            ):
+                self._visit(held)
+
+
+def _is_model(thing: Any) -> bool:
+    return hasattr(thing, "get_params") or type(thing).__module__.partition(".")[0] in _BOOSTERS
 
 
 def _arrays(attributes: dict[str, Any]) -> Iterator[Any]:
@@ -148,8 +154,10 @@ def _arrays(attributes: dict[str, Any]) -> Iterator[Any]:
             continue
         if any(other in attributes for other in _SAID_BY.get(name, ())):
             continue
-        listed = isinstance(value, (list, tuple)) or getattr(getattr(value, "dtype", None), "hasobject", False)
-        for array in value if listed and getattr(value, "ndim", 1) == 1 else (value,):
+        several = isinstance(value, (list, tuple)) or getattr(getattr(value, "dtype", None), "hasobject", False)
+        if several and getattr(value, "ndim", 1) == 1 and not (len(value) and hasattr(value[0], "dtype")):
+            continue  # of whatever a class of the service keeps, maybe millions
+        for array in value if several and getattr(value, "ndim", 1) == 1 else (value,):
             shape = getattr(array, "shape", None)
             if getattr(getattr(array, "dtype", None), "kind", "") in ("f", "i", "u") and (
                 shape or (shape == () and name in _SCALARS)

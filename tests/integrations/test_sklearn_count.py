@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import xgboost as xgb
+from sklearn.base import BaseEstimator
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
 from sklearn.datasets import make_classification
@@ -116,6 +118,23 @@ def test_each_learned_number_is_counted_once(model: Any, expected: int | Callabl
     facts = describe(model)
     number = expected(model) if callable(expected) else expected
     assert (facts.parameters, facts.dtype) == ((number, "float64") if number else (None, None))
+
+
+def test_models_that_a_class_of_the_service_has_learned_are_counted() -> None:
+    class Ours(BaseEstimator):
+        """One for all, one for each kind of customer, and one of XGBoost's own."""
+
+        def fit(self, X: Any, y: Any) -> Any:
+            self.common_ = LogisticRegression().fit(X, y)
+            self.kinds_ = {"new": LinearSVC().fit(X, y), "old": self.common_}
+            self.booster_ = xgb.train({"max_depth": 1, "nthread": 1}, xgb.DMatrix(X, y), 5)
+            self.seen_ = ["customer"] * 100
+            return self
+
+        def predict(self, X: Any) -> Any:
+            return self.common_.predict(X)
+
+    assert describe(Ours().fit(X, Y)).parameters == 2 * (D + 1) + 5 * 3
 
 
 def test_three_classes_have_three_rows_of_coefficients() -> None:
