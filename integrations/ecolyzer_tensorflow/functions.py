@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
+import re
 import sys
 import weakref
 from types import FunctionType
@@ -16,6 +18,9 @@ from ecolyzer_tensorflow.facts import function_name, measure
 from ecolyzer_tensorflow.phases import note_tape
 
 __all__ = ["know", "named", "requests"]
+
+#: As ``tensorflow/python/trackable/resource.py`` names what it saves.
+_OF_RESOURCE: Final = re.compile(r"__inference__(creator|initializer|destroyer)_\d+$")
 
 
 class _Kind:
@@ -80,16 +85,22 @@ def named(original: Any) -> Any:
 
 def know(function: Any, operation: str, name: str) -> None:
     """``function`` was loaded: from the model of this name, as ``operation``."""
-    _kinds[function] = _Kind(_spec(operation), name)
+    _kinds[function] = _Kind(None if _is_of_resource(function) else _spec(operation), name)
 
 
 def _first_seen(function: Any) -> _Kind:
     python = getattr(function, "_python_function", None)
     restored = hasattr(function, "concrete_functions")
     module = str(getattr(python, "__module__", "")).partition(".")[0]
-    own = isinstance(python, FunctionType) and module == "tensorflow" and not restored
-    kind = _kinds[function] = _Kind(None if own else _spec("call"))
+    own = isinstance(python, FunctionType) and module == "tensorflow"
+    aside = _is_of_resource(function) if restored else own
+    kind = _kinds[function] = _Kind(None if aside else _spec("call"))
     return kind
+
+
+def _is_of_resource(function: Any) -> bool:
+    """Whether it makes, fills or ends a table or the like that was loaded; it is called last by its destructor."""
+    return any(_OF_RESOURCE.match(os.fsdecode(one.name)) for one in getattr(function, "concrete_functions", ()))
 
 
 @functools.lru_cache(maxsize=1000)

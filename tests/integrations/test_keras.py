@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -91,6 +92,14 @@ def test_a_layer_on_its_own_and_symbolic_calls_are_none(calls: Any) -> None:
     layers.Dense(3)(X)
     model(keras.Input((4,)))
     model.compute_output_spec(keras.Input((4,)))
+    assert calls.take() == []
+
+
+def test_tracing_exporting_and_datasets_are_none(calls: Any, tmp_path: Path) -> None:
+    model = _sequential()
+    tf.function(model).get_concrete_function(tf.TensorSpec((None, 4)))
+    model.export(str(tmp_path / "exported"), verbose=False)
+    assert len(list(tf.data.Dataset.from_tensor_slices(X).batch(2).map(model))) == 3
     assert calls.take() == []
 
 
