@@ -13,8 +13,8 @@ the packages ``ai_edge_litert`` and ``tflite_runtime``. While a function is trac
 that traced is marked as warm-up. A function that takes gradients with respect to variables is training, and so is a
 call under a tape that then does. TensorFlow's own functions (checkpoints, loading) are no requests.
 
-Keras models are :mod:`ecolyzer_keras`'s. Verified with TensorFlow 2.17.1 and 2.21.0; the interpreters of the other
-packages are the same classes, by source.
+Keras models are :mod:`ecolyzer_keras`'s. Verified with TensorFlow 2.17.1 and 2.21.0 and the interpreter of
+``ai_edge_litert`` 2.3.0; that of ``tflite_runtime`` has the same shape.
 """
 
 from __future__ import annotations

@@ -98,7 +98,7 @@ def test_a_layer_on_its_own_and_symbolic_calls_are_none(calls: Any) -> None:
 def test_tracing_exporting_and_datasets_are_none(calls: Any, tmp_path: Path) -> None:
     model = _sequential()
     tf.function(model).get_concrete_function(tf.TensorSpec((None, 4)))
-    model.export(str(tmp_path / "exported"), verbose=False)
+    model.export(str(tmp_path / "exported"))
     assert len(list(tf.data.Dataset.from_tensor_slices(X).batch(2).map(model))) == 3
     assert calls.take() == []
 
