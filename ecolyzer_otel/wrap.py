@@ -167,15 +167,14 @@ def streamed(original: F, spec: CallSpec) -> F:
 
     @functools.wraps(original)
     def wrapper(self: Any, /, *args: Any, **kwargs: Any) -> Any:
-        steps = original(self, *args, **kwargs)
-        outer = current_call.get()
-        return steps if outer is not None and outer.open else _stream(steps, spec, self, args, kwargs)
+        return _stream(original(self, *args, **kwargs), spec, self, args, kwargs)
 
     return wrapper  # type: ignore[return-value]
 
 
 def _stream(steps: Any, spec: CallSpec, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[Any]:
-    call = begin(spec, model, args, kwargs)
+    outer = current_call.get()  # of whoever takes the first step, not of who made the generator
+    call = None if outer is not None and outer.open else begin(spec, model, args, kwargs)
     if call is None:
         yield from steps
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from time import monotonic_ns, time_ns
@@ -119,7 +120,15 @@ class Reporter:
                 or (route_of(call)[1] and _settled_in_kind(call) and _kernels_known(call))
             )
             (ready if final else self._held).append(call)
+        self._settle_doubts(now)
         return ready
+
+    def _settle_doubts(self, now: int) -> None:
+        """Forget calls that may have been training, and are told of by now: they would keep their models alive."""
+        doubtful = self._state.doubtful
+        with contextlib.suppress(IndexError):  # taken meanwhile by whoever learns that they were
+            while doubtful and doubtful[0].end_ns and now - doubtful[0].end_ns > 2 * _HOLD_NS:
+                doubtful.popleft()
 
     def drop_waiting(self, reason: str) -> None:
         """Nobody is there to be told: lose what has finished, and end its spans."""

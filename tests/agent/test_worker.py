@@ -343,3 +343,26 @@ assert time.process_time() - before < 0.3, time.process_time() - before
 assert engine.infer() == "answer"
 """
     start(listener, ENGINE + "wrap()\n" + code)
+
+
+def test_what_may_have_been_training_is_not_kept_alive_once_it_is_told_of() -> None:
+    from ecolyzer_otel.agent.accounts import Accounts
+    from ecolyzer_otel.agent.reports import Reporter
+    from ecolyzer_otel.call import begin, finish, replace_state
+    from ecolyzer_otel.wrap import CallSpec, ModelFacts
+
+    here = replace_state(lambda state: None)
+    try:
+        reporter = Reporter(here, Accounts(here))
+        call = begin(CallSpec("custom", "infer", lambda model: ModelFacts("engine")), object(), (), {})
+        assert call is not None
+        call.note().doubtful = True
+        here.doubtful.append(call)
+        finish(call, None)
+        list(reporter.batches(hold=True, quiet=False))
+        assert list(here.doubtful) == [call], "it may still turn out to be"
+        call.end_ns -= 2_000_000_000
+        list(reporter.batches(hold=True, quiet=False))
+        assert list(here.doubtful) == []
+    finally:
+        replace_state(None)

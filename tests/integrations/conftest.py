@@ -52,10 +52,11 @@ class Calls:
             ours = tracemalloc.take_snapshot().filter_traces([tracemalloc.Filter(True, "*/ecolyzer_*")])
             return sum(one.size for one in ours.statistics("filename"))
 
-        run(200)
+        warm = min(200, times)
+        run(warm)
         tracemalloc.start(1)
         try:
-            run(200)
+            run(warm)
             before = held()
             run(times)
             return held() - before

@@ -179,3 +179,16 @@ def test_ten_thousand_calls_leave_nothing_behind(calls: Any) -> None:
     assert model.predict(row).shape == (1,)
     calls.take()
     assert calls.left_behind(lambda: apply(row)) < 5_000
+
+
+def test_stages_belong_to_whoever_takes_them(calls: Any) -> None:
+    import ecolyzer_otel
+
+    model = GradientBoostingClassifier(n_estimators=4).fit(X, Y)
+    made_outside = model.staged_predict(X)
+    with ecolyzer_otel.request("mine"):
+        list(made_outside)
+        made_inside = model.staged_predict(X)
+    assert calls.operations() == ["request"]
+    list(made_inside)
+    assert calls.operations() == ["staged_predict"]
