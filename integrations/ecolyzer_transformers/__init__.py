@@ -23,25 +23,26 @@ from typing import Any, Final
 
 from ecolyzer_otel.call import forget_model
 from ecolyzer_otel.instrumentor import FrameworkInstrumentor
-from ecolyzer_otel.wrap import CallSpec, leaf, training
+from ecolyzer_otel.wrap import leaf, training
 from ecolyzer_transformers.batching import (
     added,
     cancelled,
-    delivered,
-    delivered_batch,
+    failed,
     generated_batch,
     looped,
+    started,
     stepped,
+    stepping,
 )
-from ecolyzer_transformers.facts import describe, describe_trainer
-from ecolyzer_transformers.generation import counting, generated
-from ecolyzer_transformers.pipelines import called
-from ecolyzer_transformers.serving import submitted
+from ecolyzer_transformers.facts import describe, describe_trainer, spec
+from ecolyzer_transformers.generation import counting, generated, preparing
+from ecolyzer_transformers.methods import ours, patch_family
+from ecolyzer_transformers.pipelines import answered, called
+from ecolyzer_transformers.serving import noting_context, submitted
 
 __all__ = ["TransformersInstrumentor", "describe"]
 
 _BATCHING: Final = "transformers.generation.continuous_batching.continuous_api"
-_LOOPS: Final = ("_has_unfinished_sequences", "_beam_search_has_unfinished_sequences")
 
 
 def _samples(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -50,9 +51,7 @@ def _samples(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     return len(data) if hasattr(data, "__len__") else None
 
 
-_TRAINER: Final = tuple(
-    CallSpec("transformers", name, describe_trainer, _samples) for name in ("predict", "evaluate")
-)
+_TRAINER: Final = tuple(spec(name, describe_trainer, _samples, container=True) for name in ("predict", "evaluate"))
 
 
 class TransformersInstrumentor(FrameworkInstrumentor):
@@ -66,8 +65,11 @@ class TransformersInstrumentor(FrameworkInstrumentor):
             "transformers.pipelines.base": self._patch_pipelines,
             "transformers.generation.utils": self._patch_generation,
             _BATCHING: self._patch_batching,
+            "transformers.generation.streamers": self._patch_streamers,
+            "transformers.modeling_utils": self._patch_models,
             "transformers.trainer": self._patch_trainer,
             "transformers.cli.serving.utils": self._patch_serving,
+            "transformers.cli.serving.systemone": self._patch_decisions,
         }
 
     def _wrap(self, owner: Any, name: str, wrapped: Callable[[Any], Any]) -> None:
@@ -79,51 +81,40 @@ class TransformersInstrumentor(FrameworkInstrumentor):
 
     def _patch_generation(self, module: Any) -> None:
         mixin = module.GenerationMixin
-        self._wrap(mixin, "generate", generated)
+        self._wrap(mixin, "generate", lambda original: ours(generated(original)))
         self._wrap(mixin, "_has_unfinished_sequences", counting)
-        inherited = mixin.__init_subclass__
+        self._wrap(mixin, "_prepare_generated_length", preparing)
 
-        def __init_subclass__(cls: type, /, **kwargs: Any) -> None:
-            inherited.__func__(cls, **kwargs) if hasattr(inherited, "__func__") else inherited(**kwargs)
-            self._patch_override(cls)
+    def _patch_models(self, module: Any) -> None:
+        patch_family(self.patches, module.PreTrainedModel)
 
-        for cls in _subclasses(mixin):
-            self._patch_override(cls)
-        self.patches.replace(mixin, "__init_subclass__", classmethod(__init_subclass__))
-
-    def _patch_override(self, cls: type) -> None:
-        """Some models have a ``generate`` of their own, which calls the common one several times."""
-        own = vars(cls).get("generate")
-        if callable(own) and not isinstance(own, type):
-            self.patches.replace(cls, "generate", generated(own))
+    def _patch_streamers(self, module: Any) -> None:
+        self._wrap(module.TextStreamer, "__init__", noting_context)
 
     def _patch_batching(self, module: Any) -> None:
         manager = module.ContinuousBatchingManager
         self._wrap(module.ContinuousMixin, "generate_batch", generated_batch)
+        self._wrap(manager, "start", started)
         self._wrap(manager, "_run_generation_loop", looped)
+        self._wrap(manager, "_generation_step", stepping)
         self._wrap(manager, "_generation_loop_body", stepped)
-        self._wrap(manager, "_inner_generation_loop", stepped)
-        router = getattr(module, "OutputRouter", None)
-        if router is not None:  # from transformers 5 on
-            self._wrap(manager, "add_request", added)
-            self._wrap(manager, "cancel_request", cancelled)
-            self._wrap(router, "deliver", delivered)
-            self._wrap(router, "deliver_batch", delivered_batch)
+        self._wrap(manager, "_inner_generation_loop", stepped)  # its older name
+        self._wrap(manager, "add_request", added)
+        self._wrap(manager, "cancel_request", cancelled)
+        self._wrap(module.ContinuousBatchProcessor, "_handle_request_error", failed)
 
     def _patch_trainer(self, module: Any) -> None:
         trainer = module.Trainer
         self.patches.replace(trainer, "train", training(trainer.train, after=lambda it: forget_model(it.model)))
-        for spec in _TRAINER:
-            self.patches.replace(trainer, spec.operation, leaf(getattr(trainer, spec.operation), spec))
+        for what in _TRAINER:
+            self.patches.replace(trainer, what.operation, leaf(getattr(trainer, what.operation), what))
 
     def _patch_serving(self, module: Any) -> None:
-        thread = getattr(module, "InferenceThread", None)
+        thread: Any = getattr(module, "InferenceThread", None)
         for name in ("submit", "async_submit"):
             self._wrap(thread, name, submitted)
 
-
-def _subclasses(base: type[Any]) -> list[type[Any]]:
-    found = list(base.__subclasses__())
-    for cls in found:
-        found += [one for one in cls.__subclasses__() if one not in found]
-    return found
+    def _patch_decisions(self, module: Any) -> None:
+        handler: Any = getattr(module, "SystemOneHandler", None)
+        if hasattr(handler, "_answer"):
+            self.patches.replace(handler, "_answer", staticmethod(answered(handler._answer)))

@@ -1,37 +1,28 @@
 """Continuous batching: requests come and go while one thread steps through all of them at once.
 
-``generate_batch`` is one request. What is added to a manager by itself is a request each, from ``add_request``
-until its last output is delivered. The CPU time of each step of the manager's thread goes to those that are in it,
-by the tokens that it processes for each; the thread's module calls are nobody's own.
+``generate_batch`` is one request, and the thread of its manager works for it. What is added to a manager by itself
+is a request each, from ``add_request`` until its last token: the CPU time of each step goes to those that are in
+it, by the tokens that it processes for each. On a GPU they share what it draws by their time in flight.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import weakref
+from collections.abc import Callable
+from contextvars import ContextVar
 from time import monotonic_ns, thread_time_ns
 from typing import Any, Final
 
 from ecolyzer_otel.call import Call, begin, current_call, finish, suspend
-from ecolyzer_otel.wrap import CallSpec, leaf, training
-from ecolyzer_transformers.facts import describe
-from ecolyzer_transformers.generation import note_request
+from ecolyzer_otel.wrap import leaf, lending, training
+from ecolyzer_transformers.facts import describe, spec
+from ecolyzer_transformers.generation import tell
+from ecolyzer_transformers.tokens import tally
 
-__all__ = ["added", "cancelled", "delivered", "delivered_batch", "generated_batch", "looped", "stepped"]
+__all__ = ["added", "cancelled", "failed", "generated_batch", "looped", "started", "stepped", "stepping"]
 
-
-class _Owner:
-    """Whose a request of a manager is: a call that was begun for it, or one that encloses it."""
-
-    __slots__ = ("call", "own")
-
-    def __init__(self, call: Call, own: bool) -> None:
-        self.call = call
-        self.own = own
-
-
-#: By the manager's router of outputs, or by the manager where it has none; then by id.
-_owners: Final[weakref.WeakKeyDictionary[Any, dict[str, _Owner]]] = weakref.WeakKeyDictionary()
 #: Requests that one manager is watched for.
 _MAX_WATCHED: Final = 100_000
 
@@ -40,8 +31,99 @@ class _Failed(Exception):
     """The manager gave a request up."""
 
 
-def _key(manager: Any) -> Any:
-    return getattr(manager, "output_router", manager)
+class _Added:
+    """A request of a manager."""
+
+    __slots__ = ("call", "left", "own", "prompt", "states")
+
+    def __init__(self, call: Call, prompt: int, sequences: int, *, own: bool) -> None:
+        self.call = call
+        self.prompt = prompt
+        #: Sequences that are not finished.
+        self.left = sequences
+        #: Whether the call was begun for it; else it encloses it.
+        self.own = own
+        self.states: dict[str, Any] = {}
+
+
+class _Manager:
+    """What is known of the requests of one manager."""
+
+    def __init__(self) -> None:
+        self.requests: dict[str, _Added] = {}
+        #: Who is in the present step, each with its tokens.
+        self.batch: dict[str, int] = {}
+        #: The call in which the thread was started, if any: then the thread works for it alone.
+        self.starter: Call | None = None
+
+    def enter(self, processor: Any) -> None:
+        """A step begins, of all that is prepared."""
+        self.batch = {}
+        for one in _prepared(processor):
+            state = getattr(one, "state", one)
+            request = str(state.request_id).partition("__child#")[0]
+            known = self.requests.get(request)
+            if known is None:
+                continue
+            if known.own and not known.states:
+                known.call.mark("prefill")
+            known.states[state.request_id] = state
+            tokens = getattr(one, "query_length", None) or len(getattr(state, "tokens_to_process", ())) or 1
+            self.batch[request] = self.batch.get(request, 0) + tokens
+
+    def leave(self, spent_ns: int) -> None:
+        """It is over; so are those that have all they wanted."""
+        batch, self.batch = self.batch, {}
+        total = sum(batch.values())
+        for request, tokens in batch.items():
+            known = self.requests.get(request)
+            if known is not None and known.call.open:
+                known.call.spend(round(spent_ns * tokens / total))
+        for request, known in list(self.requests.items()):
+            if known.states:
+                self._look(request, known)
+
+    def _look(self, request: str, known: _Added) -> None:
+        more = known.call.note()
+        if known.own and not more.first_token_ns and any(one.generated_len() for one in known.states.values()):
+            more.first_token_ns = monotonic_ns()
+            known.call.mark("decode")
+        over = [one for one in known.states.values() if one.status.name in ("FINISHED", "FAILED")]
+        if len(over) >= known.left:
+            self.end(request, failed=any(one.status.name == "FAILED" for one in over))
+
+    def end(self, request: str, *, failed: bool = False) -> None:
+        """There will be no more of it."""
+        known = self.requests.pop(request, None)
+        if known is None or not known.own:
+            return
+        known.call.note().tokens = known.prompt, sum(_generated(one, known.prompt) for one in known.states.values())
+        tell(known.call, None)
+        finish(known.call, _Failed() if failed else None)
+
+
+def _prepared(processor: Any) -> list[Any]:
+    """The requests of the batch that is about to run; in every release they are kept elsewhere."""
+    holder = getattr(processor, "inputs_and_outputs", processor)
+    pairs = getattr(holder, "io_pairs", None)
+    if pairs:  # the next batch is prepared while this one runs
+        holder = pairs[holder.current_pair].host_io
+    return list(getattr(holder, "requests_in_batch", ()))
+
+
+def _generated(state: Any, prompt: int) -> int:
+    """New tokens of a sequence; when memory was short, some of them have become part of its prompt."""
+    given = getattr(state, "initial_tokens", None) or getattr(state, "full_prompt_ids", None) or ()
+    return int(state.generated_len()) + max(0, len(given) - prompt)
+
+
+_managers: Final[weakref.WeakKeyDictionary[Any, _Manager]] = weakref.WeakKeyDictionary()
+#: Whose thread this is.
+_here: ContextVar[_Manager | None] = ContextVar("ecolyzer_batching", default=None)
+
+
+def _known(manager: Any) -> _Manager:
+    return _managers.setdefault(manager, _Manager())
 
 
 # One call for all.
@@ -52,26 +134,27 @@ def _prompts(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     return len(inputs) if hasattr(inputs, "__len__") else 1
 
 
-def _keep(call: Call, result: Any) -> None:
-    call.events = result
-
-
-def _count(call: Call) -> None:
-    outputs = list((call.events or {}).values())
-    call.events = None
-    prompts = {tuple(one.prompt_ids) for one in outputs}
-    call.note().tokens = sum(map(len, prompts)), sum(len(one.generated_tokens) for one in outputs)
-    note_request(call, lambda name: None, None)
-
-
-_BATCH: Final = CallSpec(
-    "transformers", "generate_batch", describe, _prompts, ended=_keep, complete=_count, container=True
-)
+_BATCH: Final = spec("generate_batch", describe, _prompts, container=True)
 
 
 def generated_batch(original: Any) -> Any:
     """Wrap ``generate_batch(inputs, ...)``."""
-    return leaf(original, _BATCH)
+
+    @functools.wraps(original)
+    def generate_batch(self: Any, *args: Any, **kwargs: Any) -> Any:
+        outputs = original(self, *args, **kwargs)
+        call = current_call.get()
+        if call is not None and call.open and not call.training:
+            tally(call.itself).hold(call.itself, functools.partial(_count, args, kwargs, outputs))
+        return outputs
+
+    return leaf(generate_batch, _BATCH)
+
+
+def _count(args: tuple[Any, ...], kwargs: dict[str, Any], outputs: Any, call: Call) -> tuple[int, int]:
+    inputs: Any = args[0] if args else kwargs.get("inputs")
+    tell(call, kwargs.get("generation_config") or (args[1] if len(args) > 1 else None))
+    return sum(map(len, inputs)), sum(len(one.generated_tokens) for one in outputs.values())
 
 
 # One call for each.
@@ -81,136 +164,150 @@ def _one(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
     return 1
 
 
-_ADDED: Final = CallSpec("transformers", "generate", describe, _one)
+_ADDED: Final = spec("generate", describe, _one)
 
 
 def added(original: Any) -> Any:
-    """Wrap ``ContinuousBatchingManager.add_request(input_ids, ...)``."""
+    """Wrap ``ContinuousBatchingManager.add_request(input_ids, request_id=None, ...)``."""
 
     @functools.wraps(original)
     def add_request(self: Any, *args: Any, **kwargs: Any) -> Any:
         outer = current_call.get()
-        enclosed = outer is not None and outer.open and not outer.training
-        call = outer.itself if outer is not None and enclosed else begin(_ADDED, self.model, args, kwargs)
+        if outer is not None and outer.open:
+            return original(self, *args, **kwargs) if outer.training else _enclosed(original, self, args, kwargs)
+        call = begin(_ADDED, self.model, (), {})
         if call is None:
             return original(self, *args, **kwargs)
-        if enclosed:
-            call.share()
-        else:
-            suspend(call)
-            call.mark("prefill")
+        call.events = None
+        suspend(call)
         try:
             request = original(self, *args, **kwargs)
         except BaseException as error:
-            if not enclosed:
-                finish(call, error)
+            finish(call, error)
             raise
-        watched = _owners.setdefault(_key(self), {})
-        if isinstance(request, str) and len(watched) < _MAX_WATCHED:
-            watched[request] = _Owner(call, not enclosed)
-        elif not enclosed:
+        if not _watch(self, request, call, args, kwargs, own=True):
+            call.note().training = True  # it was not taken: no request
             finish(call, None)
         return request
 
     return add_request
 
 
+def _enclosed(original: Any, manager: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Added within a request: part of that, as long as it is open."""
+    call = current_call.get()
+    request = original(manager, *args, **kwargs)
+    if call is not None:
+        _watch(manager, request, call.share(), args, kwargs, own=False)
+    return request
+
+
+def _watch(
+    manager: Any, request: Any, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any], *, own: bool
+) -> bool:
+    with contextlib.suppress(Exception):
+        watched = _known(manager).requests
+        if request is not None and len(watched) < _MAX_WATCHED:
+            prompt = len(args[0] if args else kwargs["input_ids"])
+            sequences = getattr(manager, "num_return_sequences", None) or 1
+            watched[str(request)] = _Added(call, prompt, int(sequences), own=own)
+            return True
+    return False
+
+
 def cancelled(original: Any) -> Any:
     """Wrap ``ContinuousBatchingManager.cancel_request(request_id)``."""
 
     @functools.wraps(original)
-    def cancel_request(self: Any, request_id: str, *args: Any, **kwargs: Any) -> Any:
-        _end(_key(self), request_id, None)
-        return original(self, request_id, *args, **kwargs)
+    def cancel_request(self: Any, request_id: Any, *args: Any, **kwargs: Any) -> Any:
+        result = original(self, request_id, *args, **kwargs)
+        with contextlib.suppress(Exception):
+            _known(self).end(str(request_id))
+        return result
 
     return cancel_request
 
 
-def delivered(original: Any) -> Any:
-    """Wrap ``OutputRouter.deliver(output)``."""
+def failed(original: Any) -> Any:
+    """Wrap ``ContinuousBatchProcessor._handle_request_error(error, state)``: some fail before their first step."""
 
     @functools.wraps(original)
-    def deliver(self: Any, output: Any, *args: Any, **kwargs: Any) -> Any:
-        _heard(self, output)
-        return original(self, output, *args, **kwargs)
+    def _handle_request_error(self: Any, error: Any, state: Any) -> Any:
+        result = original(self, error, state)
+        here = _here.get()
+        if here is not None:
+            with contextlib.suppress(Exception):
+                here.end(str(state.request_id).partition("__child#")[0], failed=True)
+        return result
 
-    return deliver
-
-
-def delivered_batch(original: Any) -> Any:
-    """Wrap ``OutputRouter.deliver_batch(outputs)``."""
-
-    @functools.wraps(original)
-    def deliver_batch(self: Any, outputs: Any, *args: Any, **kwargs: Any) -> Any:
-        for output in outputs:
-            _heard(self, output)
-        return original(self, outputs, *args, **kwargs)
-
-    return deliver_batch
-
-
-def _heard(router: Any, output: Any) -> None:
-    if output.is_finished():
-        _end(router, output.request_id, output)
-
-
-def _end(router: Any, request: str, output: Any) -> None:
-    owner = _owners.get(router, {}).pop(request, None)
-    if owner is None or not owner.own:
-        return
-    call = owner.call
-    if output is not None:
-        call.note().tokens = len(output.prompt_ids), len(output.generated_tokens)
-        note_request(call, lambda name: None, None)
-    failed = output is not None and getattr(output, "error", None)
-    finish(call, _Failed() if failed else None)
+    return _handle_request_error
 
 
 # The manager's thread.
 
 
+def started(original: Any) -> Any:
+    """Wrap ``ContinuousBatchingManager.start()``."""
+
+    @functools.wraps(original)
+    def start(self: Any, *args: Any, **kwargs: Any) -> Any:
+        outer = current_call.get()
+        with contextlib.suppress(Exception):
+            enclosed = outer is not None and outer.open and not outer.training
+            _known(self).starter = outer.itself if outer is not None and enclosed else None
+        return original(self, *args, **kwargs)
+
+    return start
+
+
 def looped(original: Any) -> Any:
     """Wrap ``_run_generation_loop``: what it calls is no request; what it leaves unfinished ends with it."""
-    guarded = training(original)
+    guarded: Callable[..., Any] = training(original)
 
     @functools.wraps(original)
     def _run_generation_loop(self: Any, *args: Any, **kwargs: Any) -> Any:
+        here = _known(self)
+        token = _here.set(here)
         try:
-            return guarded(self, *args, **kwargs)
+            if here.starter is None or not here.starter.open:
+                return guarded(self, *args, **kwargs)
+            with lending(here.starter):
+                return original(self, *args, **kwargs)
         finally:
-            for request in list(_owners.get(_key(self), ())):
-                _end(_key(self), request, None)
+            here.starter = None
+            _here.reset(token)
+            for request in list(here.requests):
+                here.end(request, failed=True)
 
     return _run_generation_loop
+
+
+def stepping(original: Any) -> Any:
+    """Wrap ``_generation_step``, which runs the batch that was prepared."""
+
+    @functools.wraps(original)
+    def _generation_step(self: Any, *args: Any, **kwargs: Any) -> Any:
+        here = _here.get()
+        if here is not None and here.starter is None:
+            with contextlib.suppress(Exception):
+                here.enter(args[0] if args else self.batch_processor)
+        return original(self, *args, **kwargs)
+
+    return _generation_step
 
 
 def stepped(original: Any) -> Any:
     """Wrap one turn of the loop: its CPU time goes to those that it works for."""
 
     @functools.wraps(original)
-    def step(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def turn(self: Any, *args: Any, **kwargs: Any) -> Any:
         before = thread_time_ns()
-        owners = dict(_owners.get(_key(self), ()))
         try:
             return original(self, *args, **kwargs)
         finally:
-            _share(self, owners, thread_time_ns() - before)
+            here = _here.get()
+            if here is not None:
+                with contextlib.suppress(Exception):
+                    here.leave(thread_time_ns() - before)
 
-    return step
-
-
-def _share(manager: Any, owners: dict[str, _Owner], spent_ns: int) -> None:
-    owners = owners or _owners.get(_key(manager), {})
-    scheduler = getattr(getattr(manager, "batch_processor", None), "scheduler", None)
-    states = getattr(scheduler, "active_requests", None) or {}
-    weights = {
-        request: max(1, len(getattr(states.get(request), "tokens_to_process", ()) or ())) for request in owners
-    }
-    total = sum(weights.values())
-    for request, owner in owners.items():
-        owner.call.spend(round(spent_ns * weights[request] / total))
-        if owner.own and owner.call.open and getattr(states.get(request), "generated_tokens", None):
-            more = owner.call.note()
-            if not more.first_token_ns:
-                more.first_token_ns = monotonic_ns()
-                owner.call.mark("decode")
+    return turn

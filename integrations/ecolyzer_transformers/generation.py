@@ -1,24 +1,30 @@
 """``generate``: one request, or part of one; its phases, the first token, and how many tokens went in and came out.
 
 All modes of generation ask ``_has_unfinished_sequences`` before each step: the second time, the first token is
-there. Tokens are counted by the background thread, from the tensors that went in and came out.
+there. What was decided of lengths, ends and sampling is read where ``_prepare_generated_length`` gives it back.
+Forward passes are left alone, so that compiled ones stay whole.
+
+Within another request, generations add their tokens and phases to that; phases as long as there is room for them.
 """
 
 from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from contextlib import suppress
 from contextvars import ContextVar
 from time import monotonic_ns
 from typing import Any, Final
 
-from ecolyzer_otel.call import Call, begin, current_call, finish, get_ident
+from ecolyzer_otel.call import MAX_PHASES, Call, begin, current_call, finish, get_ident
 from ecolyzer_otel.names import Attr
-from ecolyzer_otel.wrap import CallSpec, batch_of, lending
-from ecolyzer_transformers.facts import describe
+from ecolyzer_otel.wrap import batch_of, lending
+from ecolyzer_transformers.facts import describe, spec
+from ecolyzer_transformers.serving import context_of
+from ecolyzer_transformers.tokens import generated_tokens, given_tokens, tally
 
-__all__ = ["Generation", "counting", "generated", "note_request"]
+__all__ = ["Generation", "counting", "generated", "preparing", "tell"]
 
 _PROMPTS: Final = ("inputs", "input_ids", "inputs_embeds", "input_features", "pixel_values", "input_values")
 _SETTINGS: Final = {
@@ -26,6 +32,8 @@ _SETTINGS: Final = {
     Attr.GEN_AI_TOP_P: "top_p",
     Attr.GEN_AI_TOP_K: "top_k",
 }
+#: Sequences of which it is told why they ended.
+_MAX_REASONS: Final = 128
 
 
 def _prompt(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -38,118 +46,96 @@ def _items(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     return batch_of(_prompt(args, kwargs))
 
 
-_GENERATE: Final = CallSpec("transformers", "generate", describe, _items, container=True)
+_GENERATE: Final = spec("generate", describe, _items, container=True)
 
 
 class Generation:
-    """What is noted of one ``generate`` until the background thread counts its tokens."""
+    """What is noted of one ``generate`` until its tokens are counted."""
 
-    def __init__(self, model: Any, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    __slots__ = ("call", "config", "length", "mask", "model", "prompt", "result", "steps", "stopped")
+
+    def __init__(self, model: Any, call: Call | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.model = model
+        #: Whose phases these are; None where they are nobody's.
         self.call = call
         self.prompt = _prompt(args, kwargs)
         self.mask = kwargs.get("attention_mask")
-        config = kwargs.get("generation_config") or (args[1] if len(args) > 1 else None)
-        self.config = config if config is not None else getattr(model, "generation_config", None)
-        self.given = kwargs
+        self.stopped = kwargs.get("stopping_criteria") is not None or kwargs.get("stop_strings") is not None
+        self.config: Any = None
+        #: How many tokens of each sequence of the result were given.
+        self.length: int | None = None
         self.result: Any = None
-        #: Generations inside, of an assistant: their steps are not ours.
-        self.depth = 0
         self.steps = 0
 
-    def step(self) -> None:
-        """Before each step."""
-        if self.depth:
-            return
-        self.steps += 1
-        if self.steps == 2:
-            self.call.mark("decode")
-            more = self.call.note()
-            more.first_token_ns = more.first_token_ns or monotonic_ns()
+    def count(self, call: Call) -> tuple[int, int]:
+        """Input and output tokens; tells ``call`` what was asked for."""
+        config = self.config if self.config is not None else getattr(self.model, "generation_config", None)
+        pad, ends = _numbers(config, "pad_token_id"), _numbers(config, "eos_token_id")
+        length, shape = self.length, tuple(getattr(self.prompt, "shape", ()))
+        ids = self.prompt if len(shape) == 2 and not self.prompt.is_floating_point() else None
+        # What has no ids and no embeddings is sound or an image: its mask masks no tokens.
+        mask = self.mask if ids is not None or len(shape) != 3 or shape[-1] == self._width() else None
+        # As transformers guesses a mask that it was not given.
+        given = given_tokens(ids, mask, pad[0] if pad and not set(pad) & set(ends) else None)
+        if not shape:
+            given = length or 0  # it began with the token that begins a sequence
+        rows = self.result
+        if getattr(rows, "ndim", 0) != 2 or rows.is_floating_point():
+            tell(call, config, length)
+            return given, 0  # none, or sound
+        if length is None:
+            length = shape[1] if ids is not None and rows.shape[1] >= shape[1] else 0
+        found = generated_tokens(rows, length, ends, pad[0] if pad and self.stopped and len(rows) > 1 else None)
+        most = tell(call, config, length)
+        tell_reasons(call, ["stop" if ended or (most and new < most) else "length" for new, ended in found])
+        return given, sum(new for new, _ in found)
 
-    def setting(self, name: str) -> Any:
-        """A setting of this generation."""
-        given = self.given.get(name)
-        return given if given is not None else getattr(self.config, name, None)
-
-    def complete(self, call: Call) -> None:
-        """Count what went in and came out, and add it to the request's."""
-        more = call.note()
-        rows = _rows(self.result)
-        input_tokens, prompt_length = self._prompt_tokens()
-        new = [self._new(row[prompt_length:]) for row in rows]
-        before = more.tokens or (0, 0)
-        more.tokens = before[0] + input_tokens, before[1] + sum(length for length, _ in new)
-        note_request(
-            call, self.setting, self.setting("max_new_tokens"), reasons=[reason for _, reason in new],
-            choices=self.setting("num_return_sequences"),
-        )  # fmt: skip
-        self.result = self.prompt = self.mask = self.model = None
-
-    def _prompt_tokens(self) -> tuple[int, int]:
-        """Tokens of all prompts without padding, and how many of each row of the result are the prompt's."""
-        prompt: Any = self.prompt
-        shape: Any = getattr(prompt, "shape", ())
-        is_ids = len(shape) == 2 and not getattr(prompt, "is_floating_point", lambda: True)()
-        if getattr(getattr(self.model, "config", None), "is_encoder_decoder", False):
-            length = 1
-        else:
-            length = int(shape[1]) if is_ids else 0
-        if self.mask is not None and (is_ids or len(shape) == 3):
-            return int(self.mask.sum()), length
-        return (int(prompt.numel()) if is_ids else 0), length
-
-    def _new(self, row: list[int]) -> tuple[int, str]:
-        """How many of these tokens were generated, the end token included, and why no more were."""
-        ends = self.setting("eos_token_id")
-        ends = set(ends if isinstance(ends, (list, tuple)) else [] if ends is None else [int(ends)])
-        for index, token in enumerate(row):
-            if token in ends:
-                return index + 1, "stop"
-        limit = self.setting("max_new_tokens")
-        return len(row), "stop" if isinstance(limit, int) and len(row) < limit else "length"
+    def _width(self) -> int:
+        with suppress(Exception):
+            return int(self.model.get_input_embeddings().weight.shape[-1])
+        return -1
 
 
-def note_request(
-    call: Call,
-    setting: Callable[[str], Any],
-    max_tokens: Any,
-    *,
-    reasons: Iterable[str] = (),
-    choices: Any = None,
-) -> None:
-    """What the conventions for generative AI ask for, besides tokens."""
+def _numbers(config: Any, name: str) -> list[int]:
+    value = getattr(config, name, None)
+    if value is None:
+        return []
+    return [int(one) for one in (value if isinstance(value, (list, tuple)) else [value])]
+
+
+def tell(call: Call, config: Any, length: int | None = None, operation: str = "text_completion") -> int | None:
+    """What the conventions for generative AI ask for, besides tokens. Returns how many tokens were asked for."""
     more = call.note()
-    told: dict[str, Any] = more.attributes or {}
-    told[Attr.GEN_AI_OPERATION] = "text_completion"
-    if isinstance(max_tokens, int):
-        told[Attr.GEN_AI_MAX_TOKENS] = max_tokens
-    if setting("do_sample"):
-        told |= {key: setting(name) for key, name in _SETTINGS.items() if isinstance(setting(name), (int, float))}
+    told: dict[str, Any] = {Attr.GEN_AI_OPERATION: operation}
+    most = getattr(config, "max_new_tokens", None)
+    if not isinstance(most, int):
+        until = getattr(config, "max_length", None)
+        most = until - length if isinstance(until, int) and length is not None else None
+    if most is not None:
+        told[Attr.GEN_AI_MAX_TOKENS] = most
+    if getattr(config, "do_sample", False):
+        settings = {key: getattr(config, name, None) for key, name in _SETTINGS.items()}
+        told |= {key: value for key, value in settings.items() if isinstance(value, (int, float))}
+    choices = getattr(config, "num_return_sequences", None)
     if isinstance(choices, int) and choices > 1:
         told[Attr.GEN_AI_CHOICES] = choices
-    reasons = list(reasons)
-    if reasons:
-        told[Attr.GEN_AI_FINISH_REASONS] = [*told.get(Attr.GEN_AI_FINISH_REASONS, ()), *reasons]
-    more.attributes = told
+    more.attributes = told | (more.attributes or {})
+    return most
 
 
-def _rows(result: Any) -> list[list[int]]:
-    """The sequences of token ids of whatever ``generate`` gave."""
-    result = getattr(result, "sequences", result)
-    if isinstance(result, dict):
-        result = result.get("sequences")
-    if len(getattr(result, "shape", ())) != 2 or result.is_floating_point():
-        return []  # none, or sound
-    rows: list[list[int]] = result.tolist()
-    return rows
+def tell_reasons(call: Call, reasons: list[str]) -> None:
+    """Why each sequence ended; those of a request's generations one after the other."""
+    attributes = call.note().attributes or {}
+    known = [*attributes.get(Attr.GEN_AI_FINISH_REASONS, ()), *reasons]
+    call.note().attributes = attributes | {Attr.GEN_AI_FINISH_REASONS: known[:_MAX_REASONS]}
 
 
-_generating: ContextVar[Generation | None] = ContextVar("ecolyzer_generating", default=None)
+#: The generation whose steps are counted; False within one that is part of another's (an assistant's).
+_generating: ContextVar[Generation | bool | None] = ContextVar("ecolyzer_generating", default=None)
 
 
 def generated(original: Any) -> Any:
-    """Wrap ``generate``, the common one or a model's own."""
+    """Wrap ``GenerationMixin.generate``."""
     compiling = sys.modules["torch"].compiler.is_compiling
 
     @functools.wraps(original)
@@ -160,18 +146,18 @@ def generated(original: Any) -> Any:
         if outer is not None and outer.open:
             if outer.training:
                 return original(self, *args, **kwargs)
-            inside = _generating.get()
-            if inside is not None and inside.call.open:
-                return _deeper(inside, original, self, args, kwargs)
             if outer.thread != get_ident() and get_ident() not in outer.helpers:
                 with lending(outer):
-                    return _run(outer.itself, original, self, args, kwargs)
-            return _run(outer.itself, original, self, args, kwargs)
+                    return _part(outer.itself, original, self, args, kwargs)
+            return _part(outer.itself, original, self, args, kwargs)
+        context = context_of(kwargs.get("streamer"))
+        if context is not None:
+            return context.run(generate, self, *args, **kwargs)
         call = begin(_GENERATE, self, args, kwargs)
         if call is None:
             return original(self, *args, **kwargs)
         try:
-            result = _run(call, original, self, args, kwargs)
+            result = _counted(call, original, self, args, kwargs)
         except BaseException as error:
             finish(call, error)
             raise
@@ -181,31 +167,40 @@ def generated(original: Any) -> Any:
     return generate
 
 
-def _deeper(inside: Generation, original: Any, model: Any, args: Any, kwargs: Any) -> Any:
-    """A model's own ``generate`` that calls the common one, or an assistant's."""
-    same = model is inside.model and not inside.steps
-    if not same:
-        inside.depth += 1
+def _part(call: Call, original: Any, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """A generation within a request, or within another generation."""
+    if _generating.get() is not None:
+        token = _generating.set(False)
+        try:
+            return original(model, *args, **kwargs)
+        finally:
+            _generating.reset(token)
+    phases = call.note().phases
+    phased = tally(call).phased and len(phases) + 3 <= MAX_PHASES
+    before = phases[-1][0] if phases else ""
     try:
-        return original(model, *args, **kwargs)
+        return _counted(call, original, model, args, kwargs, phased=phased)
     finally:
-        if not same:
-            inside.depth -= 1
+        if phased:
+            call.mark(before)
 
 
-def _run(call: Call, original: Any, model: Any, args: Any, kwargs: Any) -> Any:
-    notes = Generation(model, call, args, kwargs)
+def _counted(
+    call: Call, original: Any, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, phased: bool = True
+) -> Any:
+    notes = Generation(model, call if phased else None, args, kwargs)
+    # A loop that was brought along may never say when the first token is there.
+    if phased and kwargs.get("custom_generate") is None:
+        call.mark("prefill")
     token = _generating.set(notes)
-    call.mark("prefill")
     try:
-        notes.result = original(model, *args, **kwargs)
-        return notes.result
+        result = original(model, *args, **kwargs)
+        notes.result = getattr(result, "sequences", result)  # not the caches and scores beside them
+        return result
     finally:
         _generating.reset(token)
-        more = call.note()
-        if more.completions is None:
-            more.completions = []
-        more.completions.append(notes.complete)
+        notes.call = None
+        tally(call).hold(call, notes.count)
 
 
 def counting(original: Any) -> Any:
@@ -213,9 +208,30 @@ def counting(original: Any) -> Any:
 
     @functools.wraps(original)
     def wrapper(self: Any, *args: Any, **kwargs: Any) -> Any:
+        goes_on = original(self, *args, **kwargs)
         notes = _generating.get()
-        if notes is not None:
-            notes.step()
-        return original(self, *args, **kwargs)
+        if isinstance(notes, Generation):
+            notes.steps += 1
+            if notes.steps == 2 and notes.call is not None:
+                more = notes.call.note()
+                more.first_token_ns = more.first_token_ns or monotonic_ns()
+                if goes_on:
+                    notes.call.mark("decode")
+        return goes_on
+
+    return wrapper
+
+
+def preparing(original: Any) -> Callable[..., Any]:
+    """Wrap ``_prepare_generated_length``, which settles how much is generated, and knows how long prompts are."""
+
+    @functools.wraps(original)
+    def wrapper(self: Any, *args: Any, **kwargs: Any) -> Any:
+        config = original(self, *args, **kwargs)
+        notes = _generating.get()
+        length = kwargs.get("input_ids_length")
+        if isinstance(notes, Generation) and isinstance(length, int):
+            notes.config, notes.length = config, length
+        return config
 
     return wrapper

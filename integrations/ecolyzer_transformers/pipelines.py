@@ -1,15 +1,21 @@
-"""``Pipeline.__call__``: one request per call; of a generator or a data set until the last result."""
+"""``Pipeline.__call__``: one request per call; of a generator or a data set until the last result is taken."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from typing import Any
+import re
+from typing import Any, Final
 
-from ecolyzer_otel.call import Call, begin, current_call, finish, get_ident, suspend
+from ecolyzer_otel.call import MAX_PHASES, Call, begin, current_call, finish, get_ident, suspend
 from ecolyzer_otel.wrap import CallSpec, lending
-from ecolyzer_transformers.facts import describe
+from ecolyzer_transformers.facts import describe, spec
+from ecolyzer_transformers.tokens import tally
 
-__all__ = ["called"]
+__all__ = ["answered", "called"]
+
+#: Marks that a generation within a pipeline needs.
+_MARKS: Final = 3
 
 
 def _items(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -22,7 +28,13 @@ def _items(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
 @functools.lru_cache(maxsize=1000)
 def _spec(task: str) -> CallSpec:
-    return CallSpec("transformers", task, describe, _items, container=True)
+    return spec(task, describe, _items, container=True)
+
+
+@functools.lru_cache(maxsize=1000)
+def _task_of(name: str) -> str:
+    """``TextClassificationPipeline`` is of the task ``text-classification``."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "-", name.removesuffix("Pipeline") or name).lower()
 
 
 def called(original: Any) -> Any:
@@ -36,24 +48,90 @@ def called(original: Any) -> Any:
                 return original(self, *args, **kwargs)
             with lending(outer):
                 return original(self, *args, **kwargs)
-        call = begin(_spec(str(self.task)), self.model, args, kwargs)
+        what = _spec(str(getattr(self, "task", None) or _task_of(type(self).__name__)))
+        call = begin(what, getattr(self, "model", self), args, kwargs)
         if call is None:
             return original(self, *args, **kwargs)
+        batch = kwargs.get("batch_size") or getattr(self, "_batch_size", None) or 1
+        if isinstance(batch, int) and isinstance(call.items, int) and call.items > batch * (MAX_PHASES // _MARKS):
+            tally(call).phased = False
         try:
             result = original(self, *args, **kwargs)
         except BaseException as error:
             finish(call, error)
             raise
-        if not hasattr(result, "__next__"):
+        if not hasattr(result, "__next__") or not _follow(result, call, args):
             finish(call, None, result)
-            return result
-        suspend(call)
-        call.items = 0
-        result.__class__ = _streaming(type(result))  # type: ignore[arg-type]
-        result._ecolyzer_call = call
         return result
 
     return __call__
+
+
+def answered(original: Any) -> Any:
+    """Wrap a function whose first argument is a pipeline that it runs step by step."""
+    wrapper = called(original)
+
+    @functools.wraps(original)
+    def answer(*args: Any, **kwargs: Any) -> Any:
+        return wrapper(*args, **kwargs) if args else original(**kwargs)
+
+    return answer
+
+
+def _follow(results: Any, call: Call, args: tuple[Any, ...]) -> bool:
+    """Let the request last as long as its results are taken. False where they cannot be followed."""
+    try:
+        kind: Any = type(results)
+        results.__class__ = _streaming(kind)
+        sized = bool(args) and hasattr(args[0], "__len__")
+        vars(results)["_ecolyzer_stream"] = _Stream(call, again=sized)
+    except Exception:  # noqa: BLE001 - not one of transformers' own iterators
+        return False
+    return True
+
+
+class _Stream:
+    """The request whose results an iterator gives."""
+
+    def __init__(self, call: Call, *, again: bool) -> None:
+        #: Whether going through it once more computes everything once more.
+        self.again = again
+        self.spec, self.model = call.spec, call.model
+        self.call: Call | None = None
+        self._suspend(call)
+
+    def _suspend(self, call: Call) -> None:
+        call.events = None  # kernels run now and then: their first and last say nothing
+        tally(call).phased = False
+        suspend(call)
+        call.items = 0
+        self.call = call
+
+    def begin(self) -> None:
+        """It is gone through, perhaps once more: that is a request of its own."""
+        outer = current_call.get()
+        if self.call is None and self.again and (outer is None or not outer.open):
+            call = begin(self.spec, self.model, (), {})
+            if call is not None:
+                self._suspend(call)
+
+    def step(self) -> Any:
+        """In which one result is computed."""
+        return contextlib.nullcontext() if self.call is None else lending(self.call)
+
+    def took(self) -> None:
+        """One result was computed."""
+        if self.call is not None:
+            self.call.items += 1
+
+    def end(self, error: BaseException | None = None) -> None:
+        """There are no more, or nobody wants them."""
+        call, self.call = self.call, None
+        if call is not None:
+            finish(call, None if isinstance(error, StopIteration) else error)
+
+    def __del__(self) -> None:
+        self.end()
 
 
 @functools.lru_cache(maxsize=100)
@@ -61,32 +139,24 @@ def _streaming(kind: Any) -> Any:
     """The same kind of iterator, at work for its request within each step."""
 
     class Streaming(kind):  # type: ignore[misc]
-        _ecolyzer_call: Call | None = None
+        _ecolyzer_stream: _Stream
 
         def __iter__(self) -> Any:
-            call = self._ecolyzer_call
-            if call is None or not call.open:
-                return super().__iter__()  # a second time: whatever it calls is a request of its own
-            with lending(call):
+            stream = self._ecolyzer_stream
+            stream.begin()
+            with stream.step():
                 return super().__iter__()
 
         def __next__(self) -> Any:
-            call = self._ecolyzer_call
-            if call is None or not call.open:
-                return super().__next__()
+            stream = self._ecolyzer_stream
             try:
-                with lending(call):
+                with stream.step():
                     result = super().__next__()
             except BaseException as error:
-                finish(call, None if isinstance(error, StopIteration) else error)
+                stream.end(error)
                 raise
-            call.items += 1
+            stream.took()
             return result
-
-        def __del__(self) -> None:
-            call = self._ecolyzer_call
-            if call is not None and call.open:
-                finish(call, None)
 
     Streaming.__name__, Streaming.__qualname__ = kind.__name__, kind.__qualname__
     Streaming.__module__ = kind.__module__

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from time import monotonic_ns
@@ -11,10 +13,20 @@ from typing import Any
 import pytest
 import tiny
 import torch
-from transformers import GenerationMixin, StoppingCriteria, StoppingCriteriaList, TextIteratorStreamer
+from opentelemetry import trace
+from transformers import (
+    GenerationMixin,
+    StoppingCriteria,
+    StoppingCriteriaList,
+    T5Config,
+    T5ForConditionalGeneration,
+    TextIteratorStreamer,
+)
 
+from ecolyzer_otel.call import MAX_PHASES, current_call
 from ecolyzer_torch import TorchInstrumentor
 from ecolyzer_transformers import TransformersInstrumentor
+from ecolyzer_transformers.tokens import tally
 
 IDS = torch.tensor([[0, 0, 6, 7, 8], [6, 9, 10, 11, 12]])
 MASK = (IDS != 0).long()
@@ -119,6 +131,88 @@ def test_a_streamer_in_a_thread(calls: Any, model: Any, tmp_path: Path) -> None:
     assert told(call).tokens == (5, 5)
 
 
+def test_a_thread_that_writes_to_a_streamer_works_for_whoever_made_that(
+    calls: Any, model: Any, tmp_path: Path
+) -> None:
+    import ecolyzer_otel
+
+    words, parent = tiny.tokenizer(tmp_path, pairs=False), trace.NonRecordingSpan(trace.SpanContext(1, 2, False))
+
+    def write() -> None:
+        streamer = TextIteratorStreamer(words, skip_prompt=True)
+        given = {"input_ids": IDS[1:], "max_new_tokens": 3, "min_new_tokens": 3, "streamer": streamer}
+        thread = threading.Thread(target=model.generate, kwargs=given)
+        thread.start()
+        assert "".join(streamer)
+        thread.join()
+
+    with trace.use_span(parent):
+        write()
+    assert trace.get_current_span(calls.one().context) is parent
+    with ecolyzer_otel.request("story"):
+        write()
+    call = calls.one()
+    assert (call.spec.operation, told(call).tokens) == ("request", (5, 3))
+    assert sum(call.extra_cpu) > 0
+
+
+GIVEN: dict[str, tuple[dict[str, Any], int]] = {
+    "padding is seen where there is no mask": ({"inputs": IDS}, 8),
+    "nothing but the token that begins": ({}, 1),
+    "embeddings": ({"inputs_embeds": torch.zeros(2, 3, 32), "attention_mask": torch.ones(2, 3).long()}, 6),
+}
+
+
+@pytest.mark.parametrize("given", GIVEN)
+def test_tokens_of_other_prompts(calls: Any, model: Any, given: str) -> None:
+    prompt, tokens = GIVEN[given]
+    model.generate(**prompt, max_new_tokens=3, min_new_tokens=3)
+    call = calls.one()
+    assert told(call).tokens == (tokens, 3 * call.items)
+
+
+def test_tokens_of_an_encoder_and_its_decoder(calls: Any) -> None:
+    size = {"d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 2}
+    translator = T5ForConditionalGeneration(T5Config(vocab_size=24, decoder_start_token_id=0, **size)).eval()
+    translator.generate(IDS, attention_mask=MASK, max_new_tokens=4, min_new_tokens=4)
+    call = calls.one()
+    assert (told(call).tokens, phases(call)) == ((8, 8), ["prefill", "decode"])
+    translator.generate(IDS, attention_mask=MASK, decoder_input_ids=IDS[:, 2:], max_new_tokens=4, min_new_tokens=4)
+    assert told(calls.one()).tokens == (8, 8), "what the decoder was given is not new"
+
+
+def test_one_token_is_prefill_alone(calls: Any, model: Any) -> None:
+    model.generate(IDS, attention_mask=MASK, max_new_tokens=1)
+    call = calls.one()
+    assert phases(call) == ["prefill"]
+    assert call.more.first_token_ns > call.start_ns
+
+
+def test_a_compiled_forward_stays_one_graph(calls: Any, tmp_path: Path) -> None:
+    writer = tiny.causal(tmp_path / "compiled", "llama")
+    expected = writer.generate(IDS, attention_mask=MASK, max_new_tokens=3)
+    writer.forward = torch.compile(writer.forward, fullgraph=True, backend="eager", dynamic=True)
+    assert torch.equal(writer.generate(IDS, attention_mask=MASK, max_new_tokens=3), expected)
+    assert calls.operations() == ["generate"] * 2
+
+
+def test_nothing_but_what_is_counted_is_held(calls: Any, model: Any) -> None:
+    class Mine(StoppingCriteria):
+        def __call__(self, ids: Any, scores: Any, **more: Any) -> Any:
+            return torch.zeros(ids.shape[0], dtype=torch.bool)
+
+    mine = Mine()
+    result = model.generate(
+        IDS, attention_mask=MASK, max_new_tokens=2, stopping_criteria=StoppingCriteriaList([mine]),
+        return_dict_in_generate=True, output_scores=True,
+    )  # fmt: skip
+    kept = [weakref.ref(mine), weakref.ref(result.scores[0])]
+    del mine, result
+    gc.collect()
+    assert [one() for one in kept] == [None, None]
+    assert len(calls.take()) == 1
+
+
 def test_an_exception_midway_is_the_callers_and_its_tokens_are_unknown(calls: Any, model: Any) -> None:
     error = ArithmeticError("mine")
 
@@ -143,8 +237,34 @@ def test_within_a_request_its_tokens_and_phases_are_the_requests(calls: Any, mod
         model.generate(IDS, attention_mask=MASK, max_new_tokens=2, min_new_tokens=2)
         model.generate(IDS, attention_mask=MASK, max_new_tokens=3, min_new_tokens=3)
     call = calls.one()
-    assert phases(call) == ["prefill", "decode"] * 2
+    assert phases(call) == ["prefill", "decode", ""] * 2, "what is between them is neither"
     assert told(call).tokens == (16, 4 + 6)
+
+
+def test_phases_that_code_has_of_its_own_go_on_around_a_generation(calls: Any, model: Any) -> None:
+    import ecolyzer_otel
+
+    with ecolyzer_otel.request("story") as block:
+        block.phase("search")
+        model.generate(IDS, attention_mask=MASK, max_new_tokens=2, min_new_tokens=2)
+        block.tokens(input=1, output=2)
+    call = calls.one()
+    assert phases(call) == ["search", "prefill", "decode", "search"]
+    assert told(call).tokens == (1, 2), "what a person told"
+
+
+def test_any_number_of_generations_in_a_request_is_counted_and_not_held(calls: Any, model: Any) -> None:
+    import ecolyzer_otel
+
+    with ecolyzer_otel.request("story"):
+        for _ in range(50):
+            model.generate(IDS, attention_mask=MASK, max_new_tokens=1, min_new_tokens=1)
+        call = current_call.get()
+        assert len(tally(call).held) <= 32
+    call = calls.one()
+    assert len(phases(call)) <= MAX_PHASES
+    assert phases(call)[-1] == "", "those without a phase of their own are in none"
+    assert told(call).tokens == (50 * 8, 50 * 2)
 
 
 def test_a_generate_of_the_models_own_is_one_request(calls: Any, model: Any) -> None:
@@ -152,11 +272,13 @@ def test_a_generate_of_the_models_own_is_one_request(calls: Any, model: Any) -> 
         def generate(self, ids: Any, **kwargs: Any) -> Any:
             return torch.cat([super(Chunked, self).generate(ids, **kwargs) for _ in range(2)])
 
+    assert Chunked.generate.__qualname__.endswith("Chunked.generate")
+
     chunked = Chunked(model.config).eval()
     out = chunked.generate(IDS, attention_mask=MASK, max_new_tokens=2, min_new_tokens=2)
     call = calls.one()
     assert call.model is chunked
-    assert told(call).tokens == (8, 2 * out.shape[0])
+    assert told(call).tokens == (2 * 8, 2 * out.shape[0]), "of both parts"
 
 
 def test_results_are_bit_identical(calls: Any, model: Any) -> None:
@@ -229,10 +351,9 @@ def test_a_batch_is_one_request_with_the_time_of_its_thread(calls: Any, batching
     results = batching.generate_batch(inputs=PROMPTS, **settings())
     call = calls.one()
     assert (call.spec.operation, call.items) == ("generate_batch", 3)
-    call.spec.complete(call)
     generated = sum(len(one.generated_tokens) for one in results.values())
     assert generated > 0
-    assert call.more.tokens == (9, generated)
+    assert told(call).tokens == (9, generated)
     assert sum(call.extra_cpu) > 0
 
 
