@@ -3,7 +3,7 @@
     python benchmarks/modules.py                  # 40 rounds, about half a minute
     python benchmarks/modules.py --rounds 200
 
-A BERT of two layers of width 128 (48 modules), one thread, eight sequences of 32 tokens. In each round the same
+A BERT of two layers of width 128 (48 modules), one thread, one sequence of 32 tokens. In each round the same
 model is run in blocks: with ``nn.Module.__call__`` as torch made it, patched and within an open request (what the
 inner modules pay), patched and outermost (with the request's own cost), and within a call whose guard asks the
 compiler first at each module (what a plain guard costs). Order within a round is random; ratios are paired by
@@ -38,7 +38,7 @@ def main() -> None:
         BertConfig(num_hidden_layers=2, hidden_size=128, num_attention_heads=2, intermediate_size=512)
     )
     model.eval()
-    inputs = {"input_ids": torch.randint(0, 1000, (8, 32))}
+    inputs = {"input_ids": torch.randint(0, 1000, (1, 32))}
     module = torch.nn.Module
     bare = module.__call__
     replace_state(lambda here: None)
