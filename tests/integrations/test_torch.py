@@ -9,6 +9,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -304,3 +305,18 @@ TorchInstrumentor().instrument(skip_dep_check=True)
 sys.exit("torch" in sys.modules)
 """
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
+
+
+def test_wrappers_of_parallel_runs_are_one_request_under_the_models_name(calls: Any, tmp_path: Path) -> None:
+    from torch import distributed
+
+    distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/group", rank=0, world_size=1)
+    try:
+        for wrapped in (nn.parallel.DistributedDataParallel(Net()), nn.DataParallel(Net())):
+            with torch.no_grad():
+                wrapped.eval()(torch.randn(3, 8))
+            call = calls.one()
+            assert (call.spec.operation, call.items) == ("forward", 3)
+            assert call.spec.describe(call.model).name == "Net"
+    finally:
+        distributed.destroy_process_group()
