@@ -24,15 +24,20 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from ecolyzer_otel.instrumentor import FrameworkInstrumentor
-from ecolyzer_otel.wrap import leaf
-from ecolyzer_tensorflow.functions import named, requests
-from ecolyzer_tensorflow.lite import INVOKE, run_by_signature, taking_notes
+from ecolyzer_otel.wrap import ModelFacts, leaf
+from ecolyzer_tensorflow.functions import describe_function, named, requests
+from ecolyzer_tensorflow.lite import INVOKE, describe_interpreter, run_by_signature, taking_notes
 from ecolyzer_tensorflow.loading import naming
 from ecolyzer_tensorflow.phases import learning, tracing
 
-__all__ = ["TensorFlowInstrumentor"]
+__all__ = ["TensorFlowInstrumentor", "describe"]
 
 _FUNCTIONS: Final = "tensorflow.python.eager.polymorphic_function"
+
+
+def describe(model: Any) -> ModelFacts:
+    """Facts of a function or of an interpreter."""
+    return describe_interpreter(model) if hasattr(model, "invoke") else describe_function(model)
 
 
 class TensorFlowInstrumentor(FrameworkInstrumentor):

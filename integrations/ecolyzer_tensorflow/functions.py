@@ -17,7 +17,7 @@ from ecolyzer_tensorflow.batches import first_size
 from ecolyzer_tensorflow.facts import function_name, measure
 from ecolyzer_tensorflow.phases import note_tape
 
-__all__ = ["know", "named", "requests"]
+__all__ = ["describe_function", "know", "named", "requests"]
 
 #: As ``tensorflow/python/trackable/resource.py`` names what it saves.
 _OF_RESOURCE: Final = re.compile(r"__inference__(creator|initializer|destroyer)_\d+$")
@@ -105,7 +105,7 @@ def _is_of_resource(function: Any) -> bool:
 
 @functools.lru_cache(maxsize=1000)
 def _spec(operation: str) -> CallSpec:
-    return CallSpec("tensorflow", operation, _describe, first_size, started=note_tape, ended=_ended)
+    return CallSpec("tensorflow", operation, describe_function, first_size, started=note_tape, ended=_ended)
 
 
 def _ended(call: Call, result: Any) -> None:
@@ -115,7 +115,8 @@ def _ended(call: Call, result: Any) -> None:
             kind.trains = True
 
 
-def _describe(function: Any) -> ModelFacts:
+def describe_function(function: Any) -> ModelFacts:
+    """Name of the model that it was loaded from, or of the Python function; what it holds."""
     kind = _kinds.get(function)
     parameters, dtype, device = measure(function)
     return ModelFacts((kind and kind.name) or function_name(function), parameters, dtype, device)

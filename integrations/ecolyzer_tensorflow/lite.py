@@ -18,7 +18,12 @@ from ecolyzer_tensorflow.batches import first_size
 from ecolyzer_tensorflow.facts import stem
 from ecolyzer_tensorflow.flatbuffer import count_constants
 
-__all__ = ["INVOKE", "run_by_signature", "taking_notes"]
+__all__ = [
+    "INVOKE",
+    "describe_interpreter",
+    "run_by_signature",
+    "taking_notes",
+]
 
 #: The file of each interpreter.
 _files: Final[weakref.WeakKeyDictionary[Any, str]] = weakref.WeakKeyDictionary()
@@ -45,7 +50,7 @@ def run_by_signature(original: Any) -> Any:
         return original(runner, **kwargs)
 
     requests = functools.lru_cache(maxsize=1000)(
-        lambda key: leaf(run, CallSpec("tensorflow", key, _describe, _fed)),
+        lambda key: leaf(run, CallSpec("tensorflow", key, describe_interpreter, _fed)),
     )
 
     @functools.wraps(original)
@@ -70,11 +75,12 @@ def _started(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     call.items = int(wrapped.TensorSize(int(wrapped.InputIndices()[0]), 0)[0])
 
 
-def _describe(interpreter: Any) -> ModelFacts:
+def describe_interpreter(interpreter: Any) -> ModelFacts:
+    """Name of its file; the constants in it."""
     path = _files.get(interpreter)
     source = path or getattr(interpreter, "_model_content", None)
     parameters, dtype = count_constants(source) if source else (None, None)
     return ModelFacts(stem(path) if path else "tflite", parameters, dtype)
 
 
-INVOKE: Final = CallSpec("tensorflow", "invoke", _describe, _one, started=_started)
+INVOKE: Final = CallSpec("tensorflow", "invoke", describe_interpreter, _one, started=_started)
