@@ -33,6 +33,7 @@ from ecolyzer_transformers.batching import (
     started,
     stepped,
     stepping,
+    stopped,
 )
 from ecolyzer_transformers.facts import describe, describe_trainer, spec
 from ecolyzer_transformers.generation import counting, generated, preparing
@@ -95,6 +96,7 @@ class TransformersInstrumentor(FrameworkInstrumentor):
         manager = module.ContinuousBatchingManager
         self._wrap(module.ContinuousMixin, "generate_batch", generated_batch)
         self._wrap(manager, "start", started)
+        self._wrap(manager, "stop", stopped)
         self._wrap(manager, "_run_generation_loop", looped)
         self._wrap(manager, "_generation_step", stepping)
         self._wrap(manager, "_generation_loop_body", stepped)

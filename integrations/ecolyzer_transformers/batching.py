@@ -21,7 +21,7 @@ from ecolyzer_transformers.facts import describe, spec
 from ecolyzer_transformers.generation import tell
 from ecolyzer_transformers.tokens import tally
 
-__all__ = ["added", "cancelled", "failed", "generated_batch", "looped", "started", "stepped", "stepping"]
+__all__ = ["added", "cancelled", "failed", "generated_batch", "looped", "started", "stepped", "stepping", "stopped"]
 
 #: Requests that one manager is watched for.
 _MAX_WATCHED: Final = 100_000
@@ -91,6 +91,13 @@ class _Manager:
         over = [one for one in known.states.values() if one.status.name in ("FINISHED", "FAILED")]
         if len(over) >= known.left:
             self.end(request, failed=any(one.status.name == "FAILED" for one in over))
+
+    def end_all(self) -> None:
+        """Nobody works for them any more."""
+        for request in list(self.requests):
+            self.end(request, failed=True)
+
+    __del__ = end_all
 
     def end(self, request: str, *, failed: bool = False) -> None:
         """There will be no more of it."""
@@ -276,10 +283,24 @@ def looped(original: Any) -> Any:
         finally:
             here.starter = None
             _here.reset(token)
-            for request in list(here.requests):
-                here.end(request, failed=True)
+            here.end_all()
 
     return _run_generation_loop
+
+
+def stopped(original: Any) -> Any:
+    """Wrap ``ContinuousBatchingManager.stop()``: what was added since the thread ended, ends now."""
+
+    @functools.wraps(original)
+    def stop(self: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return original(self, *args, **kwargs)
+        finally:
+            with contextlib.suppress(Exception):
+                if not self.is_running():
+                    _known(self).end_all()
+
+    return stop
 
 
 def stepping(original: Any) -> Any:

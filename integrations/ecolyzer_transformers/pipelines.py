@@ -61,6 +61,8 @@ def called(original: Any) -> Any:
             finish(call, error)
             raise
         if not hasattr(result, "__next__") or not _follow(result, call, args):
+            if args and hasattr(args[0], "__next__") and isinstance(result, list):
+                call.items = len(result)  # a generator that this release goes through at once
             finish(call, None, result)
         return result
 

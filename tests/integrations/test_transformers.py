@@ -19,6 +19,10 @@ from transformers import (
     BertForSequenceClassification,
     BertForTokenClassification,
     BertModel,
+    CLIPConfig,
+    CLIPModel,
+    CLIPTextConfig,
+    CLIPVisionConfig,
     ViTConfig,
     ViTForImageClassification,
     ViTImageProcessor,
@@ -28,7 +32,7 @@ from transformers import (
     pipeline,
 )
 
-from ecolyzer_torch import TorchInstrumentor
+from ecolyzer_torch import TorchInstrumentor, learning
 from ecolyzer_transformers import TransformersInstrumentor
 
 TEXT = "the cat sits on a warm server"
@@ -132,10 +136,63 @@ def test_generation_in_a_pipeline_has_tokens_and_phases(calls: Any, pipes: Any) 
     given, options = inputs("text-generation")
     pipes["text-generation"]([given] * 2, **options)
     call = calls.one()
-    assert [name for name, _, _ in call.more.phases] == ["prefill", "decode"] * 2
-    for complete in call.more.completions:
+    assert phases(call) == ["prefill", "decode", ""] * 2
+    assert told(call).tokens == (2 * 7, 2 * 4)
+    assert told(call).attributes["gen_ai.response.finish_reasons"] == ["length"] * 2
+
+
+def test_more_generations_than_there_is_room_for_have_no_phases(calls: Any, pipes: Any) -> None:
+    given, options = inputs("text-generation")
+    pipes["text-generation"]([given] * 8, **options)
+    call = calls.one()
+    assert (phases(call), told(call).tokens) == ([], (8 * 7, 8 * 4))
+    pipes["text-generation"]([given] * 8, batch_size=4, **options)
+    assert phases(calls.one()) == ["prefill", "decode", ""] * 2
+
+
+def test_a_stream_of_prompts_counts_its_tokens(calls: Any, pipes: Any) -> None:
+    _, options = inputs("text-generation")
+    assert len(list(pipes["text-generation"](texts(40), **options))) == 40
+    call = calls.one()
+    assert (phases(call), told(call).tokens) == ([], (40 * 7, 40 * 4))
+
+
+def test_a_conversation_is_one_item(calls: Any, pipes: Any) -> None:
+    writer = pipes["text-generation"]
+    writer.tokenizer.chat_template = "{% for message in messages %}{{ message['content'] }} {% endfor %}"
+    chat = [{"role": "user", "content": "the cat"}, {"role": "assistant", "content": "sits"}]
+    writer(chat, max_new_tokens=2)
+    assert calls.one().items == 1
+    writer([chat, chat], max_new_tokens=2)
+    assert calls.one().items == 2
+
+
+def test_a_pipeline_that_was_made_without_a_task_has_that_of_its_class(calls: Any, pipes: Any) -> None:
+    known = pipes["text-classification"]
+    type(known)(model=known.model, tokenizer=known.tokenizer, device="cpu")(TEXT)
+    assert calls.operations() == ["text-classification"]
+
+
+def test_results_that_cannot_be_followed_are_given_as_they_are(calls: Any, pipes: Any) -> None:
+    class Lazy(type(pipes["text-classification"])):  # type: ignore[misc]
+        def run_single(self, *args: Any) -> Any:
+            return (one for one in [1, 2])
+
+    known = pipes["text-classification"]
+    lazy = Lazy(model=known.model, tokenizer=known.tokenizer, device="cpu", task="lazy")
+    assert list(super(type(known), lazy).__call__(TEXT)) == [1, 2]
+    assert calls.operations() == ["lazy"]
+
+
+def told(call: Any) -> Any:
+    """What is noted of a call, completed like the background thread does it."""
+    for complete in call.more.completions or ():
         complete(call)
-    assert call.more.tokens == (2 * 7, 2 * 4)
+    return call.more
+
+
+def phases(call: Any) -> list[str]:
+    return [name for name, _, _ in call.more.phases]
 
 
 def texts(number: int) -> Iterator[str]:
@@ -190,7 +247,9 @@ def test_a_data_set_can_be_gone_through_twice(calls: Any, pipes: Any) -> None:
 
     stream = pipes["text-classification"](Texts())
     assert (len(stream), len(list(stream)), len(list(stream))) == (3, 3, 3)
-    assert "text-classification" in calls.operations()
+    assert isinstance(stream, torch.utils.data.IterableDataset)
+    found = calls.take()
+    assert [(call.spec.operation, call.items) for call in found] == [("text-classification", 3)] * 2
 
 
 def test_an_exception_is_the_callers(calls: Any, pipes: Any) -> None:
@@ -252,6 +311,74 @@ def test_the_thread_that_serves_works_in_the_context_of_who_asked(calls: Any, pi
         thread.submit(pipes["text-classification"], TEXT).result()
     call = calls.one()
     assert trace.get_current_span(call.context) is parent
+
+
+@pytest.fixture(scope="module")
+def clip() -> Any:
+    torch.manual_seed(0)
+    size = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    text, vision = CLIPTextConfig(vocab_size=24, **size), CLIPVisionConfig(image_size=16, patch_size=8, **size)
+    return CLIPModel(CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict())).eval()
+
+
+PICTURES, IDS = torch.zeros(4, 3, 16, 16), torch.ones(2, 5).long()
+
+
+def test_features_of_texts_and_pictures_are_one_request_each(calls: Any, clip: Any) -> None:
+    with torch.no_grad():
+        clip.get_image_features(pixel_values=PICTURES)
+        clip.get_text_features(IDS)
+    found = calls.take()
+    assert [(call.spec.operation, call.items) for call in found] == [
+        ("get_image_features", 4),
+        ("get_text_features", 2),
+    ]
+    facts = found[0].spec.describe(found[0].model)
+    assert (facts.name, facts.parameters) == ("CLIPModel", sum(one.numel() for one in clip.parameters()))
+
+
+def test_features_in_training_are_none(calls: Any, clip: Any) -> None:
+    clip.train()
+    try:
+        torch.optim.SGD(clip.parameters(), 0.0)
+        found = clip.get_text_features(IDS)
+        getattr(found, "pooler_output", found).sum().backward()
+        assert calls.take() == []
+    finally:
+        clip.eval()
+        learning.reset()
+
+
+def test_a_compiled_model_that_asks_for_features_stays_one_graph(calls: Any, clip: Any) -> None:
+    class Seen(type(clip)):  # type: ignore[misc]
+        def get_image_features(self, pixel_values: Any) -> Any:
+            return self.vision_model(pixel_values=pixel_values).pooler_output
+
+        def forward(self, pixel_values: Any) -> Any:
+            return self.get_image_features(pixel_values) * 2
+
+    seen = Seen(clip.config).eval()
+    with torch.no_grad():
+        expected = seen(PICTURES)
+        compiled = torch.compile(seen, fullgraph=True, backend="eager")
+        assert torch.equal(compiled(PICTURES), expected)
+    assert calls.operations() == ["forward"] * 2
+
+
+def test_uninstrument_restores_the_classes(clip: Any) -> None:
+    classes = transformers.Pipeline, transformers.PreTrainedModel, type(clip), transformers.Trainer
+    TransformersInstrumentor().uninstrument()
+    before = [dict(vars(one)) for one in classes]
+    TransformersInstrumentor().instrument(skip_dep_check=True)
+    assert all(dict(vars(one)) != was for one, was in zip(classes, before, strict=True))
+
+    class Later(type(clip)):  # type: ignore[misc]
+        def generate(self) -> None: ...
+
+    assert hasattr(Later.generate, "__wrapped__")
+    TransformersInstrumentor().uninstrument()
+    assert [dict(vars(one)) for one in classes] == before
+    assert not hasattr(Later.generate, "__wrapped__")
 
 
 def test_it_is_not_imported_by_us() -> None:
