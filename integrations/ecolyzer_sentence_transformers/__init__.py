@@ -8,10 +8,14 @@ Usage::
 
 or nothing at all under ``ecolyzer-instrument``. The package is patched when it is imported, not imported by us.
 Requests are ``encode``, ``encode_query`` and ``encode_document`` of bi-encoders, sparse and multi-vector encoders,
-and ``predict`` and ``rank`` of cross-encoders. ``fit`` is training, and so is a trainer's ``train``
-(:mod:`ecolyzer_transformers`). What ``encode_multi_process`` runs in other processes is a request in each of them.
+and ``predict`` and ``rank`` of cross-encoders, each with the tokens that went in. ``fit`` is training, and so is a
+trainer's ``train`` (:mod:`ecolyzer_transformers`).
 
-Verified with sentence-transformers 6.2.
+A pool of processes encodes in chunks: each chunk is a request of the process that encodes it, where that is
+instrumented, and the call that waits for them is none.
+
+Verified with sentence-transformers 6.2, 5.1, 4.1 and 3.4; before version 6 the tokens of cross-encoders are not
+known.
 """
 
 from __future__ import annotations
@@ -21,20 +25,24 @@ from typing import Any, Final
 
 from ecolyzer_otel.call import forget_model
 from ecolyzer_otel.instrumentor import FrameworkInstrumentor
-from ecolyzer_otel.wrap import CallSpec, leaf, training
+from ecolyzer_otel.wrap import training
+from ecolyzer_sentence_transformers.encoding import counting, encoded
 from ecolyzer_sentence_transformers.facts import describe, pairs, ranked, texts
+from ecolyzer_transformers.facts import spec
 
 __all__ = ["SentenceTransformersInstrumentor", "describe"]
 
 _CLASSES: Final = ("SentenceTransformer", "SparseEncoder", "MultiVectorEncoder", "CrossEncoder")
-_SPECS: Final = (
-    *(
-        CallSpec("sentence-transformers", name, describe, texts)
-        for name in ("encode", "encode_query", "encode_document")
-    ),
-    CallSpec("sentence-transformers", "predict", describe, pairs),
-    CallSpec("sentence-transformers", "rank", describe, ranked),
-)
+_FRAMEWORK: Final = "sentence-transformers"
+_ENCODE: Final = spec("encode", describe, texts, _FRAMEWORK)
+_PREDICT: Final = spec("predict", describe, pairs, _FRAMEWORK)
+_METHODS: Final = {
+    "encode": _ENCODE,
+    "encode_query": spec("encode_query", describe, texts, _FRAMEWORK),
+    "encode_document": spec("encode_document", describe, texts, _FRAMEWORK),
+    "predict": _PREDICT,
+    "rank": spec("rank", describe, ranked, _FRAMEWORK),
+}
 
 
 class SentenceTransformersInstrumentor(FrameworkInstrumentor):
@@ -48,11 +56,20 @@ class SentenceTransformersInstrumentor(FrameworkInstrumentor):
 
     def _patch(self, module: Any) -> None:
         for cls in (getattr(module, name, None) for name in _CLASSES):
-            if cls is None:
-                continue
-            for spec in _SPECS:
-                if hasattr(cls, spec.operation):
-                    self.patches.replace(cls, spec.operation, leaf(getattr(cls, spec.operation), spec))
-            for name in ("fit", "old_fit"):
-                if hasattr(cls, name):
-                    self.patches.replace(cls, name, training(getattr(cls, name), after=forget_model))
+            if cls is not None:
+                self._patch_class(cls)
+
+    def _patch_class(self, cls: Any) -> None:
+        replace = self.patches.replace
+        methods = {name: what for name, what in _METHODS.items() if hasattr(cls, name)}
+        if hasattr(cls, "_inference"):  # what a process of a pool calls
+            methods["_inference"] = _PREDICT if "predict" in methods else _ENCODE
+        for name, what in methods.items():
+            replace(cls, name, encoded(getattr(cls, name), what))
+        for name in ("preprocess", "tokenize"):
+            if callable(getattr(cls, name, None)):
+                replace(cls, name, counting(getattr(cls, name), embeds="encode" in methods))
+                break
+        for name in ("fit", "old_fit"):
+            if hasattr(cls, name):
+                replace(cls, name, training(getattr(cls, name), after=forget_model))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 from typing import Any, Final
 
 from ecolyzer_otel.wrap import ModelFacts, batch_of
 from ecolyzer_torch.facts import describe_module, path_name
+from ecolyzer_transformers.facts import behind
 
 __all__ = ["describe", "pairs", "ranked", "texts"]
 
@@ -16,12 +19,28 @@ _LOOKED_AT: Final = 4
 
 def describe(model: Any) -> ModelFacts:
     """Named after the hub's id or the folder that the transformer in it was loaded from."""
-    module = model if hasattr(model, "named_modules") else model.model  # a cross-encoder before version 5
+    module = model if hasattr(model, "named_modules") else model.model  # a cross-encoder before version 4
+    paths = [path_name(path) for path in _paths(model, module)]
+    facts = describe_module(module, paths[0] if paths else None)
+    if facts.parameters:
+        return facts
+    for part in islice(module.modules(), _LOOKED_AT):  # ONNX or OpenVINO behind it
+        for attribute in ("auto_model", "model"):
+            if hasattr(part, attribute):
+                return behind(getattr(part, attribute), facts.name, facts.device)
+    return replace(facts, parameters=None)
+
+
+def _paths(model: Any, module: Any) -> Iterator[str]:
+    """Where it comes from, the best first."""
     for part in islice(module.modules(), _LOOKED_AT):
-        path = getattr(getattr(part, "config", None), "_name_or_path", None)
-        if isinstance(path, str) and path:
-            return describe_module(module, path_name(path))
-    return describe_module(module)
+        for holder in (part, getattr(part, "auto_model", None)):
+            path = getattr(getattr(holder, "config", None), "_name_or_path", None)
+            if isinstance(path, str) and path:
+                yield path
+    base = getattr(getattr(model, "model_card_data", None), "base_model", None)
+    if isinstance(base, str) and base:
+        yield base
 
 
 def _first(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -29,14 +48,23 @@ def _first(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
 
 def texts(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """A text is one, a list has as many as are in it."""
-    return batch_of(_first(args, kwargs))
+    """A text, a picture, a sound or a conversation is one; a list has as many as are in it."""
+    given = _first(args, kwargs)
+    if isinstance(given, (list, tuple)):
+        return 1 if given and isinstance(given[0], dict) and "role" in given[0] else len(given)
+    if getattr(getattr(given, "dtype", None), "kind", None) in ("U", "O"):  # of texts; of numbers it is a sound
+        return batch_of(given)
+    single = isinstance(given, (str, bytes, dict)) or hasattr(given, "dtype") or not hasattr(given, "__len__")
+    return 1 if single else len(given)
 
 
 def pairs(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """A pair of texts is one, a list of pairs has as many as are in it."""
+    """A pair is one, a list of pairs has as many as are in it."""
     given = _first(args, kwargs)
-    single = isinstance(given, (list, tuple)) and len(given) == 2 and isinstance(given[0], str)
+    shape = getattr(given, "shape", None)
+    if shape is not None:
+        return shape[0] if len(shape) > 1 else 1
+    single = isinstance(given, (list, tuple)) and bool(given) and not isinstance(given[0], (list, tuple))
     return 1 if single else batch_of(given)
 
 

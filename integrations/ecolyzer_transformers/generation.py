@@ -119,7 +119,7 @@ def tell(call: Call, config: Any, length: int | None = None, operation: str = "t
     choices = getattr(config, "num_return_sequences", None)
     if isinstance(choices, int) and choices > 1:
         told[Attr.GEN_AI_CHOICES] = choices
-    more.attributes = told | (more.attributes or {})
+    more.attributes = (more.attributes or {}) | told
     return most
 
 

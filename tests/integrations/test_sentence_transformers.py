@@ -12,16 +12,31 @@ from typing import Any
 
 import numpy as np
 import pytest
+import sentence_transformers
 import tiny
 import torch
 from sentence_transformers import CrossEncoder, SentenceTransformer
-from transformers import BertForSequenceClassification
+from transformers import BertForMaskedLM, BertForSequenceClassification
 
 from ecolyzer_sentence_transformers import SentenceTransformersInstrumentor
+from ecolyzer_sentence_transformers.facts import pairs, texts
 from ecolyzer_torch import TorchInstrumentor
 from ecolyzer_transformers import TransformersInstrumentor
 
 TEXTS = ["The cat sits on the warm server.", "How much energy did this take?", "It rained all day."]
+
+
+INFERENCE = {
+    "prompt": None, "batch_size": 2, "show_progress_bar": False, "output_value": "sentence_embedding",
+    "save_to_cpu": True, "normalize_embeddings": False, "truncate_dim": None,
+}  # fmt: skip
+
+
+def told(call: Any) -> Any:
+    """What is noted of a call, completed like the background thread does it."""
+    for complete in call.more.completions:
+        complete(call)
+    return call.more
 
 
 @pytest.fixture(autouse=True)
@@ -61,6 +76,34 @@ def test_queries_and_documents_are_one_request_each(calls: Any, encoder: Any, op
     assert calls.operations() == [operation]
 
 
+def test_its_tokens_are_those_of_the_texts_without_padding(calls: Any, encoder: Any) -> None:
+    encoder.encode(TEXTS * 20, batch_size=3)
+    more = told(calls.one())
+    assert more.tokens == (20 * sum(len(encoder.tokenizer(one)["input_ids"]) for one in TEXTS), 0)
+    assert more.attributes["gen_ai.operation.name"] == "embeddings"
+
+
+def test_what_is_no_text_is_one(calls: Any) -> None:
+    chat = [{"role": "user", "content": "hello"}]
+    sound = np.zeros(16_000, np.float32)
+    assert [texts((one,), {}) for one in (chat, sound, {"text": "a"}, [chat, chat], [sound] * 3)] == [1, 1, 1, 2, 3]
+    given = [("a", "b")], ["a", "b"], np.array(["a", "b"]), np.array([["a", "b"]] * 3), [["a", "b"]] * 2
+    assert [pairs((one,), {}) for one in given] == [1, 1, 1, 3, 2]
+
+
+def test_with_a_pool_each_chunk_is_a_request_of_its_process(calls: Any, encoder: Any) -> None:
+    if not hasattr(encoder, "_inference"):
+        pytest.skip("in this release they call encode")
+    encoder._inference(TEXTS, **INFERENCE)  # as its processes do
+    assert calls.operations() == ["encode"]
+    pool = encoder.start_multi_process_pool(["cpu"])
+    try:
+        assert encoder.encode(TEXTS, pool=pool).shape == (3, 384)
+    finally:
+        encoder.stop_multi_process_pool(pool)
+    assert calls.take() == []
+
+
 def test_more_texts_than_a_batch_holds_are_one_request(calls: Any, encoder: Any) -> None:
     encoder.encode(TEXTS * 4, batch_size=3, convert_to_tensor=True)
     assert calls.one().items == 12
@@ -78,12 +121,26 @@ def test_a_cross_encoder_predicts_pairs_and_ranks_documents(calls: Any, reranker
     call = calls.one()
     facts = call.spec.describe(call.model)
     assert (call.spec.operation, call.items, facts.name) == ("predict", 2, "reranker")
+    if hasattr(reranker, "preprocess"):
+        assert told(call).tokens[0] > 0
     assert facts.parameters == sum(one.numel() for one in reranker.model.parameters())
     reranker.predict([TEXTS[0], TEXTS[1]])
     assert calls.one().items == 1
     reranker.rank(TEXTS[0], TEXTS)
     call = calls.one()
     assert (call.spec.operation, call.items) == ("rank", 3)
+
+
+def test_a_sparse_encoder_is_none_but_another_encoder(calls: Any, tmp_path: Path) -> None:
+    sparse = getattr(sentence_transformers, "SparseEncoder", None)
+    if sparse is None:
+        pytest.skip("from sentence-transformers 5 on")
+    folder = tmp_path / "sparse"
+    BertForMaskedLM(tiny.bert()).save_pretrained(folder)
+    tiny.tokenizer(folder)
+    sparse(str(folder), device="cpu", local_files_only=True).encode(TEXTS)
+    call = calls.one()
+    assert (call.spec.operation, call.items, call.spec.describe(call.model).name) == ("encode", 3, "sparse")
 
 
 def test_results_are_bit_identical(calls: Any, encoder: Any, reranker: Any) -> None:
@@ -126,7 +183,7 @@ def test_training_is_no_request(calls: Any, encoder: Any) -> None:
 
 
 def test_many_calls_leave_nothing_behind(calls: Any, encoder: Any) -> None:
-    assert calls.left_behind(lambda: encoder.encode("cat"), 20) < 2_000
+    assert calls.left_behind(lambda: (encoder.encode("cat"), calls.forgotten()), 20) < 2_000
 
 
 def test_uninstrument_restores_the_classes() -> None:

@@ -1,0 +1,52 @@
+"""One encoding or prediction: a request, unless other processes do it; and the tokens that went in."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from typing import Any, Final
+
+from ecolyzer_otel.call import current_call
+from ecolyzer_otel.names import Attr
+from ecolyzer_otel.wrap import CallSpec, leaf
+from ecolyzer_transformers.tokens import given_tokens, tally
+
+__all__ = ["counting", "encoded"]
+
+_EMBEDDING: Final = {Attr.GEN_AI_OPERATION: "embeddings"}
+
+
+def encoded(original: Any, spec: CallSpec) -> Any:
+    """Wrap a method that infers. With a pool, its processes have the requests, this one waits."""
+    wrapped = leaf(original, spec)
+
+    @functools.wraps(original)
+    def wrapper(self: Any, /, *args: Any, **kwargs: Any) -> Any:
+        if kwargs.get("pool") is not None or isinstance(kwargs.get("device"), list):
+            return original(self, *args, **kwargs)
+        return wrapped(self, *args, **kwargs)
+
+    return wrapper
+
+
+def counting(original: Any, *, embeds: bool) -> Any:
+    """Wrap ``preprocess`` (before version 6 ``tokenize``), which makes a batch of features."""
+
+    @functools.wraps(original)
+    def wrapper(self: Any, /, *args: Any, **kwargs: Any) -> Any:
+        features = original(self, *args, **kwargs)
+        outer = current_call.get()
+        if outer is not None and outer.open and not outer.training:
+            with contextlib.suppress(Exception):
+                call = outer.itself
+                count = functools.partial(_count, features.get("input_ids"), features.get("attention_mask"))
+                tally(call).hold(call, count)
+                if embeds:
+                    call.note().attributes = _EMBEDDING | (call.note().attributes or {})
+        return features
+
+    return wrapper
+
+
+def _count(ids: Any, mask: Any, call: Any) -> tuple[int, int]:
+    return given_tokens(ids, mask), 0
