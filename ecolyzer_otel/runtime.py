@@ -310,6 +310,8 @@ def describe(model: Any) -> ModelFacts:
     """Facts of a model of any supported framework; of anything else the name of its class."""
     from importlib import import_module
 
+    from ecolyzer_otel.wrap import ModelFacts
+
     roots = [one.__module__.partition(".")[0] for one in type(model).__mro__]
     for root, package in _DESCRIBERS.items():
         if root in roots:
