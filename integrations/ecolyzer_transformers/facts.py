@@ -18,6 +18,8 @@ def describe(model: Any) -> ModelFacts:
     """Id on the hub or folder of a model; parameters, dtype and device where it is a torch module."""
     if hasattr(model, "named_modules"):
         return describe_module(model)
+    if hasattr(model, "task") and hasattr(model, "model"):
+        return describe(model.model)  # a pipeline
     path = getattr(getattr(model, "config", None), "_name_or_path", None)
     name = path_name(path) if isinstance(path, str) and path else type(model).__name__
     return behind(model, name, str(getattr(model, "device", "cpu")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,16 @@ def a_function() -> Any:
     return scored
 
 
+def a_pipeline() -> Any:
+    transformers = pytest.importorskip("transformers")
+    import tiny
+
+    folder = Path(tempfile.mkdtemp()) / "moods"
+    transformers.BertForSequenceClassification(tiny.bert()).save_pretrained(folder)
+    tiny.tokenizer(folder)
+    return transformers.pipeline("text-classification", model=str(folder), device="cpu")
+
+
 @pytest.mark.parametrize(
     ("make", "expected"),
     [
@@ -61,6 +72,7 @@ def a_function() -> Any:
         (another_booster, ("Booster", 1, "float64")),
         (a_keras_model, ("Sequential", 10, "float32")),
         (a_function, ("scored", 8, "float32")),
+        (a_pipeline, ("moods", 12_610, "float32")),
         (lambda: object(), ("object", None, None)),
     ],
 )
