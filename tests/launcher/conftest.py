@@ -39,6 +39,10 @@ engine = Engine()
 """
 
 
+def heeding_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @dataclass
 class Service:
     """A started process and where its output goes."""
@@ -132,6 +136,9 @@ def launch(tmp_path):
                 stderr=stderr,
                 env=clean | (env or {}),
                 cwd=tmp_path,
+                # Where the tests run in the background of a script, SIGINT is ignored, and what they start inherits
+                # it.
+                preexec_fn=heeding_interrupts,
             )
         started.append(Service(process, out, err))
         return started[-1]

@@ -47,9 +47,8 @@ def test_shares_close_with_any_number_of_workers(serve, tmp_path, heavy_file, wo
     assert active / shares["requests"] == pytest.approx(1.0, abs=1e-6)
     assert idle <= shares["idle"]
     assert metrics.total("ecolyzer_request_energy_joules_sum") == pytest.approx(active + idle, rel=1e-9)
-    # They worked most of the time: their part is the largest, and leaves something to the web server around them.
-    assert shares["requests"] > 0.3 * (measured - shares["idle"])
-    assert shares["process"] > 0
+    # Theirs is the larger part of what the service did, and leaves something to the web server around them.
+    assert shares["requests"] > shares["process"] > 0
 
 
 LOOP = """
