@@ -13,7 +13,9 @@ Requests are calls of pipelines of any task (with a generator or a data set: fro
 training.
 
 A generation has its tokens, its prefill and decode phases and the time to first token; those of a pipeline are its
-own. Verified with transformers 5.24 and 4.57.
+own. What models can be asked beside (features, codes, speech, a ``generate`` of their own) is one request as well.
+
+Run with transformers 5.24, 5.0, 4.57, 4.46 and 4.40; continuous batching from 4.57 on.
 """
 
 from __future__ import annotations
@@ -85,6 +87,7 @@ class TransformersInstrumentor(FrameworkInstrumentor):
         self._wrap(mixin, "generate", lambda original: ours(generated(original)))
         self._wrap(mixin, "_has_unfinished_sequences", counting)
         self._wrap(mixin, "_prepare_generated_length", preparing)
+        patch_family(self.patches, mixin)
 
     def _patch_models(self, module: Any) -> None:
         patch_family(self.patches, module.PreTrainedModel)

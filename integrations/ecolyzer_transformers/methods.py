@@ -83,7 +83,8 @@ def patch_class(patches: Patches, cls: type) -> None:
         if not isinstance(found, FunctionType):
             continue
         if found in _ours:
-            patches.adopt(cls, name, found)
+            if not found.__qualname__.startswith(f"{cls.__qualname__}."):  # taken over by name
+                patches.adopt(cls, name, found)
         else:
             patches.replace(cls, name, ours(leaf(found, what, _bypass(learning=name in _FEATURES))))
 

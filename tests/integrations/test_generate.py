@@ -21,6 +21,8 @@ from transformers import (
     T5Config,
     T5ForConditionalGeneration,
     TextIteratorStreamer,
+    WhisperConfig,
+    WhisperForConditionalGeneration,
 )
 
 from ecolyzer_otel.call import MAX_PHASES, current_call
@@ -279,6 +281,25 @@ def test_a_generate_of_the_models_own_is_one_request(calls: Any, model: Any) -> 
     call = calls.one()
     assert call.model is chunked
     assert told(call).tokens == (2 * 8, 2 * out.shape[0]), "of both parts"
+
+
+def test_speech_is_one_request_however_many_pieces_it_is_cut_into(calls: Any) -> None:
+    size = {"encoder_ffn_dim": 16, "decoder_ffn_dim": 16}
+    heads = {f"{part}_{name}": 1 for part in ("encoder", "decoder") for name in ("layers", "attention_heads")}
+    config = WhisperConfig(
+        vocab_size=60, d_model=16, max_target_positions=40, pad_token_id=0, bos_token_id=1, eos_token_id=2,
+        decoder_start_token_id=3, suppress_tokens=None, begin_suppress_tokens=None, **size, **heads,
+    )  # fmt: skip
+    listener = WhisperForConditionalGeneration(config).eval()
+    listener.generate(torch.zeros(2, 80, 3000), max_new_tokens=4, min_new_tokens=4)
+    call = calls.one()
+    assert (call.items, phases(call)[:2], told(call).tokens) == (2, ["prefill", "decode"], (0, 8))
+    listener.generation_config.no_timestamps_token_id = 59  # it never tells a time: pieces of 30 s
+    mask = torch.ones(1, 6000).long()
+    listener.generate(torch.zeros(1, 80, 6000), attention_mask=mask, return_timestamps=True, max_new_tokens=4)
+    call = calls.one()
+    assert call.model is listener
+    assert told(call).tokens[1] > 4
 
 
 def test_results_are_bit_identical(calls: Any, model: Any) -> None:
