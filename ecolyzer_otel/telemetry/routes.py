@@ -30,7 +30,10 @@ class RouteProcessor(SpanProcessor):
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         """Called in the context in which the web framework goes on to serve the request."""
-        if getattr(span, "kind", None) is SpanKind.SERVER:
+        kind = getattr(span, "kind", None)
+        if kind is SpanKind.SERVER or (
+            kind is SpanKind.INTERNAL and _serves_all_the_same(getattr(span, "attributes", None))
+        ):
             server_span.set(span)
 
     def on_end(self, span: ReadableSpan) -> None:
@@ -40,8 +43,21 @@ class RouteProcessor(SpanProcessor):
             server_span.set(None)
 
 
+def _serves_all_the_same(attributes: Attributes) -> bool:
+    """Whether an INTERNAL span is that of a web request.
+
+    After an upload of more than 64 KiB uvicorn (with h11 on asyncio) serves the next requests of a connection in
+    the context of the one before. Its span has ended and is still the current one, so that instrumentors take
+    theirs for an inner part of it.
+    """
+    if not attributes or ("http.request.method" not in attributes and "http.method" not in attributes):
+        return False
+    noted = server_span.get()
+    return noted is None or getattr(noted, "end_time", None) is not None
+
+
 class RouteSampler(Sampler):
-    """The configured sampler, except that no root SERVER span goes unrecorded."""
+    """The configured sampler, except that no root span of a web request goes unrecorded."""
 
     def __init__(self, inner: Sampler) -> None:
         self._inner = inner
@@ -58,8 +74,11 @@ class RouteSampler(Sampler):
     ) -> SamplingResult:
         """See :class:`opentelemetry.sdk.trace.sampling.Sampler`."""
         result = self._inner.should_sample(parent_context, trace_id, name, kind, attributes, links, trace_state)
-        if result.decision is Decision.DROP and kind is SpanKind.SERVER and _is_root(parent_context):
-            return SamplingResult(Decision.RECORD_ONLY, result.attributes, result.trace_state)
+        if result.decision is not Decision.DROP:
+            return result
+        serves = kind is SpanKind.SERVER and _is_root(parent_context)
+        if serves or (kind is SpanKind.INTERNAL and _serves_all_the_same(attributes)):
+            return SamplingResult(Decision.RECORD_ONLY, attributes, result.trace_state)
         return result
 
     def get_description(self) -> str:
