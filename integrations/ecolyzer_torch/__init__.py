@@ -107,12 +107,20 @@ class TorchInstrumentor(FrameworkInstrumentor):
             self.patches.replace(module, "load_package", note_package(module.load_package))
 
 
+def _kind(module: Any) -> Any:
+    first = next(module.parameters(), None)
+    return None if first is None else (first.dtype, first.device)
+
+
 def _forgetting(original: Any) -> Any:
     """Wrap ``Module._apply``, by which a module changes its dtype or device."""
 
+    @functools.wraps(original)
     def _apply(self: Any, *args: Any, **kwargs: Any) -> Any:
+        before = _kind(self)
         result = original(self, *args, **kwargs)
-        forget_model(self)
+        if _kind(self) != before:  # some encoders ask for their device at every call
+            forget_model(self)
         return result
 
     return _apply

@@ -22,8 +22,10 @@ current: Final[Callable[[], Any]] = current_call.get
 
 
 #: Packages whose modules without parameters are tools around a model: activations, losses, observers, transforms,
-#: metrics.
-_TOOLS: Final = ("torch.nn.modules.", "torch.ao.quantization.", "torchvision.transforms.", "torchmetrics.")
+#: metrics; and one whose modules are parts of a model that are called while it is made (parametrizations).
+_TOOLS: Final = (
+    "torch.nn.modules.", "torch.nn.utils.", "torch.ao.quantization.", "torchvision.transforms.", "torchmetrics.",
+)  # fmt: skip
 
 
 class _Enclosed:
@@ -36,6 +38,11 @@ _folded = False
 
 def _enclosed(*default: Any) -> Any:
     return _ENCLOSED
+
+
+def _is_tool(module: Any) -> bool:
+    part = type(module).__module__.startswith("torch.nn.utils.")
+    return part or (not module._modules and not module._parameters)
 
 
 def folding(torch: Any) -> None:
@@ -93,7 +100,7 @@ def called(torch: Any, original: Any, forward: CallSpec, *, folds: bool) -> Any:
                     return original(module, *args, **kwargs)
             with lending(outer), within(outer):  # its context came along to this thread
                 return original(module, *args, **kwargs)
-        if not module._modules and not module._parameters and type(module).__module__.startswith(_TOOLS):
+        if type(module).__module__.startswith(_TOOLS) and _is_tool(module):
             return original(module, *args, **kwargs)
         doubtful = module.training and graded()
         if doubtful and learns():

@@ -99,6 +99,7 @@ def test_what_is_done_around_a_model_is_no_request(calls: Any) -> None:
         scores = nn.Softmax(dim=-1)(net(x))
         nn.CrossEntropyLoss()(scores, torch.tensor([0, 1]))
         torch.ao.quantization.MinMaxObserver()(scores)
+        nn.utils.parametrizations.weight_norm(nn.Linear(2, 2))
     assert calls.one().model is net
 
 
@@ -288,6 +289,8 @@ class Encoder(nn.Module):
 def test_a_change_of_dtype_is_noticed(calls: Any) -> None:
     net = Net()
     calls.forgotten()
+    net.to("cpu")
+    assert calls.forgotten() == [], "nothing has changed"
     net.to(torch.bfloat16)
     assert id(net) in calls.forgotten()
 
