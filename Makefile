@@ -59,7 +59,7 @@ $(VENV)/.python:
 	@touch $@
 
 $(VENV)/.demo: $(VENV)/.python pyproject.toml
-	@echo "Installing what the demo needs (the first time about 190 MB of downloads)"
+	@echo "Installing what the demo needs (the first time about 215 MB of downloads)"
 	@$(PIP) --editable . --group demo
 	@$(SILERO)
 	@touch $@
