@@ -34,7 +34,7 @@ from ecolyzer_otel.meter.client import Client, Connection
 from ecolyzer_otel.meter.devices import DeviceMap
 from ecolyzer_otel.meter.intake import GRACE_NS, Intake
 from ecolyzer_otel.meter.neighbours import Neighbours
-from ecolyzer_otel.meter.parts import Joint, Told, add_shares, merge
+from ecolyzer_otel.meter.parts import Joint, add_shares, merge
 from ecolyzer_otel.meter.sampler import Sampler, sensor_spec
 from ecolyzer_otel.meter.schedule import FLUSH_PERIOD, REST_PERIOD, Pace
 from ecolyzer_otel.sensors import Discovery
@@ -53,6 +53,8 @@ _BUSY_FOR: Final = 2.0
 #: A share of a joint call waits this long, in seconds, for word of the request that it is for.
 _ORPHANED: Final = 10.0
 _MAX_TOLD: Final = 2_000
+
+_NO_PHASES: Final[dict[str, float]] = {}
 
 
 class Meter:
@@ -320,25 +322,44 @@ class Meter:
         self, client: Client, request: int, settlements: list[Settlement], now: int, told: dict[int, list[Settled]]
     ) -> None:
         """A request is settled, but for what it may have of calls that served several."""
-        names = client.told.pop(request, Told()).parts or [("", 0, 0)]
-        named = [(names[_part_of(one)][0], one) for one in settlements]
-        specs = {name: book.spec for name, book in self._ledger.books.items()}
-        settlement, phases = merge(named, specs)
-        client.ready[request] = settlement, phases, now
-        self._settle(client, request, now, told)
+        parts = client.told.pop(request, None)
+        if parts is None:
+            settlement, phases = settlements[0], _NO_PHASES
+        else:
+            named = [(parts.parts[_part_of(one)][0], one) for one in settlements]
+            specs = {name: book.spec for name, book in self._ledger.books.items()}
+            settlement, phases = merge(named, specs)
+        if request in client.joint or client.waiting[request][0].joint:
+            client.ready[request] = settlement, phases, now
+            self._settle(client, request, now, told)
+        else:
+            self._account(client, request, settlement, phases, now, told)
 
     def _settle(self, client: Client, request: int, now: int, told: dict[int, list[Settled]]) -> None:
-        """Settle a request that waits for nothing more."""
+        """Settle a request that calls have served, or will, once it waits for nothing more."""
         settlement, phases, since_ns = client.ready[request]
-        done, model = client.waiting[request]
+        done, _ = client.waiting[request]
         joint = client.joint.get(request)
         if done.joint > (joint.calls if joint else 0) and now - since_ns < _OVERDUE_NS and not self._closing:
             return
-        del client.ready[request], client.waiting[request]
+        del client.ready[request]
         client.joint.pop(request, None)
         if joint is not None and joint.charges:
             self._give(joint)
             settlement = add_shares(settlement, joint)
+        self._account(client, request, settlement, phases, now, told)
+
+    def _account(
+        self,
+        client: Client,
+        request: int,
+        settlement: Settlement,
+        phases: dict[str, float],
+        now: int,
+        told: dict[int, list[Settled]],
+    ) -> None:
+        """Count a request, and tell its worker if it wants to know."""
+        done, model = client.waiting[request]
         if settlement.method == "unsettled":
             settled = self._intake.unsettle(client, done, "no_reading", tell=False)
         else:
@@ -349,6 +370,7 @@ class Meter:
                 client.service, model, done, settlement, heat, lag, name, route, phases
             )
             client.accounted += 1
+        del client.waiting[request]  # last: what fails before is counted as an error
         if done.want:
             told.setdefault(client.number, []).append(settled)
 
