@@ -82,7 +82,7 @@ class More:
         first_token_ns: when the first output token was there.
         warmup: whether something was compiled in this call.
         attributes: further span attributes, by name.
-        completions: called with the call on the background thread before it is told of, as ``CallSpec.complete``.
+        completions: called with the call on the background thread before it is told of.
         span: the span of a call that had one from its begin.
         attached: what the context is detached with.
         handle: who waits for the settlement: has ``settled(settled, place)``.

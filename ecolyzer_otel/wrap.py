@@ -22,9 +22,20 @@ from time import thread_time_ns
 from types import CellType, FunctionType
 from typing import Any, Final, TypeVar
 
-from ecolyzer_otel.call import Call, Within, begin, current_call, finish, get_ident, state, suspend
+from ecolyzer_otel.call import Call, Within, begin, current_call, finish, forget_model, get_ident, state, suspend
 
-__all__ = ["CallSpec", "ModelFacts", "Patches", "batch_of", "leaf", "lending", "streamed", "training", "within"]
+__all__ = [
+    "CallSpec",
+    "ModelFacts",
+    "Patches",
+    "batch_of",
+    "changing",
+    "leaf",
+    "lending",
+    "streamed",
+    "training",
+    "within",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -78,9 +89,9 @@ class CallSpec:
 
     ``started(call, args, kwargs)`` and ``ended(call, result)`` run on the request path, just inside its clocks,
     where they may note something in ``call.events`` or ``call.note()``; the result is None when the call raised.
-    ``complete(call)`` runs on the background thread before a finished call is told of: there what was noted can be
-    made numbers (``call.items``, ``call.note().tokens``). A failure of any of them costs nothing but what it would
-    have told.
+    What is put into ``call.note().completions`` runs on the background thread before a finished call is told of:
+    there what was noted can be made numbers (``call.items``, ``call.note().tokens``). A failure of any of them
+    costs nothing but what it would have told.
 
     A ``container`` has its span from the begin and makes it the current one, for what is called inside may have
     spans of its own. ``encloses`` is False where what is called inside may run in other threads in that context.
@@ -93,7 +104,6 @@ class CallSpec:
     kernels: Callable[[Call], Mapping[str, Sequence[Sequence[int]]] | None] | None = None
     started: Callable[[Call, tuple[Any, ...], dict[str, Any]], None] | None = None
     ended: Callable[[Call, Any], None] | None = None
-    complete: Callable[[Call], None] | None = None
     container: bool = False
     encloses: bool = True
 
@@ -232,6 +242,19 @@ def training(original: F, after: Callable[[Any], None] | None = None) -> F:
                 current_call.reset(token)
             if after is not None and args:
                 after(args[0])
+
+    return wrapper  # type: ignore[return-value]
+
+
+def changing(original: F) -> F:
+    """Wrap a method after which the model is another one: its facts are read anew."""
+
+    @functools.wraps(original)
+    def wrapper(self: Any, /, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return original(self, *args, **kwargs)
+        finally:
+            forget_model(self)
 
     return wrapper  # type: ignore[return-value]
 

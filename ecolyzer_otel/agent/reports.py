@@ -247,10 +247,9 @@ def _settled_in_kind(call: Call) -> bool:
 
 def _complete(call: Call) -> None:
     """What the instrumentor noted becomes numbers."""
-    completions = [] if call.spec.complete is None else [call.spec.complete]
-    if call.more is not None and call.more.completions is not None:
-        completions += call.more.completions
-        call.more.completions = None
+    if call.more is None or call.more.completions is None:
+        return
+    completions, call.more.completions = call.more.completions, None
     for complete in completions:
         try:
             complete(call)

@@ -6,7 +6,7 @@ prefill and of decode are learned apart. All parts of a request are settled toge
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from msgspec.structs import replace
@@ -109,11 +109,8 @@ def merge(
             phases[name] = phases.get(name, 0.0) + one.joules
     if len(parts) == 1:
         return first, phases
-    charges: dict[str, Charge] = {}
-    for _, one in parts:
-        for charge in one.charges:
-            charges[charge.sensor] = _sum(charges.get(charge.sensor), charge)
-    gain = sum((_gain(specs, one) * one.active) ** 2 for one in charges.values())
+    charges = _by_sensor(charge for _, one in parts for charge in one.charges)
+    gain = sum((_gain(specs, one) * one.active) ** 2 for one in charges)
     rest = 0.0
     for _, one in parts:
         own = sum((_gain(specs, charge) * charge.active) ** 2 for charge in one.charges)
@@ -123,8 +120,8 @@ def merge(
         active_joules=sum(one.active_joules for _, one in parts),
         idle_joules=sum(one.idle_joules for _, one in parts),
         uncertainty_joules=(gain + rest) ** 0.5,
-        method=overall(list(charges.values())),
-        charges=list(charges.values()),
+        method=overall(charges),
+        charges=charges,
         basis="learned" if any(one.basis == "learned" for _, one in parts) else "activity",
     )
     return whole, phases
@@ -135,11 +132,16 @@ def _gain(specs: Mapping[str, SensorSpec], charge: Charge) -> float:
     return 0.0 if spec is None else spec.relative_uncertainty
 
 
-def _sum(known: Charge | None, more: Charge) -> Charge:
-    if known is None:
-        return more
-    method = known.method if known.method == more.method else "mixed"
-    return known._replace(active=known.active + more.active, idle=known.idle + more.idle, method=method)
+def _by_sensor(charges: Iterable[Charge]) -> list[Charge]:
+    """One charge per sensor, with the joules of all of its."""
+    sums: dict[str, Charge] = {}
+    for one in charges:
+        known = sums.get(one.sensor)
+        if known is not None:
+            method = known.method if known.method == one.method else "mixed"
+            one = known._replace(active=known.active + one.active, idle=known.idle + one.idle, method=method)
+        sums[one.sensor] = one
+    return list(sums.values())
 
 
 @dataclass(slots=True)
@@ -170,10 +172,7 @@ class Joint:
 
 def add_shares(own: Settlement, joint: Joint) -> Settlement:
     """A request's own settlement with its shares of the calls that served it."""
-    charges: dict[str, Charge] = {}
-    for charge in (*own.charges, *joint.charges):
-        charges[charge.sensor] = _sum(charges.get(charge.sensor), charge)
-    found = list(charges.values())
+    found = _by_sensor((*own.charges, *joint.charges))
     return Settlement(
         id=own.id,
         active_joules=sum(one.active for one in found),

@@ -16,15 +16,14 @@ Verified with onnxruntime 1.19.2, 1.20.1 and 1.32.0. What a release does not hav
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial, wraps
+from functools import partial
 from typing import Any, Final
 
 from ecolyzer_onnxruntime.asynchronous import until_the_callback
 from ecolyzer_onnxruntime.batches import bound_items, fed_items, forgetting, noting, vector_items
 from ecolyzer_onnxruntime.facts import describe
-from ecolyzer_otel.call import forget_model
 from ecolyzer_otel.instrumentor import FrameworkInstrumentor
-from ecolyzer_otel.wrap import CallSpec, leaf
+from ecolyzer_otel.wrap import CallSpec, changing, leaf
 
 __all__ = ["OnnxRuntimeInstrumentor"]
 
@@ -53,7 +52,7 @@ class OnnxRuntimeInstrumentor(FrameworkInstrumentor):
         for spec in _RUNS:
             self._wrap(session, spec.operation, partial(leaf, spec=spec))
         self._wrap(session, "run_async", partial(until_the_callback, spec=_RUN_ASYNC))
-        self._wrap(session, "set_providers", _elsewhere)
+        self._wrap(session, "set_providers", changing)  # it may be on another device afterwards
         for name in ("bind_cpu_input", "bind_ortvalue_input", "bind_input"):
             self._wrap(binding, name, noting)
         self._wrap(binding, "clear_binding_inputs", forgetting)
@@ -62,16 +61,3 @@ class OnnxRuntimeInstrumentor(FrameworkInstrumentor):
         original = getattr(owner, name, None)
         if original is not None:
             self.patches.replace(owner, name, wrapped(original))
-
-
-def _elsewhere(original: Any) -> Any:
-    """``set_providers``: the session may be on another device afterwards."""
-
-    @wraps(original)
-    def wrapper(self: Any, /, *args: Any, **kwargs: Any) -> Any:
-        try:
-            return original(self, *args, **kwargs)
-        finally:
-            forget_model(self)
-
-    return wrapper

@@ -6,11 +6,11 @@ file it has turned ``Constant`` nodes into initialisers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from math import prod
 from struct import error, unpack_from
 
-from ecolyzer_onnxruntime.graph import LEARNED, Buffer, Tally
+from ecolyzer_onnxruntime.graph import LEARNED, Tally
+from ecolyzer_otel.flatbuffer import Buffer, field, follow, table, tables, vector
 
 __all__ = ["read"]
 
@@ -18,8 +18,8 @@ __all__ = ["read"]
 def read(view: Buffer, tally: Tally) -> bool:
     """Tell ``tally`` of a model; False when it cannot be read."""
     try:
-        model = _table(view, _follow(view, 0), 1)  # InferenceSession.model
-        graph = _table(view, model, 7) if model else 0
+        model = table(view, follow(view, 0), 1)  # InferenceSession.model
+        graph = table(view, model, 7) if model else 0
         if graph:
             _graph(view, graph, tally)
     except (error, IndexError, RecursionError):
@@ -28,12 +28,12 @@ def read(view: Buffer, tally: Tally) -> bool:
 
 
 def _graph(view: Buffer, graph: int, tally: Tally) -> None:
-    for tensor in _tables(view, graph, 0):
+    for tensor in tables(view, graph, 0):
         tally.initializer(_bytes(view, tensor, 0), *_size(view, tensor))
-    for node in _tables(view, graph, 2):
+    for node in tables(view, graph, 2):
         _node(view, node, tally)
-    for sparse in _tables(view, graph, 7):
-        values = _table(view, sparse, 0)
+    for sparse in tables(view, graph, 7):
+        values = table(view, sparse, 0)
         if values:
             tally.initializer(_bytes(view, values, 0), *_size(view, values))
 
@@ -41,64 +41,32 @@ def _graph(view: Buffer, graph: int, tally: Tally) -> None:
 def _node(view: Buffer, node: int, tally: Tally) -> None:
     learns = _bytes(view, node, 2) == b"ai.onnx.ml"
     integers: dict[bytes, int] = {}
-    for attribute in _tables(view, node, 10):
+    for attribute in tables(view, node, 10):
         name = _bytes(view, attribute, 0)
         if learns and name in LEARNED:
-            floats, tensor = _vector(view, attribute, 8)[1], _table(view, attribute, 6)
+            floats, tensor = vector(view, attribute, 8)[1], table(view, attribute, 6)
             tally.learned(*(_size(view, tensor) if tensor else (floats, 1)))
-        if at := _field(view, attribute, 4):
+        if at := field(view, attribute, 4):
             (integers[name],) = unpack_from("<q", view, at)
-        if graph := _table(view, attribute, 7):
+        if graph := table(view, attribute, 7):
             _graph(view, graph, tally)
-        for graph in _tables(view, attribute, 12):
+        for graph in tables(view, attribute, 12):
             _graph(view, graph, tally)
-    start, number = _vector(view, node, 8)
-    inputs = [_text(view, _follow(view, start + 4 * index)) for index in range(number)]
+    start, number = vector(view, node, 8)
+    inputs = [_text(view, follow(view, start + 4 * index)) for index in range(number)]
     tally.node(_bytes(view, node, 5), inputs, integers)
 
 
 def _size(view: Buffer, tensor: int) -> tuple[int, int]:
     """Number of elements and data type."""
-    start, number = _vector(view, tensor, 2)
-    at = _field(view, tensor, 3)
+    start, number = vector(view, tensor, 2)
+    at = field(view, tensor, 3)
     (kind,) = unpack_from("<i", view, at) if at else (0,)
     return prod(unpack_from(f"<{number}q", view, start)), kind
 
 
-def _follow(view: Buffer, at: int) -> int:
-    (offset,) = unpack_from("<I", view, at)
-    return at + int(offset)
-
-
-def _field(view: Buffer, table: int, slot: int) -> int:
-    """Where a field lies; 0 when it has its default."""
-    (back,) = unpack_from("<i", view, table)
-    length, at = unpack_from("<H", view, table - back)[0], 4 + 2 * slot
-    if at + 2 > length:
-        return 0
-    (offset,) = unpack_from("<H", view, table - back + at)
-    return table + int(offset) if offset else 0
-
-
-def _table(view: Buffer, table: int, slot: int) -> int:
-    at = _field(view, table, slot)
-    return _follow(view, at) if at else 0
-
-
-def _vector(view: Buffer, table: int, slot: int) -> tuple[int, int]:
-    """Start and number of the elements."""
-    at = _table(view, table, slot)
-    return (at + 4, unpack_from("<I", view, at)[0]) if at else (0, 0)
-
-
-def _tables(view: Buffer, table: int, slot: int) -> Iterator[int]:
-    start, number = _vector(view, table, slot)
-    for index in range(number):
-        yield _follow(view, start + 4 * index)
-
-
-def _bytes(view: Buffer, table: int, slot: int) -> bytes:
-    at = _table(view, table, slot)
+def _bytes(view: Buffer, owner: int, slot: int) -> bytes:
+    at = table(view, owner, slot)
     return _text(view, at) if at else b""
 
 

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import mmap
 from collections import Counter
-from collections.abc import Iterator
 from math import prod
 from struct import error, unpack_from
 from typing import Final
 
-__all__ = ["count_constants"]
+from ecolyzer_otel.flatbuffer import Buffer, field, follow, tables, vector
 
-Buffer = bytes | mmap.mmap
+__all__ = ["count_constants"]
 
 _TYPES: Final = {
     0: "float32", 1: "float16", 3: "uint8", 7: "int16", 9: "int8", 10: "float64", 17: "int4", 18: "bfloat16",
@@ -41,11 +40,11 @@ def count_constants(source: str | bytes) -> tuple[int | None, str | None]:
 
 
 def _model(view: Buffer, sizes: Counter[str]) -> None:
-    model = _follow(view, 0)
-    filled = [_is_filled(view, buffer) for buffer in _tables(view, model, 4)]
+    model = follow(view, 0)
+    filled = [_is_filled(view, buffer) for buffer in tables(view, model, 4)]
     seen: set[int] = set()
-    for graph in _tables(view, model, 2):
-        for tensor in _tables(view, graph, 0):
+    for graph in tables(view, model, 2):
+        for tensor in tables(view, graph, 0):
             buffer = _number(view, tensor, 2, "<I")
             if buffer in seen or buffer >= len(filled) or not filled[buffer]:
                 continue
@@ -53,50 +52,20 @@ def _model(view: Buffer, sizes: Counter[str]) -> None:
             kind = _number(view, tensor, 1, "<b")
             name = "int32" if kind == _INT32 and _is_quantized(view, tensor) else _TYPES.get(kind)
             if name is not None:
-                start, number = _vector(view, tensor, 0)
+                start, number = vector(view, tensor, 0)
                 sizes[name] += prod(unpack_from(f"<{number}i", view, start))
 
 
 def _is_filled(view: Buffer, buffer: int) -> bool:
     """Within the model, or behind it (of more than 2 GB)."""
-    return _vector(view, buffer, 0)[1] > 0 or _number(view, buffer, 2, "<Q") > 0
+    return vector(view, buffer, 0)[1] > 0 or _number(view, buffer, 2, "<Q") > 0
 
 
 def _is_quantized(view: Buffer, tensor: int) -> bool:
-    at = _field(view, tensor, 4)
-    return bool(at) and _vector(view, _follow(view, at), 2)[1] > 0
+    at = field(view, tensor, 4)
+    return bool(at) and vector(view, follow(view, at), 2)[1] > 0
 
 
-def _follow(view: Buffer, at: int) -> int:
-    (offset,) = unpack_from("<I", view, at)
-    return at + int(offset)
-
-
-def _field(view: Buffer, table: int, slot: int) -> int:
-    """Where a field lies; 0 when it has its default."""
-    (back,) = unpack_from("<i", view, table)
-    length, at = unpack_from("<H", view, table - back)[0], 4 + 2 * slot
-    if at + 2 > length:
-        return 0
-    (offset,) = unpack_from("<H", view, table - back + at)
-    return table + int(offset) if offset else 0
-
-
-def _number(view: Buffer, table: int, slot: int, form: str) -> int:
-    at = _field(view, table, slot)
+def _number(view: Buffer, owner: int, slot: int, form: str) -> int:
+    at = field(view, owner, slot)
     return int(unpack_from(form, view, at)[0]) if at else 0
-
-
-def _vector(view: Buffer, table: int, slot: int) -> tuple[int, int]:
-    """Start and number of the elements."""
-    at = _field(view, table, slot)
-    if not at:
-        return 0, 0
-    start = _follow(view, at)
-    return start + 4, unpack_from("<I", view, start)[0]
-
-
-def _tables(view: Buffer, table: int, slot: int) -> Iterator[int]:
-    start, number = _vector(view, table, slot)
-    for index in range(number):
-        yield _follow(view, start + 4 * index)

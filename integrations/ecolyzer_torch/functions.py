@@ -9,8 +9,7 @@ from collections.abc import Callable
 from types import CodeType
 from typing import Any, Final
 
-from ecolyzer_otel.call import begin, current_call, finish, get_ident
-from ecolyzer_otel.wrap import ModelFacts, lending, within
+from ecolyzer_otel.wrap import ModelFacts, leaf
 from ecolyzer_torch.facts import describe_module, describe_modules, path_name
 from ecolyzer_torch.forward import current, spec
 
@@ -45,33 +44,17 @@ def compiling(original: Any, torch: Any, active: Callable[[], bool]) -> Any:
 def _counted(torch: Any, made: Any, function: Any, active: Callable[[], bool]) -> Any:
     under_compiler, tracing = torch.compiler.is_compiling, torch.jit.is_tracing
 
-    def outermost(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if under_compiler() or tracing() or not active():
-            return made(*args, **kwargs)
-        outer = current_call.get()
-        if outer is not None and outer.open:
-            thread = get_ident()
-            if outer.training or outer.thread == thread or thread in outer.helpers:
-                return made(*args, **kwargs)
-            with lending(outer), within(outer):
-                return made(*args, **kwargs)
-        call = begin(_COMPILED, function, args, kwargs)
-        if call is None:
-            return made(*args, **kwargs)
-        try:
-            result = made(*args, **kwargs)
-        except BaseException as error:
-            finish(call, error)
-            raise
-        finish(call, None, result)
-        return result
+    def run(_: Any, /, *args: Any, **kwargs: Any) -> Any:
+        return made(*args, **kwargs)
+
+    counted = leaf(run, _COMPILED, lambda: bool(under_compiler() or tracing() or not active()))
 
     @functools.wraps(made)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         outer = current()
         if outer is not None and outer.encloses:
             return made(*args, **kwargs)
-        return outermost(args, kwargs)
+        return counted(function, *args, **kwargs)
 
     if hasattr(made, "_torchdynamo_wrapper_id"):
         # So that what is compiled again, or explained, is the function inside, as without us.

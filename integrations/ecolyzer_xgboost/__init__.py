@@ -23,7 +23,7 @@ from typing import Any, Final
 
 from ecolyzer_otel.call import Call, forget_model
 from ecolyzer_otel.instrumentor import FrameworkInstrumentor
-from ecolyzer_otel.wrap import CallSpec, batch_of, leaf, training
+from ecolyzer_otel.wrap import CallSpec, batch_of, changing, leaf, training
 from ecolyzer_xgboost.facts import describe, noting_file
 
 __all__ = ["XGBoostInstrumentor", "describe"]
@@ -66,33 +66,20 @@ class XGBoostInstrumentor(FrameworkInstrumentor):
         for name, after in (("update", forget_model), ("boost", forget_model), ("eval", None), ("eval_set", None)):
             replace(booster, name, training(getattr(booster, name), after))
         replace(booster, "load_model", noting_file(booster.load_model))
-        replace(booster, "set_param", _forgetting(booster.set_param))
+        replace(booster, "set_param", changing(booster.set_param))
         wrapper = xgboost.XGBModel
-        replace(wrapper, "load_model", _forgetting(wrapper.load_model))
+        replace(wrapper, "load_model", changing(wrapper.load_model))
         replace(wrapper, "set_params", _moving(wrapper.set_params))
         for name in ("train", "cv"):
             self.patches.replace_copies("xgboost", getattr(xgboost, name), training(getattr(xgboost, name)))
 
 
-def _forgetting(original: Any) -> Any:
-    """Wrap a method after which the model is another one."""
-
-    @functools.wraps(original)
-    def wrapper(self: Any, /, *args: Any, **kwargs: Any) -> Any:
-        try:
-            return original(self, *args, **kwargs)
-        finally:
-            forget_model(self)
-
-    return wrapper
-
-
 def _moving(original: Any) -> Any:
     """Wrap ``set_params(**params)`` of a wrapper: its booster may run on another device afterwards."""
-    forgetting = _forgetting(original)
+    moved = changing(original)
 
     @functools.wraps(original)
     def set_params(self: Any, /, **params: Any) -> Any:
-        return (forgetting if "device" in params else original)(self, **params)
+        return (moved if "device" in params else original)(self, **params)
 
     return set_params
