@@ -1,4 +1,4 @@
-"""What a span says of how a request ran: whether its kernels were timed, and whether something was compiled in it."""
+"""What a span says of how a request ran: whether kernels were timed, and whether something was compiled."""
 
 from __future__ import annotations
 
