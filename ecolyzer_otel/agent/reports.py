@@ -156,6 +156,10 @@ class Reporter:
             main = self._state.pid if call.thread == main_thread() else None
             native = natives.get(call.thread, main)
             clock = thread_cpu_ns(native) if native else None
+            there = [one for one in running if one.thread == call.thread]
+            if clock and not any(one.open for one in there):
+                # They ended while the clock was read, and it may have run on for others.
+                clock = max(one.cpu_start_ns + max(0, one.cpu_ns) for one in there)
             clocks[call.thread] = clock or 0
         return clocks
 

@@ -366,3 +366,27 @@ def test_what_may_have_been_training_is_not_kept_alive_once_it_is_told_of() -> N
         assert list(here.doubtful) == []
     finally:
         replace_state(None)
+
+
+def test_a_call_that_ends_while_the_clock_of_its_thread_is_read_has_nothing_of_what_came_after_it() -> None:
+    import threading
+
+    from ecolyzer_otel.agent.accounts import Accounts
+    from ecolyzer_otel.agent.reports import Reporter
+    from ecolyzer_otel.call import begin, finish, replace_state
+    from ecolyzer_otel.wrap import CallSpec, ModelFacts
+
+    here = replace_state(lambda state: None)
+    try:
+        call = begin(CallSpec("custom", "infer", lambda model: ModelFacts("engine")), object(), (), {})
+        assert call is not None
+        finish(call, None)
+        until = time.thread_time() + 0.05
+        while time.thread_time() < until:
+            pass
+        natives = {threading.get_ident(): threading.get_native_id()}
+        later = call.start_ns + 1_000_000_000
+        clocks = Reporter(here, Accounts(here))._clocks_of([call], later, natives)
+        assert clocks[call.thread] == call.cpu_start_ns + call.cpu_ns
+    finally:
+        replace_state(None)
