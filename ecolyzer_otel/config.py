@@ -22,6 +22,7 @@ __all__ = [
     "Config",
     "Loaded",
     "Option",
+    "Pairs",
     "Renames",
     "load",
     "parse_flags",
@@ -32,13 +33,17 @@ ENV_PREFIX: Final = "ECOLYZER_"
 SENSOR_FAMILIES: Final = frozenset({"rapl", "nvml", "amd", "apple", "hwmon", "ipmi", "modelled"})
 #: Pattern of a model's name, and the name to use instead; the first pattern that fits counts.
 Renames = tuple[tuple[str, str], ...]
+#: A name and what it is set to.
+Pairs = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """The settings of a meter. Immutable; make another with :func:`dataclasses.replace`.
 
-    Units: ``pue`` is a ratio of at least 1, ``wue`` litres per IT kWh, ``sampling_period`` seconds.
+    Units: ``pue`` is a ratio of at least 1, ``wue`` litres per IT kWh, ``ewif`` litres per kWh, ``market_factor``
+    gCO2e per kWh, ``reserved`` a ratio; ``sampling_period``, ``grid_refresh`` and ``grid_max_age`` are seconds.
+    ``embodied`` and ``lifetime`` are pairs as :mod:`ecolyzer_otel.impact.embodied` reads them.
     """
 
     host: str = "127.0.0.1"
@@ -46,6 +51,23 @@ class Config:
     zone: str | None = None
     pue: float | None = None
     wue: float | None = None
+    ewif: float | None = None
+    reservoir_evaporation: bool = True
+    cloud_metadata: str = "auto"
+    grid: str = "table"
+    grid_region: str | None = None
+    grid_url: str | None = None
+    marginal: str = "none"
+    marginal_region: str | None = None
+    marginal_url: str | None = None
+    grid_refresh: float = 900.0
+    grid_max_age: float = 21600.0
+    cache: str | None = None
+    market_factor: float | None = None
+    market_source: str | None = None
+    embodied: Pairs = ()
+    lifetime: Pairs = ()
+    reserved: float = 1.0
     sampling_period: float = 0.1
     log_level: str = "warning"
     strict: bool = False
@@ -57,6 +79,8 @@ class Config:
     exit_flush: bool = True
     count_training: bool = False
     model_names: Renames = ()
+    journal: str | None = None
+    journal_days: float = 400.0
 
 
 def _number(low: float, high: float, unit: str) -> Callable[[str], float]:
@@ -98,6 +122,14 @@ def _text(text: str) -> str:
     return text.strip()
 
 
+def _url(text: str) -> str:
+    """an http(s) address"""
+    scheme, colon, rest = text.strip().partition("://")
+    if not colon or not rest or scheme.lower() not in ("http", "https"):
+        raise ValueError
+    return text.strip().rstrip("/")
+
+
 def _sensors(text: str) -> str:
     """auto, a list of rapl, nvml, amd, apple, hwmon, ipmi and modelled, none, or replay:FILE"""
     text = text.strip()
@@ -116,6 +148,48 @@ def _renames(text: str) -> Renames:
     if not all(pattern and name for pattern, name in rules):
         raise ValueError
     return rules
+
+
+def _live(*names: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        text = text.strip()
+        if text.lower() in names:
+            return text.lower()
+        scheme, colon, rest = text.partition(":")
+        if not colon or not rest.strip("/ ") or scheme.lower() not in ("csv", "http", "https"):
+            raise ValueError
+        return f"{scheme.lower()}:{rest}"
+
+    parse.__doc__ = f"one of {', '.join(names)}, csv:FILE or an http(s) address"
+    return parse
+
+
+def _pairs(text: str) -> Pairs:
+    """NAME=VALUE pairs with commas between, each name once"""
+    pairs = [pair.partition("=") for pair in text.split(",")]
+    found = tuple((name.strip(), value.strip()) for name, _, value in pairs)
+    if not all(name and value for name, value in found) or len(dict(found)) < len(found):
+        raise ValueError
+    return found
+
+
+def _lifetimes(text: str) -> Pairs:
+    """years, or NAME=YEARS pairs with commas between"""
+    pairs = _pairs(text) if "=" in text else (("", text.strip()),)
+    for _, years in pairs:
+        _number(0.1, 50.0, "")(years)
+    return pairs
+
+
+def _quantization(text: str) -> str:
+    """paper-tool, bits, or DTYPE=FACTOR pairs with commas between"""
+    text = text.strip()
+    if text.lower() in ("paper-tool", "bits"):
+        return text.lower()
+    for _, factor in _pairs(text):
+        if not 0.0 < float(factor) <= 64.0:
+            raise ValueError
+    return text
 
 
 def _boolean(text: str) -> bool:
@@ -162,6 +236,58 @@ OPTIONS: Final[tuple[Option, ...]] = (
     Option("zone", _text, "ZONE", "grid zone (FR, US-CA) or cloud region (aws:eu-central-1); default WORLD"),
     Option("pue", _number(1.0, 10.0, ""), "RATIO", "power usage effectiveness of the site"),
     Option("wue", _number(0.0, 100.0, " L/kWh"), "L/KWH", "water usage effectiveness of the site"),
+    Option("ewif", _number(0.0, 100.0, " L/kWh"), "L/KWH", "water consumed per kWh generated, over the table's"),
+    Option(
+        "reservoir_evaporation",
+        _boolean,
+        "",
+        "count what reservoirs of hydro power evaporate; on unless --reservoir-evaporation=false",
+    ),
+    Option(
+        "cloud_metadata",
+        _choice("auto", "on", "off", "aws", "gcp", "azure", "ovhcloud", "scaleway"),
+        "WHICH",
+        "ask the cloud where this is: auto (where the firmware names a cloud), on, off, or one provider",
+    ),
+    Option(
+        "grid",
+        _live("table", "electricitymaps", "neso", "rte", "entsoe"),
+        "SOURCE",
+        "grid carbon intensity: table, live from electricitymaps, neso, rte or entsoe, csv:FILE, or an address",
+    ),
+    Option("grid_region", _text, "NAME", "what the live source calls this place (DE-LU, a postcode, an EIC code)"),
+    Option("grid_url", _url, "URL", "address of the live source's API in place of the public one"),
+    Option(
+        "marginal",
+        _live("none", "watttime"),
+        "SOURCE",
+        "marginal carbon intensity, a figure of its own: none, watttime, csv:FILE, or an address",
+    ),
+    Option("marginal_region", _text, "NAME", "what the marginal source calls this place (CAISO_NORTH)"),
+    Option("marginal_url", _url, "URL", "address of the marginal source's API in place of the public one"),
+    Option("grid_refresh", _number(1.0, 86400.0, " seconds"), "SECONDS", "how old a live figure is asked for anew"),
+    Option(
+        "grid_max_age",
+        _number(1.0, 604800.0, " seconds"),
+        "SECONDS",
+        "how long the last live figure stands when no new one comes; then the table's",
+    ),
+    Option("cache", _text, "FOLDER", "where live figures are kept over restarts (default ~/.cache/ecolyzer); none"),
+    Option(
+        "market_factor",
+        _number(0.0, 2000.0, " g/kWh"),
+        "G/KWH",
+        "contractual emission factor of the electricity: gives market-based grams as a second figure",
+    ),
+    Option("market_source", _text, "TEXT", "what the contractual factor rests on (contract, certificate, year)"),
+    Option(
+        "embodied",
+        _pairs,
+        "PART=KG,...",
+        "embodied kgCO2e of server and gpu, or names of the table's rows (server=PowerEdge R740,gpu=auto)",
+    ),
+    Option("lifetime", _lifetimes, "YEARS", "for how long hardware is used: years, or PART=YEARS,..."),
+    Option("reserved", _number(0.0, 1.0, ""), "RATIO", "part of the server that is reserved for what is measured"),
     Option(
         "sampling_period",
         _number(0.005, 60.0, " seconds"),
@@ -184,9 +310,9 @@ OPTIONS: Final[tuple[Option, ...]] = (
     Option("sysfs", _text, "FOLDER", "root of the sysfs tree that sensors are read from (default /sys)"),
     Option(
         "quantization",
-        _choice("paper-tool", "bits"),
+        _quantization,
         "PRESET",
-        "quantization factors of ESS: all 1, or bits/32",
+        "quantization factors of ESS: paper-tool (all 1), bits (bits/32), or DTYPE=FACTOR,...",
     ),
     Option("agent_socket", _text, "PATH", "socket of the node agent to report to; none starts a meter in any case"),
     Option("max_label_sets", _integer(10, 1_000_000), "N", "label sets kept per metric; the rest is __other__"),
@@ -198,6 +324,8 @@ OPTIONS: Final[tuple[Option, ...]] = (
     ),
     Option("count_training", _boolean, "", "count forward passes of training like requests"),
     Option("model_names", _renames, "NAME=NEW,...", "other names for models (BertModel=support-bot,*/tmp*=draft)"),
+    Option("journal", _text, "FOLDER", "keep a journal of all figures there, for ecolyzer report --journal"),
+    Option("journal_days", _number(1.0, 36500.0, " days"), "DAYS", "how long the journal is kept"),
 )
 _BY_NAME: Final = {option.name: option for option in OPTIONS}
 

@@ -48,18 +48,34 @@ class Attr:
     CO2E_GRAMS: Final = "ecolyzer.co2e.grams"
     CO2E_OPERATIONAL_GRAMS: Final = "ecolyzer.co2e.operational_grams"
     CO2E_EMBODIED_GRAMS: Final = "ecolyzer.co2e.embodied_grams"
+    CO2E_UNCERTAINTY_GRAMS: Final = "ecolyzer.co2e.uncertainty_grams"
+    CO2E_MARKET_GRAMS: Final = "ecolyzer.co2e.market_grams"
+    CO2E_MARGINAL_GRAMS: Final = "ecolyzer.co2e.marginal_grams"
+    SCI_REQUEST_GRAMS: Final = "ecolyzer.sci.request_grams"
+    SCI_MILLION_TOKENS_GRAMS: Final = "ecolyzer.sci.million_tokens_grams"
     WATER_LITERS: Final = "ecolyzer.water.liters"
     WATER_ONSITE_LITERS: Final = "ecolyzer.water.onsite_liters"
     WATER_OFFSITE_LITERS: Final = "ecolyzer.water.offsite_liters"
+    WATER_LOW_LITERS: Final = "ecolyzer.water.low_liters"
+    WATER_HIGH_LITERS: Final = "ecolyzer.water.high_liters"
+    WATER_METHOD: Final = "ecolyzer.water.method"
+    WATER_SOURCE: Final = "ecolyzer.water.source"
     THERMAL_CELSIUS: Final = "ecolyzer.thermal.celsius"
     THERMAL_MAX_CELSIUS: Final = "ecolyzer.thermal.max_celsius"
     THERMAL_THROTTLED: Final = "ecolyzer.thermal.throttled"
+    THERMAL_REASONS: Final = "ecolyzer.thermal.reasons"
     ESS: Final = "ecolyzer.ess"
+    ITEM_ESS: Final = "ecolyzer.item.ess"
     GRID_ZONE: Final = "ecolyzer.grid.zone"
     GRID_GRAMS_PER_KWH: Final = "ecolyzer.grid.grams_per_kwh"
     GRID_BASIS: Final = "ecolyzer.grid.basis"
     GRID_SOURCE: Final = "ecolyzer.grid.source"
+    GRID_YEAR: Final = "ecolyzer.grid.year"
+    GRID_TIME: Final = "ecolyzer.grid.time"
+    GRID_ESTIMATED: Final = "ecolyzer.grid.estimated"
+    GRID_DEFAULTED: Final = "ecolyzer.grid.defaulted"
     PUE: Final = "ecolyzer.pue"
+    WUE: Final = "ecolyzer.wue"
     GEN_AI_OPERATION: Final = "gen_ai.operation.name"
     GEN_AI_PROVIDER: Final = "gen_ai.provider.name"
     GEN_AI_MODEL: Final = "gen_ai.request.model"
@@ -195,6 +211,32 @@ class Metric:
         "{liter}",
         "liters",
     )
+    MARKET_CO2E: Final = MetricSpec(
+        "ecolyzer_market_co2e_grams",
+        "counter",
+        "Operational emissions charged to requests in grams of CO2e, market-based: by the contractual factor that is "
+        "configured. A second figure beside ecolyzer_co2e_grams_total, which is location-based.",
+        REQUEST_LABELS,
+        "g",
+        "grams",
+    )
+    MARGINAL_CO2E: Final = MetricSpec(
+        "ecolyzer_marginal_co2e_grams",
+        "counter",
+        "Operational emissions charged to requests in grams of CO2e by the marginal intensity of the grid: what this "
+        "much less electricity would have spared. Never to be added to or compared with average figures.",
+        REQUEST_LABELS,
+        "g",
+        "grams",
+    )
+    ENERGY_UNCERTAINTY: Final = MetricSpec(
+        "ecolyzer_energy_uncertainty_joules",
+        "counter",
+        "Sum of the requests' own standard uncertainties in joules: that of their sum is at most this.",
+        REQUEST_LABELS,
+        "J",
+        "joules",
+    )
     TOKENS: Final = MetricSpec(
         "ecolyzer_tokens",
         "counter",
@@ -225,6 +267,16 @@ class Metric:
         "over the trailing 5 minutes (ML-EcoLyzer, arXiv 2511.06694).",
         ("service", "model", "framework", "device", "dtype", "per"),
         "{ess}",
+    )
+    SCI: Final = MetricSpec(
+        "ecolyzer_sci_grams",
+        "gauge",
+        "Software carbon intensity (ISO/IEC 21031) in grams of CO2e, operational and embodied, per functional unit "
+        "over the trailing 5 minutes: request, item, million_tokens (input and output) or million_output_tokens. "
+        "Absent while embodied emissions are not configured.",
+        ("service", "model", "framework", "device", "per"),
+        "g",
+        "grams",
     )
     MODEL_PARAMETERS: Final = MetricSpec(
         "ecolyzer_model_parameters",
@@ -417,6 +469,81 @@ class Metric:
         _PLACE,
         "s",
         "seconds",
+    )
+    GRID_CARBON_UNCERTAINTY: Final = MetricSpec(
+        "ecolyzer_grid_carbon_uncertainty_ratio",
+        "gauge",
+        "Standard uncertainty of the grid's carbon intensity as a part of it (docs/methodology.md).",
+        _PLACE,
+        "{ratio}",
+        "ratio",
+    )
+    GRID_WATER_LOW: Final = MetricSpec(
+        "ecolyzer_grid_water_intensity_low_liters_per_kwh",
+        "gauge",
+        "Lower end of the range of the grid's water intensity in litres per kWh.",
+        _PLACE,
+        "{liter_per_kwh}",
+    )
+    GRID_WATER_HIGH: Final = MetricSpec(
+        "ecolyzer_grid_water_intensity_high_liters_per_kwh",
+        "gauge",
+        "Upper end of the range of the grid's water intensity in litres per kWh.",
+        _PLACE,
+        "{liter_per_kwh}",
+    )
+    GRID_MARGINAL_INTENSITY: Final = MetricSpec(
+        "ecolyzer_grid_marginal_intensity_grams_per_kwh",
+        "gauge",
+        "Marginal carbon intensity of the grid in grams of CO2e per kWh; never to be mixed with the average one.",
+        _PLACE,
+        "{gram_per_kwh}",
+    )
+    GRID_MARKET_FACTOR: Final = MetricSpec(
+        "ecolyzer_market_factor_grams_per_kwh",
+        "gauge",
+        "Contractual emission factor of the electricity in grams of CO2e per kWh, as configured.",
+        _PLACE,
+        "{gram_per_kwh}",
+    )
+    GRID_FACTOR: Final = MetricSpec(
+        "ecolyzer_factor_info",
+        "gauge",
+        "1 for each factor in use: its kind (carbon, water, pue, wue, marginal, market, embodied_server, "
+        "embodied_gpu), zone or part, value with its unit, basis, source in full, and year or time.",
+        ("kind", "zone", "value", "unit", "basis", "source", "year"),
+        "{factor}",
+    )
+    GRID_FETCHES: Final = MetricSpec(
+        "ecolyzer_grid_fetches",
+        "counter",
+        "Requests to a live source of grid figures by outcome: ok, or why it gave none.",
+        ("source", "outcome"),
+        "{request}",
+    )
+    EMBODIED_RATE: Final = MetricSpec(
+        "ecolyzer_embodied_grams_per_second",
+        "gauge",
+        "Embodied emissions of the hardware spread over its lifetime, in grams of CO2e per second of each device.",
+        _DEVICE,
+        "{gram_per_second}",
+    )
+    EMBODIED: Final = MetricSpec(
+        "ecolyzer_device_embodied_grams",
+        "counter",
+        "Embodied emissions of a device in grams of CO2e that fell due while the meter ran, by share: requests in "
+        "flight, or idle.",
+        (*_DEVICE, "share"),
+        "g",
+        "grams",
+    )
+    SENSOR_UNCERTAINTY: Final = MetricSpec(
+        "ecolyzer_sensor_uncertainty_ratio",
+        "gauge",
+        "Standard uncertainty of the sensor's joules as a part of them.",
+        ("sensor", "method"),
+        "{ratio}",
+        "ratio",
     )
     PUE: Final = MetricSpec(
         "ecolyzer_pue_ratio",
