@@ -214,8 +214,8 @@ class Metric:
     MARKET_CO2E: Final = MetricSpec(
         "ecolyzer_market_co2e_grams",
         "counter",
-        "Operational emissions charged to requests in grams of CO2e, market-based: by the contractual factor that is "
-        "configured. A second figure beside ecolyzer_co2e_grams_total, which is location-based.",
+        "Operational emissions charged to requests in grams of CO2e, market-based: by the contractual factor that "
+        "is configured. A second figure beside ecolyzer_co2e_grams_total, which is location-based.",
         REQUEST_LABELS,
         "g",
         "grams",
@@ -223,8 +223,8 @@ class Metric:
     MARGINAL_CO2E: Final = MetricSpec(
         "ecolyzer_marginal_co2e_grams",
         "counter",
-        "Operational emissions charged to requests in grams of CO2e by the marginal intensity of the grid: what this "
-        "much less electricity would have spared. Never to be added to or compared with average figures.",
+        "Operational emissions charged to requests in grams of CO2e by the marginal intensity of the grid: what "
+        "this much less electricity would have spared. Never to be added to or compared with average figures.",
         REQUEST_LABELS,
         "g",
         "grams",
@@ -531,9 +531,10 @@ class Metric:
     EMBODIED: Final = MetricSpec(
         "ecolyzer_device_embodied_grams",
         "counter",
-        "Embodied emissions of a device in grams of CO2e that fell due while the meter ran, by share: requests in "
-        "flight, or idle.",
-        (*_DEVICE, "share"),
+        "Embodied emissions of a device in grams of CO2e that fell due while the meter ran. What requests were "
+        "charged "
+        'of it is ecolyzer_co2e_grams_total{scope="embodied"}; the rest passed with none in flight.',
+        _DEVICE,
         "g",
         "grams",
     )

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
+from functools import lru_cache
 from typing import Final, Literal
 
 from ecolyzer_otel.errors import ConfigError
+from ecolyzer_otel.impact.window import TrailingSums
 
 __all__ = ["EssWindow", "effective_parameters", "ess", "quantization_factor"]
 
 _FULL_BITS: Final = 32
-_BITS_OF_WORD: Final = {"half": 16, "float": 32, "single": 32, "double": 64}
+_ALSO_CALLED: Final = {"half": "float16", "float": "float32", "single": "float32", "double": "float64"}
+_LONG: Final = {"bf": "bfloat", "fp": "float", "f": "float", "i": "int", "u": "uint"}
 #: float16, fp16, f16, bfloat16, bf16, int8, uint8, u8, qint8, nf4, mxfp4, float8_e4m3fn ... but not tf32, which is
 #: a compute mode of parameters that stay 32 bits wide.
 _SIZED: Final = re.compile(r"(?:(?:mx|nv)?fp|b?float|b?f|q?u?int|[iu]|nf)(\d{1,2})(?:_\w+)?")
@@ -28,24 +32,50 @@ def quantization_factor(dtype: str | None, preset: str) -> float:
 
     Args:
         dtype: the parameters' dtype in any usual spelling (``float16``, ``fp16``, ``torch.float16``), or None.
-        preset: ``paper-tool`` (1 for every dtype, as the tool released with the paper computes) or ``bits``
-            (bits / 32; 1 for a dtype that is unknown).
+        preset: ``paper-tool`` (1 for every dtype, as the tool released with the paper computes), ``bits``
+            (bits / 32; 1 for a dtype that is unknown), or a table of one's own, ``int8=0.3,float16=0.6,*=1``: ``*``
+            stands for every dtype that it does not name, else 1.
 
     Raises:
-        ConfigError: ``preset`` is neither.
+        ConfigError: ``preset`` is none of these.
     """
     if preset == "paper-tool":
         return 1.0
     if preset == "bits":
         return (_bits(dtype) or _FULL_BITS) / _FULL_BITS
-    raise ConfigError("quantization", f"{preset!r} is not a preset", "give one of paper-tool, bits")
+    table = _own_table(preset)
+    return table.get(_usual(dtype), table.get("*", 1.0))
+
+
+@lru_cache(maxsize=8)
+def _own_table(text: str) -> Mapping[str, float]:
+    """The factors of ``DTYPE=FACTOR,...`` by the usual name of each dtype."""
+    table: dict[str, float] = {}
+    for pair in text.split(","):
+        dtype, _, factor = pair.partition("=")
+        try:
+            value = float(factor)
+        except ValueError:
+            value = math.nan
+        if not dtype.strip() or not 0.0 < value <= 64.0:
+            remedy = "give paper-tool, bits, or a table such as int8=0.25,float16=0.5,*=1"
+            raise ConfigError("quantization", f"{text!r} is no preset and no table of factors", remedy)
+        table[_usual(dtype)] = value
+    return table
+
+
+def _usual(dtype: str | None) -> str:
+    """One name for all spellings: fp16, f16, half, torch.float16 are float16."""
+    name = _WRAPPING.sub("", (dtype or "").strip().lower())
+    name = _ALSO_CALLED.get(name, name)
+    short = re.fullmatch(r"(bf|fp|f|i|u)(\d{1,2})(\w*)", name)
+    return _LONG[short[1]] + short[2] + short[3] if short else name
 
 
 def _bits(dtype: str | None) -> int | None:
     """Bits of one parameter, or None where the name does not say."""
-    name = _WRAPPING.sub("", (dtype or "").strip().lower())
-    sized = _SIZED.fullmatch(name)
-    return int(sized[1]) if sized else _BITS_OF_WORD.get(name)
+    sized = _SIZED.fullmatch(_usual(dtype))
+    return int(sized[1]) if sized else None
 
 
 def effective_parameters(parameters: int, dtype: str | None, preset: str) -> float:
@@ -75,19 +105,13 @@ class EssWindow:
     P is N x QF in millions. Where every request has the same P, as in a metric with model and dtype labels, that
     is P x count / sum of g: the harmonic mean of the requests' own scores, in which a cheap request does not
     outweigh all others as it would in the arithmetic mean.
-
-    Memory is bounded: sums of 5 s each, in a ring of 60. So the window covers the last 295 to 300 s.
     """
 
-    __slots__ = ("_epochs", "_sums")
-
-    _BUCKET_SECONDS: Final = 5.0
-    _BUCKETS: Final = 60
+    __slots__ = ("_sums",)
 
     def __init__(self) -> None:
-        #: Which 5 s each slot of the ring holds, and its sums: P x requests, P x items, grams.
-        self._epochs: list[int | None] = [None] * self._BUCKETS
-        self._sums: list[tuple[float, float, float]] = [(0.0, 0.0, 0.0)] * self._BUCKETS
+        #: P x requests, P x items, grams.
+        self._sums = TrailingSums(3)
 
     def add(
         self, t_seconds: float, effective_parameters: float | None, requests: int, items: int, grams: float
@@ -106,26 +130,11 @@ class EssWindow:
         """
         if not effective_parameters or not 0.0 < effective_parameters < math.inf or not 0.0 <= grams < math.inf:
             return
-        epoch = int(t_seconds // self._BUCKET_SECONDS)
-        slot = epoch % self._BUCKETS
-        held = self._epochs[slot]
-        if held is not None and held > epoch:
-            return
-        if held != epoch:
-            self._epochs[slot] = epoch
-            self._sums[slot] = (0.0, 0.0, 0.0)
         millions = effective_parameters / 1e6
-        by_request, by_item, total = self._sums[slot]
-        self._sums[slot] = (by_request + millions * requests, by_item + millions * items, total + grams)
+        self._sums.add(t_seconds, millions * requests, millions * items, grams)
 
     def value(self, now: float, per: Literal["request", "item"]) -> float | None:
         """ESS per request or per item at ``now``, or None where undefined: nothing in the window, or 0 g."""
-        last = int(now // self._BUCKET_SECONDS)
-        inside = [
-            sums
-            for epoch, sums in zip(self._epochs, self._sums, strict=True)
-            if epoch is not None and last - self._BUCKETS < epoch <= last
-        ]
-        amount = math.fsum(sums[0 if per == "request" else 1] for sums in inside)
+        by_request, by_item, grams = self._sums.totals(now)
         # The sums are in millions already; ess() takes parameters and keeps the one rule of what is undefined.
-        return ess(amount * 1e6, math.fsum(sums[2] for sums in inside))
+        return ess((by_request if per == "request" else by_item) * 1e6, grams)

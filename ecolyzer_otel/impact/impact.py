@@ -6,12 +6,13 @@ Symbols, units and worked examples: ``docs/methodology.md``.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
 from ecolyzer_otel.impact.place import Place
 
-__all__ = ["Impact", "compute_impact"]
+__all__ = ["Impact", "compute_impact", "sum_impacts"]
 
 _JOULES_PER_KWH: Final = 3.6e6
 
@@ -20,13 +21,17 @@ _JOULES_PER_KWH: Final = 3.6e6
 class Impact:
     """What some joules cost the world: grams of CO2e and litres of water.
 
-    ``embodied_grams`` is None when no embodied emissions are configured: unknown, not zero.
+    ``embodied_grams`` is None when no embodied emissions are configured: unknown, not zero. ``market_grams`` are
+    the operational ones by the contractual factor, ``marginal_grams`` by the marginal intensity; None without one.
+    They are figures of their own, in no sum.
     """
 
     operational_grams: float
     embodied_grams: float | None
     onsite_liters: float
     offsite_liters: float
+    market_grams: float | None = None
+    marginal_grams: float | None = None
 
     @property
     def grams(self) -> float:
@@ -38,6 +43,37 @@ class Impact:
         """On-site plus off-site water consumption in litres."""
         return self.onsite_liters + self.offsite_liters
 
+    def uncertainty_grams(self, energy: float, factor: float, embodied: float = 0.0) -> float:
+        """One standard uncertainty of :attr:`grams`.
+
+        The product of independent factors has the relative variances of all of them, a sum the absolute ones (GUM,
+        JCGM 100:2008, 5.1)::
+
+            u^2 = operational^2 (energy^2 + factor^2) + embodied_grams^2 embodied^2
+
+        Args:
+            energy: relative standard uncertainty of the joules.
+            factor: of the carbon intensity.
+            embodied: of the embodied emissions.
+        """
+        made = (self.embodied_grams or 0.0) * embodied
+        return math.hypot(self.operational_grams * math.hypot(energy, factor), made)
+
+    def range_liters(self, energy: float, place: Place) -> tuple[float, float]:
+        """Between which litres the water lies in some 95 of 100 cases.
+
+        Off-site water has the range of its factor and, in quadrature on the scale of logarithms, two standard
+        uncertainties of the joules (``energy``, relative); on-site water these alone.
+        """
+        low = high = self.onsite_liters
+        low, high = low * math.exp(-2.0 * energy), high * math.exp(2.0 * energy)
+        if place.ewif > 0.0 and self.offsite_liters > 0.0:
+            down = math.log(place.ewif / place.water_low) if place.water_low > 0.0 else math.inf
+            up = math.log(place.water_high / place.ewif)
+            low += self.offsite_liters * math.exp(-math.hypot(2.0 * energy, down))
+            high += self.offsite_liters * math.exp(math.hypot(2.0 * energy, up))
+        return low, high
+
 
 def compute_impact(joules: float, place: Place, *, embodied_grams: float | None = None) -> Impact:
     """The impact of ``joules`` of IT energy used at ``place``.
@@ -45,6 +81,8 @@ def compute_impact(joules: float, place: Place, *, embodied_grams: float | None 
     Operational gCO2e, location-based (GHG Protocol Scope 2 Guidance 2015; SCI, ISO/IEC 21031:2024, O = E x I)::
 
         grams = joules x PUE x grams_per_kwh / 3.6e6
+
+    and the same with the contractual factor (market-based) and the marginal intensity where there are such.
 
     Water consumption (Li et al., "Making AI Less Thirsty", arXiv 2304.03271)::
 
@@ -67,8 +105,31 @@ def compute_impact(joules: float, place: Place, *, embodied_grams: float | None 
     it_kwh = joules / _JOULES_PER_KWH
     site_kwh = it_kwh * place.pue
     return Impact(
-        operational_grams=site_kwh * place.grams_per_kwh,
-        embodied_grams=embodied_grams,
-        onsite_liters=it_kwh * place.wue,
-        offsite_liters=site_kwh * place.ewif,
+        site_kwh * place.grams_per_kwh,
+        embodied_grams,
+        it_kwh * place.wue,
+        site_kwh * place.ewif,
+        None if place.market is None else site_kwh * place.market,
+        None if place.marginal is None else site_kwh * place.marginal,
     )
+
+
+def sum_impacts(impacts: Iterable[Impact]) -> Impact:
+    """Impacts of parts of one request, each at the factors of its own time, as one.
+
+    A figure that one part lacks is of the others only: what was known of its time.
+    """
+    parts = list(impacts)
+    return Impact(
+        math.fsum(one.operational_grams for one in parts),
+        _sum_known(one.embodied_grams for one in parts),
+        math.fsum(one.onsite_liters for one in parts),
+        math.fsum(one.offsite_liters for one in parts),
+        _sum_known(one.market_grams for one in parts),
+        _sum_known(one.marginal_grams for one in parts),
+    )
+
+
+def _sum_known(amounts: Iterable[float | None]) -> float | None:
+    known = [amount for amount in amounts if amount is not None]
+    return math.fsum(known) if known else None

@@ -18,13 +18,17 @@ from typing import Final
 from ecolyzer_otel.errors import EcolyzerError
 
 __all__ = [
+    "MIX_SOURCE",
     "CloudRow",
+    "EmbodiedRow",
     "FactorTableError",
     "GridRow",
     "WaterRow",
     "cloud_table",
+    "embodied_table",
     "grid_table",
     "parse_cloud",
+    "parse_embodied",
     "parse_grid",
     "parse_water",
     "read_rows",
@@ -33,6 +37,8 @@ __all__ = [
 
 Row = Mapping[str, str]
 
+#: Short name of what water factors are derived from.
+MIX_SOURCE: Final = "Macknick 2012 x OWID mix"
 #: A source's text to a name short enough for a metric label; the first that occurs in the text counts.
 _SHORT_SOURCES: Final = (
     ("Our World in Data", "OWID/Ember"),
@@ -43,7 +49,7 @@ _SHORT_SOURCES: Final = (
     ("Australian National Greenhouse Accounts", "Australia NGA"),
     ("CEA CO2 Baseline", "India CEA"),
     ("Ember", "Ember"),
-    ("derived: sum_k", "Macknick 2012 x OWID mix"),
+    ("derived: sum_k", MIX_SOURCE),
     ("WRI Guidance", "WRI 2020"),
     ("Li, Yang, Islam & Ren", "Li et al. 2025"),
 )
@@ -64,6 +70,7 @@ class GridRow:
     basis: str
     source: str
     source_detail: str
+    level: str = ""
 
     @property
     def estimated(self) -> bool:
@@ -73,10 +80,16 @@ class GridRow:
 
 @dataclass(frozen=True, slots=True)
 class WaterRow:
-    """Water consumed to generate a zone's electricity (EWIF) in litres per kWh."""
+    """Water consumed to generate a zone's electricity (EWIF) in litres per kWh.
+
+    ``derived`` is the figure computed from the generation mix, ``without_hydro`` the same with no evaporation from
+    reservoirs; both are None where no mix is known.
+    """
 
     zone: str
     litres_per_kwh: float
+    derived: float | None
+    without_hydro: float | None
     method: str
     year: int
     source: str
@@ -95,6 +108,20 @@ class CloudRow:
     wue: float | None
     wue_basis: str
     source: str
+    em_zone: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EmbodiedRow:
+    """Emissions of making one thing, in kgCO2e; ``lifetime_years`` is None where its source states none."""
+
+    kind: str
+    item: str
+    kilograms: float
+    lifetime_years: float | None
+    boundary: str
+    confidence: str
+    source: str
 
 
 @cache
@@ -107,6 +134,12 @@ def grid_table() -> Mapping[str, GridRow]:
 def water_table() -> Mapping[str, WaterRow]:
     """Water intensities by zone. Raises FactorTableError."""
     return parse_water(read_rows("grid_water_intensity"))
+
+
+@cache
+def embodied_table() -> Mapping[str, EmbodiedRow]:
+    """Embodied emissions by name of the item. Raises FactorTableError."""
+    return parse_embodied(read_rows("embodied"))
 
 
 @cache
@@ -144,6 +177,7 @@ def parse_grid(rows: Iterable[Row]) -> dict[str, GridRow]:
             basis=_text(row, "basis", zone),
             source=_short_source(source, zone),
             source_detail=f"{source}; {note}" if note else source,
+            level=row.get("level") or "",
         )
     return table
 
@@ -160,6 +194,8 @@ def parse_water(rows: Iterable[Row]) -> dict[str, WaterRow]:
             zone=zone,
             # Hydro reservoirs evaporate up to some 30 L/kWh (Brazil by WRI); far above is a unit mistake.
             litres_per_kwh=_number(row, "litres_per_kwh", zone, 0.0, 100.0),
+            derived=_optional(row, "litres_per_kwh_derived", zone, 0.0, 100.0),
+            without_hydro=_optional(row, "litres_per_kwh_excl_hydro", zone, 0.0, 100.0),
             method=method,
             year=int(_number(row, "year", zone, 1990, 2100)),
             source=_short_source(_text(row, "source", zone), zone),
@@ -180,11 +216,32 @@ def parse_cloud(rows: Iterable[Row]) -> dict[tuple[str, str], CloudRow]:
             provider=provider,
             region=region,
             zone=_text(row, "zone", where),
-            pue=_number(row, "pue", where, 1.0, 10.0) if row.get("pue") else None,
+            pue=_optional(row, "pue", where, 1.0, 10.0),
             pue_basis=_basis(row, "pue"),
-            wue=_number(row, "wue_l_per_kwh", where, 0.0, 100.0) if row.get("wue_l_per_kwh") else None,
+            wue=_optional(row, "wue_l_per_kwh", where, 0.0, 100.0),
             wue_basis=_basis(row, "wue"),
             source=_text(row, "source", where),
+            em_zone=row.get("em_zone") or "",
+        )
+    return table
+
+
+def parse_embodied(rows: Iterable[Row]) -> dict[str, EmbodiedRow]:
+    """Rows of the table of embodied emissions by item. Raises FactorTableError for a row that cannot be true."""
+    table: dict[str, EmbodiedRow] = {}
+    for row in rows:
+        item = _text(row, "item", "a row")
+        if item in table:
+            raise FactorTableError(f"{item}: occurs twice")
+        table[item] = EmbodiedRow(
+            kind=_text(row, "kind", item),
+            item=item,
+            # The largest servers with eight accelerators are at some 10 t.
+            kilograms=_number(row, "embodied_kgco2e", item, 0.0, 100_000.0),
+            lifetime_years=_optional(row, "lifetime_years", item, 0.1, 50.0),
+            boundary=_text(row, "boundary", item),
+            confidence=_text(row, "confidence", item),
+            source=_text(row, "source", item),
         )
     return table
 
@@ -217,6 +274,10 @@ def _number(row: Row, column: str, where: str, low: float, high: float) -> float
     if not low <= value <= high:  # also refuses NaN
         raise FactorTableError(f"{where}: {column} {text!r} is not a number from {low:g} to {high:g}")
     return value
+
+
+def _optional(row: Row, column: str, where: str, low: float, high: float) -> float | None:
+    return _number(row, column, where, low, high) if row.get(column) else None
 
 
 def _short_source(source: str, where: str) -> str:

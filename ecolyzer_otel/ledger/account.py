@@ -22,6 +22,9 @@ class Account:
         activity: seconds that its own watts were charged for.
         seen: seconds of activity that intervals have shown.
         covered_ns: time that readings told of.
+        seconds: its part of the device's time.
+        timed_ns: time that intervals, whatever they told, have given it a part of.
+        turns: (period, active, idle) up to the end of each period that it has outlived.
         watts: what it draws per unit of activity; this and what follows is learned
             (:class:`~ecolyzer_otel.ledger.individuals.Individuals`).
         variance: of these watts.
@@ -38,6 +41,9 @@ class Account:
     activity = 0.0
     seen = 0.0
     covered_ns = 0.0
+    seconds = 0.0
+    timed_ns = 0.0
+    turns: tuple[tuple[int, float, float], ...] = ()
     watts = 0.0
     variance = 0.0
     shift = 0.0

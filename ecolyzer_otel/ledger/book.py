@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from msgspec.structs import replace
@@ -23,6 +23,8 @@ __all__ = ["SensorBook"]
 _POTS: Final = 64
 #: More requests than this in one interval are charged at once: nothing learned later would tell them apart.
 _SHARED_BY: Final = 24
+#: Periods of the factors that a request in flight remembers; what was before counts for the first of these.
+_TURNS: Final = 256
 #: True powers of requests that share an interval are taken to lie within this factor of each other: the bound
 #: from which the uncertainty of a share by activity alone follows.
 _POWER_RATIO: Final = 3.0
@@ -84,6 +86,23 @@ class SensorBook:
         self.shares.measured += interval.joules
         self.closed_ns, self.last = interval.end_ns, interval
 
+    def turn(self, crossing: Iterable[Live], period: int) -> None:
+        """The next interval belongs to another period of the factors: note what was charged up to here.
+
+        What requests in flight share is divided by what is known now, so that each joule keeps the time that it was
+        drawn at.
+
+        Args:
+            crossing: requests that began before.
+            period: the number of the period that ends.
+        """
+        while self._pots:
+            self._pots.popleft().freeze()
+        for one in crossing:
+            account = one.accounts.get(self.spec.id)
+            if account is not None:
+                account.turns = (*account.turns[1 - _TURNS :], (period, account.active, account.idle))
+
     @property
     def idle_watts(self) -> float:
         """What is taken for idle power in the device's present state, in watts."""
@@ -109,7 +128,9 @@ class SensorBook:
         watts = idle / ((end - start) / 1e9) / meters
         for (account, _), (low, high), seconds in zip(members, present, equal_seconds(present), strict=False):
             account.idle += watts * seconds
+            account.seconds += seconds / meters
             account.covered_ns += told * (high - low)
+            account.timed_ns += high - low
 
     # Rule 3.
 
@@ -186,7 +207,13 @@ class SensorBook:
             return self._settle_untold(live, account, active, variance, untold / 1e9)
         self.rates.learn(live.record.kind, active, length)
         gain = self.spec.relative_uncertainty * active
-        return Charge(self.spec.id, self.spec.component, active, account.idle, self.spec.method), variance + gain**2
+        return self._charge_of(live, account, active, self.spec.method), variance + gain**2
+
+    def _charge_of(self, live: Live, account: Account, active: float, method: str) -> Charge:
+        untimed = live.seen_ns - live.start_ns - account.timed_ns
+        # How many shared the time of which nothing was read is not known: it is taken to have been alone.
+        seconds = account.seconds + (untimed / 1e9 if untimed > 0.0 else 0.0)
+        return Charge(self.spec.id, self.spec.component, active, account.idle, method, seconds)
 
     def _settle_untold(
         self, live: Live, account: Account, active: float, variance: float, seconds: float
@@ -196,7 +223,7 @@ class SensorBook:
         if watts is None:
             if account.covered_ns <= 0.0:
                 return None, 0.0
-            charge = Charge(self.spec.id, self.spec.component, active, account.idle, self.spec.method)
+            charge = self._charge_of(live, account, active, self.spec.method)
             return charge, variance + (self.spec.relative_uncertainty * active) ** 2
         modelled = watts * seconds
         shares = self.shares
@@ -209,7 +236,7 @@ class SensorBook:
         told = account.covered_ns > _UNTOLD * (live.seen_ns - live.start_ns)
         method = "mixed" if told else "modelled"
         active += modelled
-        charge = Charge(self.spec.id, self.spec.component, active, account.idle, method)
+        charge = self._charge_of(live, account, active, method)
         return charge, variance + (self.spec.relative_uncertainty * active) ** 2
 
     # Where a reading is missing.

@@ -18,6 +18,7 @@ from ecolyzer_otel.ledger.batches import BatchCosts, batch_shares
 from ecolyzer_otel.ledger.book import SensorBook
 from ecolyzer_otel.ledger.idle import State
 from ecolyzer_otel.ledger.live import Live
+from ecolyzer_otel.ledger.periods import Periods
 from ecolyzer_otel.ledger.split import cpu_work, gpu_work, learn_pools, uses_device
 from ecolyzer_otel.ledger.types import Basis, Charge, Interval, Overall, Record, SensorSpec, Settlement
 
@@ -42,6 +43,7 @@ class Ledger:
         self._live: dict[Hashable, Live] = {}
         #: The latest instant up to which any sensor's intervals are closed.
         self.closed_ns: int | None = None
+        self._periods = Periods(self.books)
         self._batches = BatchCosts()
         self._used: set[str] = set()
         #: Its intervals tell for whom native threads work: each second once.
@@ -64,6 +66,17 @@ class Ledger:
         """What is known of a sensor has changed: its gain is less certain, its limit another."""
         book = self.books[spec.id]
         book.spec = book.counter.spec = spec
+
+    def turn(self, t_ns: int) -> int:
+        """From ``t_ns`` on other factors hold: another period. What is charged tells which joules are of which.
+
+        Args:
+            t_ns: later than the turn before; an instant up to which intervals are closed counts from there on.
+
+        Returns:
+            The number of the period that begins.
+        """
+        return self._periods.turn(t_ns)
 
     def flush(self) -> None:
         """No more readings will come: those held back to be confirmed are taken as they are."""
@@ -145,6 +158,8 @@ class Ledger:
 
     def _close(self, book: SensorBook, interval: Interval, live: Sequence[Live]) -> None:
         start, end, sensor = interval.start_ns, interval.end_ns, book.spec.id
+        if self._periods.turned:
+            self._periods.begin(book, start, self._live.values())
         state: State = "loaded" if self.activity.owners else "cold"
         if book.spec.component == "gpu":
             live = uses_device(live, self.activity, sensor)
@@ -182,6 +197,8 @@ class Ledger:
                 account = Account()
             charge, doubt = book.settle(live, account)
             if charge is not None:
+                if self._periods.turned:
+                    charge = self._periods.date(charge, live, account)
                 charges.append(charge)
                 active += charge.active
                 idle += charge.idle

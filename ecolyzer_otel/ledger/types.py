@@ -117,13 +117,52 @@ def kind_of(model: str, phase: str = "", items: int = 1) -> Kind:
 
 
 class Charge(NamedTuple):
-    """What one sensor charges one request: active and idle joules, and how it knows."""
+    """What one sensor charges one request: active and idle joules, and how it knows.
+
+    ``seconds``: its part of the device's time, each instant divided equally among the requests in flight.
+    ``period``: the period of the factors (:meth:`~ecolyzer_otel.ledger.ledger.Ledger.turn`) that its joules belong
+    to, but for those ``earlier``: (period, joules) of what was charged in periods before.
+    """
 
     sensor: str
     component: Component
     active: float
     idle: float
     method: str
+    seconds: float = 0.0
+    period: int = 0
+    earlier: tuple[tuple[int, float], ...] = ()
+
+    @property
+    def joules(self) -> float:
+        """Active and idle together."""
+        return self.active + self.idle
+
+    def plus(self, other: Charge) -> Charge:
+        """Both of one sensor together, each joule in its own period."""
+        first, last = (self, other) if self.period <= other.period else (other, self)
+        earlier = first.earlier + last.earlier
+        if first.period != last.period:
+            earlier += ((first.period, first.joules - sum(joules for _, joules in first.earlier)),)
+        return self._replace(
+            active=self.active + other.active,
+            idle=self.idle + other.idle,
+            method=self.method if self.method == other.method else "mixed",
+            seconds=self.seconds + other.seconds,
+            period=last.period,
+            earlier=earlier,
+        )
+
+    def part(self, active: float, idle: float, seconds: float) -> Charge:
+        """These parts (0 to 1) of its active and idle joules, and of its time."""
+        joules = active * self.active + idle * self.idle
+        scale = joules / self.joules if self.earlier and self.joules > 0.0 else 0.0
+        return self._replace(
+            active=active * self.active,
+            idle=idle * self.idle,
+            seconds=seconds * self.seconds,
+            earlier=tuple((period, scale * one) for period, one in self.earlier),
+        )
 
 
 class Settlement(msgspec.Struct, frozen=True):

@@ -137,10 +137,7 @@ def _by_sensor(charges: Iterable[Charge]) -> list[Charge]:
     sums: dict[str, Charge] = {}
     for one in charges:
         known = sums.get(one.sensor)
-        if known is not None:
-            method = known.method if known.method == one.method else "mixed"
-            one = known._replace(active=known.active + one.active, idle=known.idle + one.idle, method=method)
-        sums[one.sensor] = one
+        sums[one.sensor] = one if known is None else known.plus(one)
     return list(sums.values())
 
 
@@ -164,8 +161,8 @@ class Joint:
         self.calls += 1
         by_active = active / settlement.active_joules if settlement.active_joules > 0.0 else 0.0
         by_idle = idle / settlement.idle_joules if settlement.idle_joules > 0.0 else 0.0
-        for one in settlement.charges:
-            self.charges.append(one._replace(active=by_active * one.active, idle=by_idle * one.idle))
+        by_time = 1.0 / max(1, len(settlement.members))
+        self.charges += [one.part(by_active, by_idle, by_time) for one in settlement.charges]
         self.variance += (by_active * settlement.uncertainty_joules) ** 2
         self.learned = self.learned or settlement.basis == "learned"
 

@@ -56,7 +56,7 @@ def test_quantization_factors(dtype, factor):
 
 
 def test_an_unknown_preset_is_refused():
-    with pytest.raises(ConfigError, match=r"^quantization: 'best' is not a preset; give one of paper-tool, bits"):
+    with pytest.raises(ConfigError, match=r"^quantization: 'best' is no preset and no table of factors; give paper-tool, bits, or a t"):
         quantization_factor("int8", "best")
 
 

@@ -1,0 +1,188 @@
+"""Embodied emissions: what making the hardware emitted, spread over the time that it is used for.
+
+SCI (ISO/IEC 21031:2024)::
+
+    M = TE x TS x RS,  TS = TiR / EL,  RS = RR / ToR
+
+with TE the embodied emissions of the hardware, TiR the time for which it is used here, EL its expected lifespan, RR
+and ToR the resources reserved and the total. A request's time is its part of the device's: each instant is divided
+equally among the requests in flight, so that the requests of one device never add up to more than the device's own
+time.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from ecolyzer_otel.config import Pairs
+from ecolyzer_otel.errors import ConfigError
+from ecolyzer_otel.impact.tables import EmbodiedRow, embodied_table
+from ecolyzer_otel.sensors.base import SensorInfo
+
+__all__ = ["SECONDS_PER_YEAR", "Embodied", "EmbodiedPart", "embodied_of", "time_share_grams"]
+
+#: A year of 365 days, as the worked examples of the SCI guidance count lifespans.
+SECONDS_PER_YEAR: Final = 365 * 86400.0
+_KEY: Final = "--embodied (ECOLYZER_EMBODIED)"
+_MOST_KILOGRAMS: Final = 100_000.0
+#: Factors that a figure and its inverse bound in 95 of 100 cases, by what the table says of its own confidence: a
+#: reviewed footprint of the very product; a figure of the same kind of product; one of its class.
+_FACTOR: Final = {"high": 1.2, "medium": 1.5, "low": 2.0}
+#: A part of the name that NVML gives a GPU, to its row.
+_GPUS: Final = (
+    (r"\bH100 (SXM|80GB HBM3)", "NVIDIA H100 SXM 80GB"),
+    (r"\bB200\b", "NVIDIA B200 SXM"),
+    (r"\bA100-SXM4-40GB", "NVIDIA A100 SXM4 40GB"),
+    (r"\bA100-PCIE-40GB", "NVIDIA A100 PCIe 40GB"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class EmbodiedPart:
+    """One thing with embodied emissions: kgCO2e, lifetime in years, the part of it reserved here, and its source.
+
+    ``uncertainty`` is relative, one standard uncertainty; None where the figure is the user's own.
+    """
+
+    name: str
+    kilograms: float
+    lifetime_years: float
+    reserved: float
+    source: str
+    boundary: str = ""
+    uncertainty: float | None = None
+
+    @property
+    def grams_per_second(self) -> float:
+        """gCO2e per second of its lifetime, of the part reserved."""
+        return time_share_grams(self.kilograms, self.lifetime_years, 1.0, self.reserved)
+
+
+@dataclass(frozen=True, slots=True)
+class Embodied:
+    """Embodied emissions of a host: its parts, gCO2e per second by sensor, and what was wrong with the settings.
+
+    ``uncertainty`` is the relative standard uncertainty of a request's embodied grams: the largest of its parts'.
+    """
+
+    parts: tuple[EmbodiedPart, ...] = ()
+    by_sensor: Mapping[str, float] = field(default_factory=dict)
+    uncertainty: float = 0.0
+    problems: tuple[ConfigError, ...] = ()
+
+    def grams(self, seconds: Iterable[tuple[str, float]]) -> float | None:
+        """gCO2e of a request by its (sensor, part of the device's time in s).
+
+        Returns:
+            None where no embodied emissions of any device that it used are known: unknown, not zero.
+        """
+        known = [self.by_sensor[sensor] * time for sensor, time in seconds if sensor in self.by_sensor]
+        return math.fsum(known) if known else None
+
+
+def time_share_grams(total_kg: float, lifetime_years: float, seconds: float, reserved: float = 1.0) -> float:
+    """M = TE x (TiR / EL) x (RR / ToR) of SCI (ISO/IEC 21031:2024), in gCO2e.
+
+    Args:
+        total_kg: TE, embodied emissions of the hardware in kgCO2e.
+        lifetime_years: EL, years of 365 days.
+        seconds: TiR.
+        reserved: RR / ToR, 0 to 1.
+    """
+    return total_kg * 1000.0 * seconds / (lifetime_years * SECONDS_PER_YEAR) * reserved
+
+
+def embodied_of(pairs: Pairs, lifetimes: Pairs, reserved: float, sensors: Iterable[SensorInfo]) -> Embodied:
+    """What the settings say of a host with these sensors. Never raises: what cannot be used is in ``problems``.
+
+    Args:
+        pairs: of ``server``, ``gpu`` (each GPU) or the id of a sensor, to kgCO2e or the name of a row of the table,
+            or a part of it that fits one row only; ``gpu=auto`` finds the row by the GPU's name.
+        lifetimes: years by the same words, "" for all. Without, the row's own.
+        reserved: the part of the server that is reserved for what is measured (of a virtual machine: its share).
+        sensors: what is known of the host's devices.
+    """
+    infos = list(sensors)
+    years = dict(lifetimes)
+    parts: list[EmbodiedPart] = []
+    rates: dict[str, float] = {}
+    problems: list[ConfigError] = []
+    for word, text in pairs:
+        for sensors_of, name in _targets(word, text, infos, problems):
+            try:
+                part = _part(word, name, years, reserved if word == "server" else 1.0)
+            except ConfigError as error:
+                problems.append(error)
+                continue
+            if part not in parts:
+                parts.append(part)
+            for info in sensors_of:
+                rates[info.id] = part.grams_per_second / (len(sensors_of) if word == "server" else 1)
+    uncertainty = max((part.uncertainty or 0.0 for part in parts), default=0.0)
+    return Embodied(tuple(parts), rates, uncertainty, tuple(problems))
+
+
+def _targets(
+    word: str, text: str, infos: list[SensorInfo], problems: list[ConfigError]
+) -> list[tuple[list[SensorInfo], str]]:
+    """Sensors that stand for what ``word`` names, with the figure or the row for them."""
+    gpus = [info for info in infos if info.component == "gpu"]
+    if word == "server":
+        # The processors' time stands for the server's; a host of which only GPUs are measured has none.
+        hosts = [info for info in infos if info.component == "cpu"] or gpus
+        return [(hosts, text)] if hosts else []
+    if word == "gpu" and text.lower() == "auto":
+        found = []
+        for info in gpus:
+            row = next((row for pattern, row in _GPUS if re.search(pattern, info.description)), None)
+            if row is None:
+                problem = f"the table has no figure for {info.description} ({info.id})"
+                problems.append(ConfigError(_KEY, problem, f"give {info.id}=KG"))
+            else:
+                found.append(([info], row))
+        return found
+    named = gpus if word == "gpu" else [info for info in infos if info.id == word]
+    if not named and word != "gpu":
+        known = ", ".join(["server", "gpu", *(info.id for info in infos)])
+        problems.append(ConfigError(_KEY, f"{word!r} is no part of this host", f"give one of {known}"))
+    return [(named, text)] if named else []
+
+
+def _part(word: str, text: str, years: Mapping[str, str], reserved: float) -> EmbodiedPart:
+    told = years.get(word, years.get("gpu" if word.startswith("gpu") else "", years.get("")))
+    lifetime = float(told) if told is not None else None
+    uncertainty: float | None = None
+    try:
+        kilograms = float(text)
+    except ValueError:
+        row = _row(text)
+        lifetime = lifetime or row.lifetime_years
+        kilograms, source, boundary = row.kilograms, f"{row.item}: {row.source}", row.boundary
+        uncertainty = math.log(_FACTOR.get(row.confidence, _FACTOR["low"])) / 2.0
+    else:
+        if not 0.0 <= kilograms <= _MOST_KILOGRAMS:  # also refuses NaN
+            raise ConfigError(_KEY, f"{word}={text} cannot be", f"give kgCO2e from 0 to {_MOST_KILOGRAMS:g}")
+        source, boundary = "configured", "configured"
+    if lifetime is None:
+        raise ConfigError(
+            _KEY, f"{word}={text}: no lifetime is known, and no vendor states one", "give --lifetime YEARS (3 to 6)"
+        )
+    return EmbodiedPart(word, kilograms, lifetime, reserved, source, boundary, uncertainty)
+
+
+def _row(text: str) -> EmbodiedRow:
+    """The row of this name, or the only one whose name holds it."""
+    table = embodied_table()
+    key = text.strip().casefold()
+    found = [row for row in table.values() if row.item.casefold() == key]
+    found = found or [row for row in table.values() if key in row.item.casefold()]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise ConfigError(_KEY, f"the table has nothing named {text!r}", "give kgCO2e as a number")
+    some = ", ".join(repr(row.item) for row in found[:4])
+    raise ConfigError(_KEY, f"{text!r} may be {len(found)} things", f"give one of {some} in full, or kgCO2e")
