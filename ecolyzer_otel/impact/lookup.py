@@ -1,31 +1,35 @@
-"""What a user wrote as a place, to a row of the tables, or to the places that she may have meant."""
+"""What a user or a cloud's metadata wrote as a place, to a row of the tables, or to what may have been meant."""
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from typing import Final
 
 from ecolyzer_otel.errors import ConfigError
+from ecolyzer_otel.impact.search import search_places
 from ecolyzer_otel.impact.tables import CloudRow, GridRow, cloud_table, grid_table
 
 __all__ = ["find_cloud", "find_zone", "unknown_place"]
 
 _SUGGESTIONS: Final = 3
-#: Words that people use and the tables do not, for suggestions only: a figure must never rest on a guess.
-_ALSO_CALLED: Final = {
-    "uk": "GB",
-    "great britain": "GB",
-    "usa": "US",
-    "america": "US",
-    "el": "GR",
-    "holland": "NL",
-    "uae": "AE",
-    "czech republic": "CZ",
-    "turkiye": "TR",
-    "ivory coast": "CI",
+#: How providers write an availability zone: its region, and what is put behind it. A local zone (us-west-2-lax-1a)
+#: stands elsewhere than its region and does not fit.
+_ZONE_OF_REGION: Final[Mapping[str, str]] = {
+    "aws": r"([a-z]+(?:-[a-z]+)+-\d+)[a-z]",
+    "gcp": r"([a-z]+-[a-z]+\d+)-[a-z]",
+    # GRA11 and RBX-A are parts of the sites GRA and RBX; EU-WEST-PAR and its zones are read below.
+    "ovhcloud": r"([a-z]{3})(?:\d+|-[a-z])",
+}
+#: OVHcloud's longer names of regions, by the site that the table knows them as.
+_OVH_REGIONS: Final[Mapping[str, str]] = {
+    "eu-west-par": "PAR",
+    "us-east-va": "VIN",
+    "us-west-or": "HIL",
+    "ca-east-tor": "TOR",
+    "ap-south-mum": "MUM",
 }
 
 
@@ -36,20 +40,51 @@ def find_zone(text: str) -> GridRow | None:
 
 
 def find_cloud(text: str) -> CloudRow | None:
-    """The cloud region that ``text`` spells (``aws:eu-central-1``, ``azure:West Europe``), or None."""
+    """The cloud region that ``text`` spells (``aws:eu-central-1``, ``azure:West Europe``), or None.
+
+    An availability zone (``gcp:europe-west1-b``), a part of a site (``ovhcloud:GRA11``) and the region that the
+    table knows by its zones (``scaleway:fr-par``) are understood as well.
+    """
     provider, colon, region = text.partition(":")
-    found = _clouds_by_key().get((_key(provider), _key(region))) if colon else None
-    return cloud_table()[found] if found else None
+    if not colon:
+        return None
+    found = _clouds_by_key().get((_key(provider), _key(region)))
+    return cloud_table()[found] if found else _around(_key(provider), region)
 
 
 def unknown_place(text: str) -> ConfigError:
     """The error for a place that no table knows, with at most three that may have been meant."""
     shown = text.strip()[:60]
-    near = _suggestions(shown)
+    near = search_places(shown)[:_SUGGESTIONS] if shown else []
     remedy = "give a grid zone such as FR or US-CA, or a cloud region such as aws:eu-central-1"
     if near:
-        remedy = f"did you mean {' or '.join(near)}?"
+        remedy = f"did you mean {' or '.join(f'{match.code} ({match.name})' for match in near)}?"
     return ConfigError("zone", f"{shown!r} is not a known grid zone or cloud region", remedy)
+
+
+def _around(provider: str, told: str) -> CloudRow | None:
+    """The row of the region that a zone belongs to, or of a region that the table knows by its zones."""
+    name = told.strip().casefold().replace("_", "-")
+    if provider == "ovhcloud":
+        region = re.sub(r"-(?:\d+|[a-z])$", "", name)
+        if region in _OVH_REGIONS:
+            return cloud_table()[provider, _OVH_REGIONS[region]]
+    if provider == "scaleway":
+        return _of_zones(provider, name)
+    fits = re.fullmatch(_ZONE_OF_REGION.get(provider, "(?!)"), name)
+    found = _clouds_by_key().get((provider, _key(fits[1]))) if fits else None
+    return cloud_table()[found] if found else None
+
+
+def _of_zones(provider: str, region: str) -> CloudRow | None:
+    """A region by its zones' rows, as long as these say the same; of a zone without a row, what its region says."""
+    stem = re.sub(r"-\d+$", "", region)
+    rows = [
+        row for (owner, zone), row in cloud_table().items() if owner == provider and zone.startswith(f"{stem}-")
+    ]
+    if len({(row.zone, row.pue, row.wue) for row in rows}) != 1:
+        return None
+    return replace(rows[0], region=region)
 
 
 def _key(text: str) -> str:
@@ -65,36 +100,3 @@ def _zones_by_key() -> dict[str, str]:
 @cache
 def _clouds_by_key() -> dict[tuple[str, str], tuple[str, str]]:
     return {(_key(provider), _key(region)): (provider, region) for provider, region in cloud_table()}
-
-
-@cache
-def _words() -> dict[str, list[str]]:
-    """Places by every word that may stand for them: codes, names, regions with and without their provider."""
-    words: dict[str, list[str]] = defaultdict(list)
-    for row in grid_table().values():
-        words[row.zone.casefold()].append(_shown(row.zone))
-        words[row.name.casefold()].append(_shown(row.zone))
-    for provider, region in cloud_table():
-        place = f"{provider}:{region}"
-        words[place.casefold()].append(place)
-        words[(provider if region == "*" else region).casefold()].append(place)
-    for word, zone in _ALSO_CALLED.items():
-        words[word] = [_shown(zone)]
-    return dict(words)
-
-
-def _shown(zone: str) -> str:
-    return f"{zone} ({grid_table()[zone].name})"
-
-
-def _suggestions(text: str) -> list[str]:
-    """Exact names first, then names that contain the text, then those that look like it."""
-    words = _words()
-    word = text.casefold()
-    # A right region at a provider of a wrong name (google:us-east1) still says which one is meant.
-    matching = [word, word.partition(":")[2]]
-    if not any(one in words for one in matching):
-        matching += [known for known in words if len(word) >= 4 and word in known]
-        matching += difflib.get_close_matches(word, words, n=_SUGGESTIONS)
-    places = [place for one in matching for place in words.get(one, ())]
-    return list(dict.fromkeys(places))[:_SUGGESTIONS]
