@@ -1,0 +1,95 @@
+"""A user's own HTTP endpoint that answers a GET with one figure as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from ecolyzer_otel.errors import ConfigError
+from ecolyzer_otel.impact.live.fetch import Fetcher
+from ecolyzer_otel.impact.live.figure import Figure, Problem, grams, instant, label
+from ecolyzer_otel.impact.live.provider import OWN_FLOOR_SECONDS, Ask, base_address, same_name
+from ecolyzer_otel.impact.live.tokens import Secret, find_secret
+
+__all__ = ["Endpoint"]
+
+_MARGINAL = "marginal"
+
+
+class Endpoint:
+    """Answers such as ``{"grams_per_kwh": 123.4, "zone": "FR", "time": "...", "until": "...", "basis": "...",
+    "source": "...", "estimated": false}``, of which ``grams_per_kwh`` alone is required (marginal: ``basis`` too).
+    """
+
+    replaces = False
+    fixed = False
+    floor_s = OWN_FLOOR_SECONDS
+
+    def __init__(self, url: str, token: Secret | None, zone: str, *, marginal: bool, fetcher: Fetcher) -> None:
+        self.source = (urlsplit(url).hostname or "")[:80]
+        self.identity = f"endpoint {url} {zone} {marginal}"
+        self.secrets = () if token is None else (token,)
+        self._url = url
+        self._variable = _variable(marginal)
+        self._headers = {} if token is None else {"Authorization": f"Bearer {token.reveal()}"}
+        self._zone = zone
+        self._marginal = marginal
+        self._fetcher = fetcher
+
+    @classmethod
+    def open(cls, text: str, ask: Ask) -> Endpoint:
+        """Raises ConfigError: not an address that may be asked, or a token that cannot be sent."""
+        if ask.url is not None:
+            raise ConfigError(ask.key, "is an address already", "leave out --marginal-url and --grid-url")
+        return cls(
+            base_address(text, ask.key, query=True),
+            find_secret(ask.environ, _variable(ask.marginal)),
+            ask.region or ask.zone,
+            marginal=ask.marginal,
+            fetcher=Fetcher(ask.environ),
+        )
+
+    def fetch(self, now_s: float) -> Sequence[Figure]:
+        """The figure that it answers. Raises Problem."""
+        answer = self._fetcher.get_json(self._url, self._headers, remedy=f"check {self._variable} and the address")
+        if not isinstance(answer, dict) or "grams_per_kwh" not in answer:
+            raise Problem("bad_value", "the answer is not a JSON object with grams_per_kwh")
+        zone = label(answer["zone"], "zone") if answer.get("zone") is not None else self._zone
+        if not same_name(zone, self._zone):
+            raise Problem("wrong_zone", f"it answered for {zone} instead of {self._zone}")
+        told = answer.get("source")
+        return [
+            Figure(
+                grams_per_kwh=grams(answer["grams_per_kwh"], "grams_per_kwh"),
+                zone=zone,
+                basis=check_basis(answer.get("basis"), marginal=self._marginal),
+                source=self.source,
+                source_detail=f"{self.source}: {label(told, 'source')}" if told is not None else self.source,
+                from_s=_time(answer, "time", now_s),
+                until_s=None if answer.get("until") is None else instant(answer["until"], "until"),
+                estimated=answer.get("estimated") is True,
+            )
+        ]
+
+
+def check_basis(value: Any, *, marginal: bool) -> str:
+    """The basis that a user's source states; marginal and average must not be mixed. Raises Problem."""
+    basis = "unspecified" if value is None or value == "" else label(value, "basis")
+    if marginal and basis != _MARGINAL:
+        raise Problem(
+            "bad_value", f"the basis is {basis}, and marginal figures are asked for", "give basis marginal"
+        )
+    if not marginal and basis == _MARGINAL:
+        raise Problem(
+            "bad_value", "the basis is marginal, which must not be taken for an average", "give --marginal"
+        )
+    return basis
+
+
+def _time(answer: dict[str, Any], name: str, otherwise: float) -> float:
+    return otherwise if answer.get(name) is None else instant(answer[name], name)
+
+
+def _variable(marginal: bool) -> str:
+    return "ECOLYZER_MARGINAL_TOKEN" if marginal else "ECOLYZER_GRID_TOKEN"

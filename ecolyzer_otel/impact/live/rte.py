@@ -1,0 +1,77 @@
+"""RTE éCO2mix by ODRÉ: France by quarter-hours, no token (odre.opendatasoft.com, Licence Ouverte).
+
+``taux_co2`` is an estimate of the CO2 that generation in mainland France emits by burning fuel, per kWh generated:
+no imports, no life cycle (rte-france.com/eco2mix/les-emissions-de-co2-par-kwh-produit-en-france).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+from urllib.parse import urlencode
+
+from ecolyzer_otel.errors import ConfigError
+from ecolyzer_otel.impact.live.fetch import Fetcher
+from ecolyzer_otel.impact.live.figure import Figure, Problem, grams, instant
+from ecolyzer_otel.impact.live.provider import Ask
+from ecolyzer_otel.impact.live.tokens import Secret
+
+__all__ = ["Rte"]
+
+_PUBLIC: Final = "https://odre.opendatasoft.com"
+_PATH: Final = "/api/explore/v2.1/catalog/datasets/eco2mix-national-tr/records"
+#: It publishes some quarter-hours at once; two hours of them give a request of some minutes ago its own figure.
+_QUERY: Final = {"where": "taux_co2 is not null", "order_by": "date_heure desc", "limit": "8"}
+
+
+class Rte:
+    """The newest records of ``eco2mix-national-tr``."""
+
+    source = "RTE eCO2mix"
+    replaces = False
+    fixed = False
+    secrets: tuple[Secret, ...] = ()
+
+    def __init__(self, base: str, floor_s: float, fetcher: Fetcher) -> None:
+        self.floor_s = floor_s
+        self._url = f"{base}{_PATH}?{urlencode(_QUERY)}"
+        self.identity = f"{self.source} {base}"
+        self._fetcher = fetcher
+
+    @classmethod
+    def open(cls, ask: Ask) -> Rte:
+        """Raises ConfigError: outside France, or with a part of it."""
+        ask.average_only(cls.source)
+        if ask.zone != "FR":
+            raise ConfigError(ask.key, f"rte covers France, not {ask.zone}", "give --zone FR, or another source")
+        if ask.region is not None and ask.region.upper() not in ("FR", "FRANCE"):
+            raise ConfigError(ask.region_key, "rte tells the CO2 of all France alone", "leave it out")
+        return cls(ask.base(_PUBLIC), ask.floor_s, Fetcher(ask.environ))
+
+    def fetch(self, now_s: float) -> Sequence[Figure]:
+        """The last quarter-hours that are known. Raises Problem."""
+        answer = self._fetcher.get_json(self._url)
+        rows = answer.get("results") if isinstance(answer, dict) else None
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise Problem("bad_value", "the answer has no results")
+        if not rows:
+            raise Problem("no_data", "it has no figure of late")
+        if any(row.get("perimetre", "France") != "France" for row in rows):
+            raise Problem("wrong_zone", "it answered for another place than France")
+        values = {
+            instant(row.get("date_heure"), "date_heure"): grams(row.get("taux_co2"), "taux_co2") for row in rows
+        }
+        starts = sorted(values)
+        return [
+            Figure(
+                grams_per_kwh=values[start],
+                zone="FR",
+                basis="direct_generation",
+                source=self.source,
+                source_detail="RTE éCO2mix by ODRÉ, taux_co2, gCO2/kWh of combustion, Licence Ouverte",
+                from_s=start,
+                until_s=end,
+                estimated=True,
+            )
+            for start, end in zip(starts, [*starts[1:], None], strict=True)
+        ]
