@@ -78,7 +78,7 @@ class _Client:
         method: str = "GET",
         mark: tuple[str, str] | None = None,
     ) -> str | None:
-        """The body of the answer if its status is 200 and it has the header ``mark``; a redirect is no answer.
+        """What the answer says if its status is 200 and it has the header ``mark``; a redirect is no answer.
 
         Raises:
             OSError: not reachable, or not done in time.
@@ -94,7 +94,7 @@ class _Client:
             body = answer.read(_LARGEST + 1)
         if len(body) > _LARGEST:
             raise ValueError("too long to be metadata")
-        return body.decode("utf-8").strip()
+        return body.decode("utf-8").strip() or None
 
     def document(self, path: str) -> dict[str, Any]:
         """The JSON object at ``path``, or an empty one. Raises as :meth:`text`."""
