@@ -1,0 +1,80 @@
+"""The figures of a period from a journal: exact, entry by entry."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from ecolyzer_otel.errors import ConfigError
+from ecolyzer_otel.names import METRICS, MetricSpec
+from ecolyzer_otel.report.observations import Gatherer, Observations, Source
+from ecolyzer_otel.report.units import moment
+from ecolyzer_otel.telemetry.journal_entries import Entry, Table, Tally, read_journal
+from ecolyzer_otel.telemetry.journal_files import find
+
+__all__ = ["from_journal"]
+
+_KEY: Final = "--journal"
+_SPECS: Final = {spec.stem: spec for spec in METRICS}
+
+
+def from_journal(folder: str, since: float, until: float, service: str | None = None) -> Observations:
+    """What the journal in ``folder`` tells of a period.
+
+    Raises:
+        ConfigError: the folder is no journal, or holds nothing of that time.
+    """
+    path, tally = Path(folder).expanduser(), Tally()
+    gatherer = Gatherer(since, until, Source("journal", str(path.absolute())), service)
+    try:
+        for entry in read_journal(path, since, until, tally):
+            _take(gatherer, entry)
+    except OSError as error:
+        raise ConfigError(
+            _KEY, f"{folder} cannot be read ({error.strerror})", "give the folder that ECOLYZER_JOURNAL names"
+        ) from None
+    if not tally.entries:
+        raise ConfigError(_KEY, _nothing(path, since, until), "give another time or folder")
+    if tally.lines_skipped:
+        reasons = ", ".join(f"{number} {reason}" for reason, number in sorted(tally.skipped.items()))
+        gatherer.note(
+            "warning",
+            f"{tally.lines_skipped} lines of the journal were passed over ({reasons}); what they told is missing "
+            f"from all figures. {tally.entries} entries were read.",
+        )
+    return gatherer.seen
+
+
+def _nothing(path: Path, since: float, until: float) -> str:
+    days = sorted({file.day.isoformat() for file in find(path)})
+    held = f"it holds {days[0]} to {days[-1]}" if days else "there is no journal file in it"
+    return f"{path} tells nothing of {moment(since)} to {moment(until)}; {held}"
+
+
+def _take(gatherer: Gatherer, entry: Entry) -> None:
+    meter, start, end = entry.life, entry.from_s, entry.to_s
+    gatherer.cover(meter, start, end, entry.facts)
+    for stem, table in entry.gauges.items():
+        for spec, labels, numbers in _rows(stem, table, "gauge"):
+            gatherer.gauge(meter, spec, labels, numbers[0], start, end)
+    for stem, table in entry.counters.items():
+        for spec, labels, numbers in _rows(stem, table, "counter"):
+            gatherer.grow(meter, spec, labels, numbers[0], start, end)
+    for stem, table in entry.histograms.items():
+        for spec, labels, numbers in _rows(stem, table, "histogram"):
+            if len(numbers) > 1:
+                gatherer.observe(meter, spec, labels, numbers[0], numbers[1])
+
+
+def _rows(stem: str, table: Table, kind: str) -> list[tuple[MetricSpec, tuple[str, ...], tuple[float, ...]]]:
+    """The rows of a family in the label order of this version; a label that a line does not have is empty."""
+    spec = _SPECS.get(stem)
+    if spec is None or spec.type != kind:
+        return []
+    if table.labels == spec.labels:
+        return [(spec, labels, numbers) for labels, numbers in table.rows]
+    at = [table.labels.index(name) if name in table.labels else None for name in spec.labels]
+    return [
+        (spec, tuple("" if index is None else labels[index] for index in at), numbers)
+        for labels, numbers in table.rows
+    ]

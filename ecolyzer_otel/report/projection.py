@@ -1,0 +1,131 @@
+"""A year like the days that were observed: the mean, and how far it may be off."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from ecolyzer_otel.names import Metric
+from ecolyzer_otel.report.figures import Tables
+from ecolyzer_otel.report.observations import Observations
+from ecolyzer_otel.report.ranges import COVERAGE, Amount
+
+__all__ = ["Projection", "project"]
+
+_DAY: Final = 86400.0
+_YEAR: Final = 365.25 * _DAY
+#: Shorter observations are no rate at all.
+_SHORTEST: Final = 600.0
+#: Two-sided 95 % quantiles of Student's t by degrees of freedom (2 from 60 on).
+_STUDENT: Final = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.20, 2.18, 2.16, 2.14, 2.13)
+
+
+@dataclass(frozen=True, slots=True)
+class Projection:
+    """Amounts of a year by quantity, and what they rest on. ``refused`` says why there are none."""
+
+    amounts: Mapping[str, Amount]
+    seconds: float
+    days: int
+    variation: float | None
+    assumptions: tuple[str, ...]
+    refused: str = ""
+
+
+def project(seen: Observations, tables: Tables) -> Projection:
+    """The figures of the observed time, carried on for a year."""
+    covered = seen.covered
+    seconds = covered[-1][1] - covered[0][0] if covered else 0.0
+    if seconds < _SHORTEST:
+        why = f"only {seconds:.0f} s were observed; a year needs at least {_SHORTEST:.0f} s, better two weeks"
+        return Projection({}, seconds, 0, None, (), why)
+    heard = sum(end - start for start, end in covered) / seconds
+    daily = _full_days(seen, covered[0][0], covered[-1][1])
+    variation = _variation(daily)
+    amounts = {}
+    for name, amount in _chosen(tables).items():
+        amounts[name] = _carried(amount, _YEAR / seconds, variation, heard)
+    return Projection(amounts, seconds, len(daily), variation, _assumptions(seconds, daily, variation, heard))
+
+
+def _chosen(tables: Tables) -> dict[str, Amount]:
+    total, site = tables.total.amounts, tables.site
+    return {
+        "requests": total["requests"],
+        "energy": total["energy"],
+        "co2e_operational": total["co2e_operational"],
+        "co2e_market": total["co2e_market"],
+        "co2e_embodied": total["co2e_embodied"],
+        "water": total["water"],
+        "device_energy": site["energy"],
+        "device_co2e_operational": site["co2e_operational"],
+    }
+
+
+def _full_days(seen: Observations, begin: float, end: float) -> list[float]:
+    """Joules charged to requests on each whole UTC day of the observed time."""
+    stem = Metric.ENERGY.stem
+    joules: dict[float, float] = dict.fromkeys(
+        (_DAY * index for index in range(math.ceil(begin / _DAY), math.floor(end / _DAY))), 0.0
+    )
+    for start, parts in seen.bins.items():
+        day = math.floor(start / _DAY) * _DAY
+        if day in joules:
+            joules[day] += math.fsum(value for (name, _), value in parts.items() if name == stem)
+    return list(joules.values())
+
+
+def _variation(daily: list[float]) -> float | None:
+    """Half of the mean day's 95 % interval as a part of it: Student's t over the days, taken as independent."""
+    mean = math.fsum(daily) / len(daily) if daily else 0.0
+    if len(daily) < 2 or not mean > 0.0:
+        return None
+    variance = math.fsum((value - mean) ** 2 for value in daily) / (len(daily) - 1)
+    freedom = len(daily) - 1
+    quantile = _STUDENT[freedom - 1] if freedom <= len(_STUDENT) else COVERAGE if freedom >= 60 else 2.1
+    return quantile * math.sqrt(variance / len(daily)) / mean
+
+
+def _carried(amount: Amount, scale: float, variation: float | None, heard: float) -> Amount:
+    if amount.value is None:
+        return amount
+    value = amount.value * scale
+    if variation is None or not value > 0.0:
+        return Amount(value, amount.unit, basis="rate of the observed time; no range from so short a time")
+    # On the logarithm like all ranges, so that a restless week does not reach below 0.
+    half = math.log1p(variation)
+    below = math.log(amount.value / amount.low) if amount.low else 0.0
+    above = math.log(amount.high / amount.value) if amount.high else 0.0
+    low, high = value * math.exp(-math.hypot(half, below)), value * math.exp(math.hypot(half, above))
+    if heard < 0.99:
+        high /= heard
+    known = amount.low is not None
+    return Amount(value, amount.unit, low, high, "days and factors" if known else "days alone")
+
+
+def _assumptions(seconds: float, daily: list[float], variation: float | None, heard: float) -> tuple[str, ...]:
+    told = [
+        "A year of 365.25 days like the observed time, with the same hardware, load and factors: no growth, no "
+        "season, no change of the grid.",
+        "Time inside it without figures counts as time without consumption.",
+    ]
+    if variation is None:
+        told.append(
+            "Less than two whole days (UTC) were observed: this is a rate, not a forecast. Nights and weekends are "
+            "not in it, and how much days differ is not known."
+        )
+    else:
+        told.append(
+            f"The range holds how much {len(daily)} whole days differed (Student's t on the mean of independent "
+            "days) and the uncertainty of the figures themselves, in quadrature."
+        )
+        if len(daily) < 14:
+            told.append("Fewer than 14 days: working days and weekends may not be in proportion.")
+    if heard < 0.99:
+        told.append(
+            f"Only {heard:.0%} of the observed time is covered; the upper ends allow for as much consumption in the "
+            "gaps."
+        )
+    return tuple(told)
