@@ -61,7 +61,7 @@ class Fetcher:
         # Whatever these errors say may hold the address, and so a token: each becomes words of our own, without a
         # cause that a traceback would show.
         try:
-            with self._opener(host, deadline).open(request, timeout=self._connect_timeout) as response:
+            with self._opener(url, deadline).open(request, timeout=self._connect_timeout) as response:
                 return _read(response, host)
         except urllib.error.HTTPError as error:
             problem = _status_problem(error, host, remedy)
@@ -80,10 +80,11 @@ class Fetcher:
         """As :meth:`get`, with the body read as JSON. Raises :class:`Problem`."""
         return parse_json(self.get(url, {"Accept": "application/json", **(headers or {})}, remedy=remedy), url)
 
-    def _opener(self, host: str, deadline: float) -> urllib.request.OpenerDirector:
+    def _opener(self, url: str, deadline: float) -> urllib.request.OpenerDirector:
         """An opener of http and https alone, whose connections end at ``deadline`` of the monotonic clock."""
-        if self._context is None:
-            self._context = ssl.create_default_context()
+        host = urlsplit(url).hostname or ""
+        if self._context is None and url.startswith("https:"):
+            self._context = ssl.create_default_context()  # reads all of the system's certificates
         proxies = {}
         bypass = cast("Any", urllib.request).proxy_bypass_environment
         if self._proxy and not is_loopback(host) and not bypass(host, {"no": self._no_proxy}):
@@ -133,7 +134,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
 
 
 class _Handler(urllib.request.AbstractHTTPHandler):
-    def __init__(self, deadline: float, read_timeout: float, context: ssl.SSLContext) -> None:
+    def __init__(self, deadline: float, read_timeout: float, context: ssl.SSLContext | None) -> None:
         super().__init__()
         self._response = functools.partial(_Response, deadline=deadline, read_timeout=read_timeout)
         self._context = context

@@ -16,7 +16,7 @@ __all__ = ["Ask", "Provider", "base_address", "is_loopback", "same_name"]
 
 #: Shortest time between two requests to a public API, and to one of the user's own, in seconds.
 PUBLIC_FLOOR_SECONDS: Final = 60.0
-OWN_FLOOR_SECONDS: Final = 0.1
+OWN_FLOOR_SECONDS: Final = 1.0
 
 
 class Provider(Protocol):
