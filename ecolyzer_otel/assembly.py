@@ -12,13 +12,14 @@ from typing import Any, Final
 
 from ecolyzer_otel.config import Config
 from ecolyzer_otel.errors import ConfigError, EcolyzerError
-from ecolyzer_otel.impact import Place, resolve_place
 from ecolyzer_otel.meter import Meter
 from ecolyzer_otel.sensors import Discovery, Scope, discover
 from ecolyzer_otel.telemetry.http import MetricsServer
+from ecolyzer_otel.telemetry.journal import Journal
 from ecolyzer_otel.telemetry.otlp import OtlpMetricsExporter, configured
 from ecolyzer_otel.telemetry.store import MetricStore
 from ecolyzer_otel.version import __version__
+from ecolyzer_otel.whereabouts import embodied_parts, find_place, open_timeline
 
 __all__ = ["Setup", "prepare"]
 
@@ -34,22 +35,24 @@ class Setup:
     """A running meter's parts, and what was wrong on the way."""
 
     meter: Meter
-    place: Place
     discovery: Discovery
     server: MetricsServer | None = None
     otlp: OtlpMetricsExporter | None = None
+    journal: Journal | None = None
     problems: list[EcolyzerError] = field(default_factory=list)
 
     def line(self) -> str:
         """What is measured by what, where, and where to look."""
         look = f"{self.server.url}/metrics" if self.server else "no /metrics"
-        return f"ecolyzer: {self.discovery.describe()} | {self.place.describe()} | {look}"
+        return f"ecolyzer: {self.discovery.describe()} | {self.meter.place.describe()} | {look}"
 
     def close(self) -> None:
         """Settle, export and give back ports and descriptors."""
         self.meter.close()
         if self.otlp is not None:
             self.otlp.stop(timeout_seconds=1.0)
+        if self.journal is not None:
+            self.journal.close()
         if self.server is not None:
             self.server.stop()
 
@@ -67,24 +70,17 @@ def prepare(
         patient: the meter is the whole node's, which no service can hurry (:mod:`ecolyzer_otel.agent.daemon`).
     """
     problems: list[EcolyzerError] = []
-    place = _place(config, problems)
     # The control group of an agent says nothing of its services: they are anywhere on the host.
     discovery = _discover(config, problems, "host" if patient else None)
+    timeline = open_timeline(config, find_place(config, problems), problems)
+    embodied = embodied_parts(config, [sensor.info for sensor in discovery.sensors], problems)
+    timeline.start()
     store = MetricStore(max_label_sets=config.max_label_sets)
-    meter = Meter(config, discovery, place, store, alone=alone, early=early, patient=patient)
-    setup = Setup(meter, place, discovery, problems=problems)
+    meter = Meter(config, discovery, timeline, store, embodied=embodied, alone=alone, early=early, patient=patient)
+    setup = Setup(meter, discovery, problems=problems)
+    _keep_journal(config, setup, store)
     _serve(config, setup, store, _PAGE_SECONDS if patient else 0.0)
     return setup
-
-
-def _place(config: Config, problems: list[EcolyzerError]) -> Place:
-    try:
-        return resolve_place(config.zone, pue=config.pue, wue=config.wue)
-    except ConfigError as error:
-        problems.append(
-            ConfigError("--zone (ECOLYZER_ZONE)", error.problem, f"{error.remedy}; WORLD is used for now")
-        )
-        return resolve_place("WORLD", pue=config.pue, wue=config.wue)
 
 
 def _discover(config: Config, problems: list[EcolyzerError], scope: Scope | None) -> Discovery:
@@ -97,6 +93,16 @@ def _discover(config: Config, problems: list[EcolyzerError], scope: Scope | None
         if absence.worth_a_line:
             problems.append(ConfigError(f"sensor {absence.name}", absence.message, absence.remedy))
     return discovery
+
+
+def _keep_journal(config: Config, setup: Setup, store: MetricStore) -> None:
+    if config.journal is None:
+        return
+    try:
+        setup.journal = Journal(store, config.journal, keep_days=config.journal_days, facts=_resource())
+        setup.journal.start()
+    except ConfigError as error:
+        setup.problems.append(error)
 
 
 def _serve(config: Config, setup: Setup, store: MetricStore, page_seconds: float) -> None:

@@ -22,6 +22,8 @@ class Throttling:
         self._times: dict[str, list[int]] = {}
         #: Seconds throttled for any reason, up to the time of the same place.
         self._totals: dict[str, list[float]] = {}
+        #: What was said at the time of the same place.
+        self._said: dict[str, list[frozenset[str]]] = {}
 
     def add(self, sensor: str, t_ns: int, reasons: frozenset[str] | None) -> Mapping[str, float]:
         """What holds from ``t_ns`` on; None where nothing tells.
@@ -36,7 +38,7 @@ class Throttling:
         if reasons is not None:
             self._last[sensor] = t_ns, reasons
         if reasons is not None or before is not None:
-            self._note(sensor, t_ns, seconds)
+            self._note(sensor, t_ns, seconds, reasons or frozenset())
         return dict.fromkeys(before[1], seconds) if before is not None and seconds else {}
 
     def lose(self, sensor: str) -> None:
@@ -50,6 +52,16 @@ class Throttling:
         """
         shares = [self._share(sensor, start_ns, end_ns) for sensor in sensors]
         return max((share for share in shares if share is not None), default=None)
+
+    def reasons(self, sensors: Iterable[str], start_ns: int, end_ns: int) -> list[str]:
+        """Why any of the sensors was throttled within ``[start_ns, end_ns]``, sorted."""
+        found: set[str] = set()
+        for sensor in sensors:
+            times = self._times.get(sensor, [])
+            first = max(0, bisect_right(times, start_ns) - 1)
+            for said in self._said.get(sensor, [])[first : bisect_right(times, end_ns)]:
+                found |= said
+        return sorted(found)
 
     def _share(self, sensor: str, start_ns: int, end_ns: int) -> float | None:
         times = self._times.get(sensor)
@@ -74,13 +86,16 @@ class Throttling:
         held = min(t_ns - last[0], _STANDS_NS) / 1e9 if last is not None and last[1] else 0.0
         return totals[-1] + held
 
-    def _note(self, sensor: str, t_ns: int, seconds: float) -> None:
+    def _note(self, sensor: str, t_ns: int, seconds: float, reasons: frozenset[str]) -> None:
         times, totals = self._times.setdefault(sensor, []), self._totals.setdefault(sensor, [])
+        said = self._said.setdefault(sensor, [])
         if times and t_ns <= times[-1]:
             return
         times.append(t_ns)
         totals.append((totals[-1] if totals else 0.0) + seconds)
+        said.append(reasons)
         stale = bisect_right(times, t_ns - _KEEP_NS)
         if stale > 1000:  # in large steps: deleting from the front costs the whole list
             del times[:stale]
             del totals[:stale]
+            del said[:stale]

@@ -196,13 +196,23 @@ class Flush(_Message, tag="flush", frozen=True):
 
 
 class PlaceFacts(_Part, frozen=True):
-    """The factors behind a settlement, as span attributes show them."""
+    """The factors behind a settlement, as span attributes show them.
+
+    ``time`` (ISO 8601) is that of a live figure, "" where the figure is of a ``year``.
+    """
 
     zone: str
     grams_per_kwh: float
     basis: str
     source: str
     pue: float
+    year: int = 0
+    time: str = ""
+    estimated: bool = False
+    defaulted: bool = False
+    wue: float = 0.0
+    water_method: str = ""
+    water_source: str = ""
 
 
 class Welcome(_Message, tag="welcome", frozen=True):
@@ -228,6 +238,8 @@ class Settled(_Part, frozen=True):
     """One settlement. ``unsettled`` is a reason or ""; energies in J, masses in g, volumes in L, by component.
 
     ``phases``: joules, active and idle, by name. ``served``: how many requests a joint call was divided among.
+    ``grams_per_kwh``: the mean over its joules, where the intensity changed meanwhile. ``devices``: mean and
+    maximum temperature by device, ``throttled`` the part of its time, 0 to 1, and ``reasons`` why.
     """
 
     id: int
@@ -249,13 +261,28 @@ class Settled(_Part, frozen=True):
     basis: str = "activity"
     phases: dict[str, float] = {}
     served: int = 0
+    uncertainty_grams: float | None = None
+    market_grams: float | None = None
+    marginal_grams: float | None = None
+    water_low: float | None = None
+    water_high: float | None = None
+    item_ess: float | None = None
+    sci_million_tokens: float | None = None
+    grams_per_kwh: float | None = None
+    devices: dict[str, tuple[float, float]] = {}
+    throttled: float | None = None
+    reasons: list[str] = []
 
 
 class Settlements(_Message, tag="settlements", frozen=True):
-    """Settlements that were asked for. ``accounted``: records of this connection settled or unsettled so far."""
+    """Settlements that were asked for. ``accounted``: records of this connection settled or unsettled so far.
+
+    ``place``: the factors behind them, where they have changed since this connection was last told.
+    """
 
     items: list[Settled]
     accounted: int
+    place: PlaceFacts | None = None
 
 
 class Flushed(_Message, tag="flushed", frozen=True):

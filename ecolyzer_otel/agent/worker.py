@@ -242,6 +242,8 @@ class Worker:
     def _hear(self, message: FromMeter) -> None:
         if isinstance(message, Settlements):
             self._accounts.tell(message.accounted)
+            if message.place is not None:
+                self._place = message.place
             for settled in message.items:
                 span = self._reporter.spans.pop(settled.id, None)
                 if span is not None:

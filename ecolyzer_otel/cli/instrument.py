@@ -17,6 +17,7 @@ from ecolyzer_otel.agent.starter import AGENT_SOCKET, AUTO, FOLDER, agent_socket
 from ecolyzer_otel.config import OPTIONS, Loaded, load, parse_flags
 from ecolyzer_otel.early import take
 from ecolyzer_otel.errors import ConfigError
+from ecolyzer_otel.options import FOR_METER
 
 if TYPE_CHECKING:
     from ecolyzer_otel.config import Config
@@ -84,7 +85,7 @@ def _use_agent(config: Config, environment: dict[str, str], texts: dict[str, str
     if os.path.dirname(address) != environment.get(FOLDER):
         environment.pop(FOLDER, None)  # of another meter that started us
         _say(f"reports to the agent at {address}")
-    ignored = sorted(set(texts) & {"host", "port", "zone", "pue", "wue", "sensors", "sysfs", "sampling_period"})
+    ignored = sorted(set(texts) & FOR_METER)
     if ignored:
         flags = ", ".join("--" + name.replace("_", "-") for name in ignored)
         _say(f"{flags}: the agent goes by its own; set it there, or give --agent-socket none")
@@ -122,7 +123,7 @@ def _environment(loaded: Loaded, texts: dict[str, str]) -> dict[str, str]:
     environment = dict(os.environ)
     for option in OPTIONS:
         if option.name in texts:
-            environment[option.variable] = str(getattr(loaded.config, option.name))
+            environment[option.variable] = option.spell(getattr(loaded.config, option.name))
     environment.setdefault("OTEL_PYTHON_DISTRO", "ecolyzer")
     environment.setdefault("OTEL_PYTHON_CONFIGURATOR", "ecolyzer")
     known = [entry for entry in environment.get("PYTHONPATH", "").split(os.pathsep) if entry and entry != AUTO]

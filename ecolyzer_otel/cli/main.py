@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from ecolyzer_otel.agent.starter import AGENT_SOCKET
+from ecolyzer_otel.cli import zones
 from ecolyzer_otel.config import OPTIONS, load
 from ecolyzer_otel.errors import ConfigError, EcolyzerError
 from ecolyzer_otel.version import __version__
@@ -42,9 +43,12 @@ def main(arguments: list[str] | None = None) -> int:
             told = f"socket to serve (default {AGENT_SOCKET})" if option.name == "agent_socket" else option.help
             flags = [option.flag, "--socket"] if option.name == "agent_socket" else [option.flag]
             agent.add_argument(*flags, dest=option.name, help=told.replace("%", "%%"), **kind)
+    zones.add_parser(commands)
     options = parser.parse_args(arguments)
     if options.command == "agent":
         return _agent(options)
+    if options.command == "zones":
+        return zones.run(options)
     try:
         sys.stdout.buffer.write(msgspec.json.encode(_replay(options.file)) + b"\n")
         sys.stdout.buffer.flush()

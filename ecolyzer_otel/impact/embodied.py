@@ -175,11 +175,11 @@ def _part(word: str, text: str, years: Mapping[str, str], reserved: float) -> Em
 
 
 def _row(text: str) -> EmbodiedRow:
-    """The row of this name, or the only one whose name holds it."""
-    table = embodied_table()
+    """The row of this name, else the only one whose name ends in it, else the only one whose name holds it."""
+    names = {row.item.casefold(): row for row in embodied_table().values()}
     key = text.strip().casefold()
-    found = [row for row in table.values() if row.item.casefold() == key]
-    found = found or [row for row in table.values() if key in row.item.casefold()]
+    found = [row for name, row in names.items() if name == key or name.endswith(f" {key}")]
+    found = found or [row for name, row in names.items() if key in name]
     if len(found) == 1:
         return found[0]
     if not found:

@@ -247,8 +247,9 @@ def _water(zone: str, configured: float | None, reservoirs: bool) -> _Water:
     while zone not in table or not (reservoirs or table[zone].without_hydro is not None):
         zone = zone.rpartition("-")[0] or _WORLD
     row, fallback = table[zone], zone != wanted
-    litres, method, source = row.litres_per_kwh, row.method, row.source
+    litres, method, source, year = row.litres_per_kwh, row.method, row.source, row.year
     if not reservoirs and row.without_hydro is not None:
         litres, method, source = row.without_hydro, "derived", f"{MIX_SOURCE} less hydro"
+        year = row.mix_year or row.year
     low, high = water_range(row, litres, fallback=fallback)
-    return _Water(litres, low, high, "fallback" if fallback else method, zone, row.year, source)
+    return _Water(litres, low, high, "fallback" if fallback else method, zone, year, source)

@@ -41,15 +41,15 @@ Row = Mapping[str, str]
 MIX_SOURCE: Final = "Macknick 2012 x OWID mix"
 #: A source's text to a name short enough for a metric label; the first that occurs in the text counts.
 _SHORT_SOURCES: Final = (
+    ("derived: sum_k", MIX_SOURCE),  # before the mixes' own sources, which such rows name as well
+    ("Canada Energy Regulator", "CER mix x IPCC"),
     ("Our World in Data", "OWID/Ember"),
     ("EPA eGRID2023", "EPA eGRID"),
     ("China MEE/NBS", "China MEE/NBS"),
-    ("Canada Energy Regulator", "CER mix x IPCC"),
     ("ENTSO-E", "ENTSO-E mix"),
     ("Australian National Greenhouse Accounts", "Australia NGA"),
     ("CEA CO2 Baseline", "India CEA"),
     ("Ember", "Ember"),
-    ("derived: sum_k", MIX_SOURCE),
     ("WRI Guidance", "WRI 2020"),
     ("Li, Yang, Islam & Ren", "Li et al. 2025"),
 )
@@ -94,6 +94,7 @@ class WaterRow:
     year: int
     source: str
     source_detail: str
+    mix_year: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +201,7 @@ def parse_water(rows: Iterable[Row]) -> dict[str, WaterRow]:
             year=int(_number(row, "year", zone, 1990, 2100)),
             source=_short_source(_text(row, "source", zone), zone),
             source_detail=_text(row, "source", zone),
+            mix_year=int(_number(row, "mix_year", zone, 1990, 2100)) if row.get("mix_year") else None,
         )
     return table
 

@@ -1,9 +1,10 @@
 """How uncertain the factors are, as relative standard uncertainties (sigma of the logarithm).
 
-Publishers of grid factors state none. Yearly figures get those of the pedigree matrix of the GHG Protocol
-("Quantitative Uncertainty Guidance", 2011, after Weidema and Wesnaes 1996): factors U that a figure and its inverse
-bound in 95 of 100 cases, combined as ``exp(sqrt(sum of ln(U)^2))``. Ranges of water, and of a place that is not
-known, are read off our own tables, where the spread can be seen.
+Publishers of grid factors state none. Yearly figures get those of the pedigree matrix of ecoinvent 2, which the GHG
+Protocol's "Quantitative Uncertainty Guidance" took over (as transcribed in the package ``pedigree-matrix`` 0.2.2):
+factors U, an expert judgement, that a figure and its inverse bound in 95 of 100 cases, combined as
+``exp(sqrt(sum of ln(U)^2))``. Ranges of water, and of a place that is not known, are read off our own tables, where
+the spread can be seen.
 """
 
 from __future__ import annotations

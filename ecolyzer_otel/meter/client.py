@@ -49,6 +49,8 @@ class Client:
     lost_at: float | None = None
     quiet: bool = False
     watermark_ns: int = 0
+    #: How many changes of the factors its present connection was told of.
+    places: int = 0
     clock: tuple[int, int, int] | None = None
     models: dict[int, Model] = field(default_factory=dict)
     labels: set[tuple[str, ...]] = field(default_factory=set)

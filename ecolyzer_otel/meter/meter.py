@@ -11,7 +11,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable
-from time import monotonic, monotonic_ns, process_time, thread_time
+from time import monotonic, monotonic_ns, process_time, thread_time, time
 from typing import Any, Final, cast
 
 from ecolyzer_otel.agent.identity import Peer
@@ -28,16 +28,20 @@ from ecolyzer_otel.agent.protocol import (
 from ecolyzer_otel.config import Config
 from ecolyzer_otel.early import apply
 from ecolyzer_otel.errors import ProtocolError
-from ecolyzer_otel.impact import Place
+from ecolyzer_otel.impact import Embodied, Place
+from ecolyzer_otel.impact.provenance import time_of
+from ecolyzer_otel.impact.timeline import Timeline
 from ecolyzer_otel.ledger import Ledger, Settlement
 from ecolyzer_otel.meter.client import Client, Connection
 from ecolyzer_otel.meter.devices import DeviceMap
+from ecolyzer_otel.meter.impacts import bill_of
 from ecolyzer_otel.meter.intake import GRACE_NS, Intake
 from ecolyzer_otel.meter.neighbours import Neighbours
 from ecolyzer_otel.meter.parts import Joint, add_shares, merge
 from ecolyzer_otel.meter.sampler import Sampler, sensor_spec
 from ecolyzer_otel.meter.schedule import FLUSH_PERIOD, REST_PERIOD, Pace
 from ecolyzer_otel.sensors import Discovery
+from ecolyzer_otel.telemetry.factors import FactorGauges
 from ecolyzer_otel.telemetry.record import Recorder
 from ecolyzer_otel.telemetry.store import MetricStore
 
@@ -63,10 +67,11 @@ class Meter:
     Args:
         config: the settings.
         discovery: the sensors and the host's CPU clock.
-        place: the factors.
+        place: the factors, or their timeline.
         store: where the aggregates go.
         alone: True when the only worker is this very process, so that no other can turn up late.
         early: readings from before, as :func:`ecolyzer_otel.early.take` gave them.
+        embodied: emissions of the hardware.
         patient: True for a meter of many services, which nobody may make read its sensors faster than configured
             (what a fast reader of an energy counter can learn of others: CVE-2020-8694).
     """
@@ -75,9 +80,10 @@ class Meter:
         self,
         config: Config,
         discovery: Discovery,
-        place: Place,
+        place: Place | Timeline,
         store: MetricStore,
         *,
+        embodied: Embodied | None = None,
         alone: bool = False,
         early: dict[str, Any] | None = None,
         patient: bool = False,
@@ -88,7 +94,8 @@ class Meter:
         #: Whether no worker can turn up but this very process; a fork ends it.
         self.alone = alone
         self._patient = patient
-        self.place = place
+        self._timeline = place if isinstance(place, Timeline) else Timeline(place)
+        self._embodied = embodied or Embodied()
         self.store = store
         self.stopped = False
         self.poke: Callable[[], None] = lambda: None
@@ -97,7 +104,11 @@ class Meter:
         #: Flushes answered so far.
         self.flushes = 0
         self._ledger = Ledger(sensor_spec(sensor.info) for sensor in discovery.sensors)
-        self._recorder = Recorder(store, place, config.quantization, config.max_label_sets)
+        self._recorder = Recorder(store, config.quantization, config.max_label_sets)
+        components = {sensor.info.id: sensor.info.component for sensor in discovery.sensors}
+        self._factors = FactorGauges(store, self._embodied, components)
+        self._timeline.begin(time())
+        self._factors.show(self.place)
         self._sampler = Sampler(discovery, self._ledger, store, self._workers, config.sampling_period, config.sysfs)
         devices = DeviceMap(sensor.info for sensor in discovery.sensors)
         # A worker tells which device each of its models is on: where it tells of none, it uses none.
@@ -116,6 +127,9 @@ class Meter:
         #: When the meter started or a worker last said hello.
         self._stirred = monotonic()
         self._ticked = monotonic()
+        self._shown = monotonic()
+        #: How often the factors have changed.
+        self._places = 0
         self._closing = False
         self._cpu_seconds = 0.0
         #: Active joules by sensor that the ledger has charged and that wait for the request they are a share of.
@@ -123,9 +137,37 @@ class Meter:
         if early is not None:
             apply(early, discovery, self._ledger)
 
+    @property
+    def place(self) -> Place:
+        """The factors that hold now."""
+        return self._timeline.place
+
     def _place_facts(self) -> PlaceFacts:
         place = self.place
-        return PlaceFacts(place.zone, place.grams_per_kwh, place.basis, place.source, place.pue)
+        return PlaceFacts(
+            place.zone,
+            place.grams_per_kwh,
+            place.basis,
+            place.source,
+            place.pue,
+            place.year,
+            time_of(place) if place.time_s is not None else "",
+            place.estimated,
+            place.defaulted,
+            place.wue,
+            place.water_method,
+            place.water_source,
+        )
+
+    def _look_at_factors(self) -> None:
+        """Begin a period where a live figure has changed: what is drawn from then on is charged by the new one."""
+        now_s = time()
+        since = self._timeline.poll(now_s)
+        if since is None:
+            return
+        self._timeline.turned(self._ledger.turn(monotonic_ns() - round((now_s - since) * 1e9)))
+        self._places += 1
+        self._factors.show(self.place)
 
     def _workers(self) -> list[tuple[int, int]]:
         return [(client.number, client.peer.pid) for client in self._clients if client.peer.pid]
@@ -148,7 +190,9 @@ class Meter:
                 # While nobody was there, sensors were read seldom.
                 self._stirred = monotonic()
                 self._hurry()
-                return self._intake.greet(client, message)
+                client = self._intake.greet(client, message)
+                client.places = self._places
+                return client
             if not client.greeted:
                 raise ProtocolError("the first message was not hello")
             if isinstance(message, Batch):
@@ -181,6 +225,8 @@ class Meter:
             now = monotonic()
             self._ticked = now
             self._intake.sweep(closing=self._closing)
+            if self._timeline.changes:
+                self._look_at_factors()
             if now >= self._next_sample:
                 self._sample(now)
             self._settle_due()
@@ -214,6 +260,7 @@ class Meter:
             self._show()
             self._sampler.close()
             self._neighbours.close()
+        self._timeline.close()
 
     def before_scrape(self) -> None:
         """Bring gauges up to date."""
@@ -234,6 +281,10 @@ class Meter:
             "status": "ok" if silent < 10.0 else "stalled",
             "sensors": self._discovery.describe(),
             "zone": self.place.zone,
+            "factors": self.place.describe(),
+            "live": {
+                name: source.problem or "ok" for name, source in self._timeline.live.items() if source is not None
+            },
             "clients": len(workers),
             "workers": workers[:_MAX_TOLD],
             "meters_on_host": self._ledger.meters,
@@ -360,18 +411,23 @@ class Meter:
     ) -> None:
         """Count a request, and tell its worker if it wants to know."""
         done, model = client.waiting[request]
+        settled: Settled | None
         if settlement.method == "unsettled":
             settled = self._intake.unsettle(client, done, "no_reading", tell=False)
         else:
             name, route = self._intake.label(client, model, done)
-            heat = self._sampler.heat(model.device, done.start_ns, done.end_ns)
+            bill = bill_of(settlement.charges, self._timeline.of, self._embodied)
+            heat = None
+            if done.want:
+                charged = [one.sensor for one in settlement.charges]
+                heat = self._sampler.heat(model.device, charged, done.start_ns, done.end_ns)
             lag = (now - done.end_ns) / 1e9
             settled = self._recorder.settled(
-                client.service, model, done, settlement, heat, lag, name, route, phases
+                client.service, model, done, settlement, bill, heat, lag, name, route, phases
             )
             client.accounted += 1
         del client.waiting[request]  # last: what fails before is counted as an error
-        if done.want:
+        if settled is not None and done.want:
             told.setdefault(client.number, []).append(settled)
 
     # Calls that served several requests.
@@ -410,11 +466,13 @@ class Meter:
                 del client.joint[request]
                 if joint.charges:
                     self._give(joint)
-                    self._recorder.orphaned(joint)
+                    self._recorder.orphaned(joint, bill_of(joint.charges, self._timeline.of, self._embodied).impact)
 
     def _answer(self, client: Client, settled: list[Settled]) -> None:
         for start in range(0, len(settled), _MAX_TOLD):
-            client.post(Settlements(settled[start : start + _MAX_TOLD], client.accounted))
+            place = None if client.places == self._places else self._place_facts()
+            client.places = self._places
+            client.post(Settlements(settled[start : start + _MAX_TOLD], client.accounted, place))
         if client.accounted != client.reported:
             client.reported = client.accounted
             client.post(Settlements([], client.accounted))
@@ -431,6 +489,12 @@ class Meter:
             self._recorder.device(name, info.component, info.method, book.shares, self._held.get(name, 0.0))
             self._recorder.learned(name, info.component, book.idle_watts, book.learner.trusted, book.ceiling_watts)
         self._sampler.show()
+        now = monotonic()
+        self._factors.pass_time(now - self._shown)
+        self._shown = now
+        for name, source in self._timeline.live.items():
+            if source is not None:
+                self._factors.fetched(name, source.outcomes)
         self._recorder.workers([client for client in self._clients if client.greeted], self._ledger.meters)
 
 

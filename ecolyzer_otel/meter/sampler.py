@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from time import monotonic_ns, time
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from ecolyzer_otel.ledger import Ledger, SensorSpec
 from ecolyzer_otel.meter.placement import Placement
@@ -17,12 +17,22 @@ from ecolyzer_otel.telemetry.store import MetricStore
 from ecolyzer_otel.thermal import Thermal
 from ecolyzer_otel.throttling import Throttling
 
-__all__ = ["Sampler", "sensor_spec"]
+__all__ = ["Heat", "Sampler", "sensor_spec"]
 
 _LOG = logging.getLogger(__name__)
 
 #: A process that a GPU no longer tells of is forgotten after this long: its intervals are closed by then.
 _FORGET_NS: Final = 60_000_000_000
+
+
+class Heat(NamedTuple):
+    """What a request saw: mean and maximum temperature of what it ran on (the hottest of several) and by device, in
+    degrees Celsius; the part of its time, 0 to 1, during which a device was throttled, and the reasons."""
+
+    own: tuple[float, float] | None
+    devices: dict[str, tuple[float, float]]
+    throttled: float | None
+    reasons: list[str]
 
 
 class Sampler:
@@ -64,6 +74,7 @@ class Sampler:
             info = sensor.info
             labels = info.id, info.component
             store.gauge(Metric.SENSOR_UP, (info.id, info.method)).set(0)
+            store.gauge(Metric.SENSOR_UNCERTAINTY, (info.id, info.method)).set(info.relative_uncertainty)
             _set_if_known(store, Metric.DEVICE_POWER_LIMIT, labels, info.power_limit_watts)
             _set_if_known(store, Metric.DEVICE_TEMPERATURE_LIMIT, labels, info.temperature_limit_celsius)
 
@@ -103,6 +114,7 @@ class Sampler:
         info = sensor.info
         if self._schedules[name].adapt(info):
             self._ledger.revise(sensor_spec(info))  # less certain from now on
+            self._store.gauge(Metric.SENSOR_UNCERTAINTY, (name, info.method)).set(info.relative_uncertainty)
         self._ledger.sample(name, reading.t_ns, reading.joules)
         if self._down.pop(name, None) is not None:
             _LOG.info("ecolyzer: sensor %s gives readings again", name)
@@ -180,17 +192,23 @@ class Sampler:
                 self._store.gauge(Metric.DEVICE_POWER, (name, component)).set(watts)
             self._count(name, "ledger", book.counter.faults)
 
-    def heat(self, device: str, start_ns: int, end_ns: int) -> tuple[float, float] | None:
-        """Mean and maximum temperature over a request on ``device``, in degrees Celsius, if known."""
-        return self.thermal.over(self._sensors_of(device), start_ns, end_ns)
+    def heat(self, device: str, charged: Sequence[str], start_ns: int, end_ns: int) -> Heat:
+        """Temperatures over a request, and throttling.
 
-    def throttled(self, device: str, start_ns: int, end_ns: int) -> float | None:
-        """Part of a request on ``device`` during which that was throttled, 0 to 1, if known."""
-        return self.throttling.share(self._sensors_of(device), start_ns, end_ns)
-
-    def _sensors_of(self, device: str) -> list[str]:
+        Args:
+            device: what the model ran on: ``cpu``, or a GPU.
+            charged: the sensors that charge the request. What it ran on is among them.
+            start_ns: its begin.
+            end_ns: its end.
+        """
         kind = "cpu" if device == "cpu" else "gpu"
-        return [name for name, sensor in self.sensors.items() if sensor.info.component == kind]
+        own = [name for name in charged if self.sensors[name].info.component == kind]
+        seen = {name: self.thermal.over((name,), start_ns, end_ns) for name in charged}
+        devices = {name: heat for name, heat in seen.items() if heat is not None}
+        hottest = max((devices[name] for name in own if name in devices), default=None)
+        share = self.throttling.share(charged, start_ns, end_ns)
+        reasons = self.throttling.reasons(charged, start_ns, end_ns) if share else []
+        return Heat(hottest, devices, share, reasons)
 
     def close(self) -> None:
         """Give every descriptor back."""

@@ -5,24 +5,32 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 from ecolyzer_otel.agent.protocol import Done, Model, Settled
-from ecolyzer_otel.impact import EssWindow, Place, compute_impact, effective_parameters, ess, quantization_factor
+from ecolyzer_otel.impact import EssWindow, Impact, SciWindow, effective_parameters, ess, quantization_factor, sci
 from ecolyzer_otel.ledger import Settlement, Shares
-from ecolyzer_otel.names import Metric
+from ecolyzer_otel.names import Metric, MetricSpec
+from ecolyzer_otel.telemetry.scores import Scores
 from ecolyzer_otel.telemetry.store import CounterChild, Exemplar, HistogramChild, MetricStore
 from ecolyzer_otel.version import __version__
 
 if TYPE_CHECKING:
     from ecolyzer_otel.meter.client import Client
+    from ecolyzer_otel.meter.impacts import Bill
     from ecolyzer_otel.meter.parts import Joint
+    from ecolyzer_otel.meter.sampler import Heat
 
 __all__ = ["Recorder"]
 
 _Labels = tuple[str, ...]
 _SHARES: Final = ("requests", "process", "host", "idle")
-_PER: Final[tuple[Literal["request"], Literal["item"]]] = ("request", "item")
+#: Where these are counted: the metric, and what its labels have beside L.
+_OTHERS: Final[dict[str, tuple[MetricSpec, _Labels]]] = {
+    "embodied": (Metric.CO2E, ("embodied",)),
+    "market": (Metric.MARKET_CO2E, ()),
+    "marginal": (Metric.MARGINAL_CO2E, ()),
+}
 
 
 @dataclass(slots=True)
@@ -35,10 +43,14 @@ class _Bound:
     operational: CounterChild
     onsite: CounterChild
     offsite: CounterChild
+    doubt: CounterChild
     energy: HistogramChild
     co2e: HistogramChild
     duration: HistogramChild
     window: EssWindow
+    sci: SciWindow | None = None
+    #: Of figures that only some services have: embodied, market-based, marginal.
+    others: dict[str, CounterChild] = field(default_factory=dict)
     statuses: dict[str, CounterChild] = field(default_factory=dict)
     joules: dict[str, tuple[CounterChild, CounterChild]] = field(default_factory=dict)
 
@@ -48,18 +60,16 @@ class Recorder:
 
     Args:
         store: the aggregates.
-        place: the factors of the place where the machine stands.
-        quantization: the preset of quantization factors.
+        quantization: the preset of quantization factors, or a table of them.
         max_label_sets: how many label sets are kept bound.
     """
 
-    def __init__(self, store: MetricStore, place: Place, quantization: str, max_label_sets: int) -> None:
+    def __init__(self, store: MetricStore, quantization: str, max_label_sets: int) -> None:
         self.store = store
-        self.place = place
         self._quantization = quantization
         self._limit = 2 * max_label_sets
         self._bound: dict[tuple[str | int | None, ...], _Bound] = {}
-        self._windows: dict[_Labels, EssWindow] = {}
+        self._scores = Scores(store)
         self._shown: dict[tuple[str, str, str], float] = {}
         self._pending: set[str] = set()
         self._workers: set[tuple[str, str]] = set()
@@ -67,16 +77,6 @@ class Recorder:
         self._meter_cpu = store.counter(Metric.METER_CPU, ())
         self._cpu_seconds = 0.0
         store.gauge(Metric.BUILD_INFO, (__version__,)).set(1)
-        self._show_place()
-
-    def _show_place(self) -> None:
-        place, store = self.place, self.store
-        labels = (place.zone, place.source)
-        store.gauge(Metric.GRID_CARBON_INTENSITY, labels).set(place.grams_per_kwh)
-        store.gauge(Metric.GRID_DATA_TIMESTAMP, labels).set(place.data_timestamp_seconds)
-        store.gauge(Metric.GRID_WATER_INTENSITY, (place.water_zone, place.water_source)).set(place.ewif)
-        store.gauge(Metric.PUE, (place.zone, place.pue_source)).set(place.pue)
-        store.gauge(Metric.WUE, (place.zone, place.wue_source)).set(place.wue)
 
     def settled(
         self,
@@ -84,12 +84,13 @@ class Recorder:
         model: Model,
         done: Done,
         settlement: Settlement,
-        heat: tuple[float, float] | None,
+        bill: Bill,
+        heat: Heat | None,
         lag_seconds: float,
         name: str,
         route: str,
         phases: Mapping[str, float],
-    ) -> Settled:
+    ) -> Settled | None:
         """Count one settled request in every metric that tells of it.
 
         Args:
@@ -97,16 +98,17 @@ class Recorder:
             model: facts of the model.
             done: the request's record.
             settlement: what the ledger owes it.
-            heat: mean and maximum temperature over the request in degrees Celsius, if known.
+            bill: what that costs the world.
+            heat: temperatures and throttling over the request; None where nobody asks for its settlement.
             lag_seconds: from its end to its settlement.
             name: the model's name as a label.
             route: the request's route as a label.
             phases: joules of its phases, active and idle, by name.
 
         Returns:
-            What its span shows.
+            What its span shows; None where nobody asks for it.
         """
-        impact = compute_impact(max(0.0, settlement.joules), self.place)
+        impact = bill.impact
         labels = (service, name, model.framework, done.operation, model.device, route)
         with self.store.transaction():
             bound = self._children(labels, model)
@@ -116,11 +118,32 @@ class Recorder:
             bound.operational.grow(impact.operational_grams)
             bound.onsite.grow(impact.onsite_liters)
             bound.offsite.grow(impact.offsite_liters)
+            bound.doubt.grow(settlement.uncertainty_joules)
+            self._count_others(bound.others, labels, impact)
             self._observe(bound, done, settlement.joules, impact.grams)
             if bound.effective is not None:
                 bound.window.add(time.monotonic(), bound.effective, 1, done.items, impact.operational_grams)
+            if impact.embodied_grams is not None:
+                if bound.sci is None:
+                    bound.sci = self._scores.sci_of((labels[0], labels[1], labels[2], labels[4]))
+                bound.sci.add(time.monotonic(), impact.grams, done.items, done.tokens)
             self._lag.note(max(0.0, lag_seconds))
-        effective = bound.effective
+        return None if heat is None else self._tell(done, settlement, bill, heat, bound, phases)
+
+    @staticmethod
+    def _tell(
+        done: Done,
+        settlement: Settlement,
+        bill: Bill,
+        heat: Heat,
+        bound: _Bound,
+        phases: Mapping[str, float],
+    ) -> Settled:
+        """What the span of a settled request shows."""
+        effective, impact = bound.effective, bill.impact
+        score = None if effective is None else ess(effective, impact.operational_grams)
+        doubt, low, high = bill.doubt(settlement)
+        tokens = sum(done.tokens) if done.tokens is not None and impact.embodied_grams is not None else 0
         return Settled(
             id=done.id,
             unsettled="",
@@ -135,13 +158,24 @@ class Recorder:
             embodied_grams=impact.embodied_grams,
             onsite_liters=impact.onsite_liters,
             offsite_liters=impact.offsite_liters,
-            celsius=heat[0] if heat else None,
-            max_celsius=heat[1] if heat else None,
-            ess=None if effective is None else ess(effective, impact.operational_grams),
+            celsius=heat.own[0] if heat.own else None,
+            max_celsius=heat.own[1] if heat.own else None,
+            ess=score,
             effective_parameters=effective,
             quantization_factor=bound.factor,
             basis=settlement.basis,
             phases=dict(phases),
+            uncertainty_grams=doubt,
+            market_grams=impact.market_grams,
+            marginal_grams=impact.marginal_grams,
+            water_low=low,
+            water_high=high,
+            item_ess=None if score is None else score * done.items,
+            sci_million_tokens=sci(impact.grams, 0.0, tokens / 1e6) if tokens else None,
+            grams_per_kwh=bill.grams_per_kwh,
+            devices=heat.devices,
+            throttled=heat.throttled,
+            reasons=heat.reasons,
         )
 
     def divided(self, done: Done, settlement: Settlement) -> Settled:
@@ -156,10 +190,8 @@ class Recorder:
             served=len(settlement.members),
         )
 
-    def orphaned(self, joint: Joint) -> None:
+    def orphaned(self, joint: Joint, impact: Impact) -> None:
         """Count joules of a joint call whose request was settled without them, with the labels of that call."""
-        joules = sum(charge.active + charge.idle for charge in joint.charges)
-        impact = compute_impact(max(0.0, joules), self.place)
         counter = self.store.counter
         with self.store.transaction():
             for charge in joint.charges:
@@ -168,6 +200,22 @@ class Recorder:
             counter(Metric.CO2E, (*joint.labels, "operational")).grow(impact.operational_grams)
             counter(Metric.WATER, (*joint.labels, "onsite")).grow(impact.onsite_liters)
             counter(Metric.WATER, (*joint.labels, "offsite")).grow(impact.offsite_liters)
+            self._count_others({}, joint.labels, impact)
+
+    def _count_others(self, bound: dict[str, CounterChild], labels: _Labels, impact: Impact) -> None:
+        """Figures that only some services have."""
+        for name, grams in (
+            ("embodied", impact.embodied_grams),
+            ("market", impact.market_grams),
+            ("marginal", impact.marginal_grams),
+        ):
+            if grams is None:
+                continue
+            child = bound.get(name)
+            if child is None:
+                spec, rest = _OTHERS[name]
+                child = bound[name] = self.store.counter(spec, (*labels, *rest))
+            child.grow(grams)
 
     def _generated(self, labels: _Labels, done: Done, phases: Mapping[str, float]) -> None:
         counter = self.store.counter
@@ -245,14 +293,7 @@ class Recorder:
         Args:
             cpu_seconds: CPU time of the meter so far.
         """
-        now = time.monotonic()
-        for labels, window in self._windows.copy().items():
-            for per in _PER:
-                value = window.value(now, per)
-                if value is None:
-                    self.store.remove(Metric.ESS, (*labels, per))
-                else:
-                    self.store.gauge(Metric.ESS, (*labels, per)).set(value)
+        self._scores.refresh(time.monotonic())
         self._meter_cpu.inc(max(0.0, cpu_seconds - self._cpu_seconds))
         self._cpu_seconds = max(self._cpu_seconds, cpu_seconds)
 
@@ -297,10 +338,7 @@ class Recorder:
     def _forget_all(self) -> None:
         """Names without end: bind afresh rather than hold them all. Scores begin anew."""
         self._bound.clear()
-        for labels in self._windows:
-            for per in _PER:
-                self.store.remove(Metric.ESS, (*labels, per))
-        self._windows.clear()
+        self._scores.forget()
 
     def _bind(self, labels: _Labels, model: Model) -> _Bound:
         short = labels[:5]
@@ -311,8 +349,7 @@ class Recorder:
             effective = effective_parameters(model.parameters, model.dtype, self._quantization)
             self.store.gauge(Metric.MODEL_PARAMETERS, about).set(model.parameters)
             self.store.gauge(Metric.MODEL_EFFECTIVE_PARAMETERS, about).set(effective)
-        # Operations and routes of one model share its score.
-        window = self._windows.setdefault((labels[0], labels[1], labels[2], labels[4], dtype), EssWindow())
+        window = self._scores.ess_of((labels[0], labels[1], labels[2], labels[4], dtype))
         counter, histogram = self.store.counter, self.store.histogram
         return _Bound(
             effective=effective,
@@ -321,6 +358,7 @@ class Recorder:
             operational=counter(Metric.CO2E, (*labels, "operational")),
             onsite=counter(Metric.WATER, (*labels, "onsite")),
             offsite=counter(Metric.WATER, (*labels, "offsite")),
+            doubt=counter(Metric.ENERGY_UNCERTAINTY, labels),
             energy=histogram(Metric.REQUEST_ENERGY, short),
             co2e=histogram(Metric.REQUEST_CO2E, short),
             duration=histogram(Metric.REQUEST_DURATION, short),

@@ -205,20 +205,42 @@ def _settlement_attributes(settled: Settled, place: PlaceFacts) -> dict[str, Att
         Attr.CO2E_GRAMS: settled.operational_grams + (settled.embodied_grams or 0.0),
         Attr.CO2E_OPERATIONAL_GRAMS: settled.operational_grams,
         Attr.CO2E_EMBODIED_GRAMS: settled.embodied_grams,
+        Attr.CO2E_UNCERTAINTY_GRAMS: settled.uncertainty_grams,
+        Attr.CO2E_MARKET_GRAMS: settled.market_grams,
+        Attr.CO2E_MARGINAL_GRAMS: settled.marginal_grams,
+        Attr.SCI_MILLION_TOKENS_GRAMS: settled.sci_million_tokens,
         Attr.WATER_LITERS: settled.onsite_liters + settled.offsite_liters,
         Attr.WATER_ONSITE_LITERS: settled.onsite_liters,
         Attr.WATER_OFFSITE_LITERS: settled.offsite_liters,
+        Attr.WATER_LOW_LITERS: settled.water_low,
+        Attr.WATER_HIGH_LITERS: settled.water_high,
+        Attr.WATER_METHOD: place.water_method or None,
+        Attr.WATER_SOURCE: place.water_source or None,
         Attr.THERMAL_CELSIUS: settled.celsius,
         Attr.THERMAL_MAX_CELSIUS: settled.max_celsius,
+        Attr.THERMAL_THROTTLED: settled.throttled,
+        Attr.THERMAL_REASONS: tuple(settled.reasons) or None,
         Attr.ESS: settled.ess,
+        Attr.ITEM_ESS: settled.item_ess,
         Attr.MODEL_EFFECTIVE_PARAMETERS: settled.effective_parameters,
         Attr.MODEL_QUANTIZATION_FACTOR: settled.quantization_factor,
         Attr.GRID_ZONE: place.zone,
-        Attr.GRID_GRAMS_PER_KWH: place.grams_per_kwh,
+        Attr.GRID_GRAMS_PER_KWH: place.grams_per_kwh if settled.grams_per_kwh is None else settled.grams_per_kwh,
         Attr.GRID_BASIS: place.basis,
         Attr.GRID_SOURCE: place.source,
+        Attr.GRID_YEAR: place.year or None,
+        Attr.GRID_TIME: place.time or None,
+        Attr.GRID_ESTIMATED: place.estimated,
+        Attr.GRID_DEFAULTED: True if place.defaulted else None,
         Attr.PUE: place.pue,
+        Attr.WUE: place.wue,
     }
+    if settled.embodied_grams is not None:
+        values[Attr.SCI_REQUEST_GRAMS] = settled.operational_grams + settled.embodied_grams
+    if len(settled.devices) > 1:
+        values[Attr.THERMAL_DEVICES] = tuple(settled.devices)
+        values[Attr.THERMAL_DEVICE_CELSIUS] = tuple(mean for mean, _ in settled.devices.values())
+        values[Attr.THERMAL_DEVICE_MAX_CELSIUS] = tuple(highest for _, highest in settled.devices.values())
     energies = {
         "cpu": (Attr.ENERGY_CPU_JOULES, Attr.ENERGY_CPU_METHOD),
         "gpu": (Attr.ENERGY_GPU_JOULES, Attr.ENERGY_GPU_METHOD),

@@ -30,7 +30,9 @@ from ecolyzer_otel.agent.protocol import (
     Hello,
     Model,
     Open,
+    PlaceFacts,
     Refused,
+    Settled,
     Settlements,
     Welcome,
     encode,
@@ -617,9 +619,15 @@ def test_a_meter_that_misbehaves_costs_the_service_nothing(fake, how):
 
 
 FACTS = ["FR", 44.18, "lifecycle", "test", 1.0]
+ALL_FACTS = list(msgspec.to_builtins(PlaceFacts(*FACTS)))
+SETTLED = [1, "", 0.1, 0.2, 0.0, "measured", {}, 0.0, None, 0.0, 0.0, None, None, None, None, None]
+ALL_SETTLED = list(msgspec.to_builtins(Settled(*SETTLED)))
 METERS = {
-    "older": pack("welcome", VERSION, FACTS),
-    "newer": pack("welcome", VERSION, [*FACTS, "more"], "life", 0, {"of": "the future"}),
+    "older": (pack("welcome", VERSION, FACTS), pack("settlements", [SETTLED], 1)),
+    "newer": (
+        pack("welcome", VERSION, [*ALL_FACTS, "more"], "life", 0, {"of": "the future"}),
+        pack("settlements", [[*ALL_SETTLED, "more"]], 1, [*ALL_FACTS, "more"], "more"),
+    ),
 }
 
 
@@ -627,14 +635,14 @@ METERS = {
 def test_a_worker_is_served_by_an_older_and_by_a_newer_meter(fake, age):
     process = worker(fake.path, "engine.infer(); time.sleep(0.5); print(here.worker.counts())")
     link = fake.accept()
-    link.sendall(METERS[age])
+    welcome, settlements = METERS[age]
+    link.sendall(welcome)
     frames = Frames("worker")
     while True:
         said = list(frames.feed(link.recv(1 << 16)))
         if any(isinstance(message, Batch) and message.done for message in said):
             break
-    settled = [1, "", 0.1, 0.2, 0.0, "measured", {}, 0.0, None, 0.0, 0.0, None, None, None, None, None, "more"]
-    link.sendall(pack("settlements", [settled], 1, "more"))
+    link.sendall(settlements)
     out, err = process.communicate(timeout=20)
     assert (process.returncode, err) == (0, "")
     assert eval(out) == {"served": 1, "accounted": 1, "dropped": 0, "pending": 0}

@@ -55,9 +55,21 @@ def test_quantization_factors(dtype, factor):
     assert quantization_factor(dtype, "paper-tool") == 1.0
 
 
-def test_an_unknown_preset_is_refused():
-    with pytest.raises(ConfigError, match=r"^quantization: 'best' is no preset and no table of factors; give paper-tool, bits, or a t"):
-        quantization_factor("int8", "best")
+@pytest.mark.parametrize("preset", ["best", "int8", "int8=0", "int8=-1", "int8=nan", "=1", "int8=0.5,float16"])
+def test_what_is_no_preset_and_no_table_is_refused(preset):
+    with pytest.raises(
+        ConfigError, match=r"^quantization: .* is no preset and no table of factors; give paper"
+    ):
+        quantization_factor("int8", preset)
+
+
+def test_factors_of_ones_own():
+    table = "int8=0.4, fp16 = 0.7,torch.bfloat16=0.6,*=0.9"
+    dtypes = ("int8", "i8", "float16", "half", "bf16", "int4", None)
+    found = {dtype: quantization_factor(dtype, table) for dtype in dtypes}
+    assert list(found.values()) == [0.4, 0.4, 0.7, 0.7, 0.6, 0.9, 0.9]
+    assert quantization_factor("int4", "int8=0.4") == 1.0
+    assert effective_parameters(1000, "int8", table) == 400.0
 
 
 def test_effective_parameters():

@@ -13,7 +13,7 @@ from ecolyzer_otel.telemetry.store import MetricStore
 
 @pytest.fixture
 def recorder() -> Recorder:
-    return Recorder(MetricStore(), resolve_place("FR"), "paper-tool", 100)
+    return Recorder(MetricStore(), "paper-tool", 100)
 
 
 def shown(recorder: Recorder, metric: MetricSpec) -> dict[tuple[str, ...], float]:

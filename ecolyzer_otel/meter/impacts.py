@@ -1,0 +1,70 @@
+"""What settlements cost the world: each joule at the factors of its own time, each second its part of hardware."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ecolyzer_otel.impact import Embodied, Impact, Place, compute_impact, sum_impacts
+from ecolyzer_otel.ledger import Charge, Settlement
+
+__all__ = ["Bill", "bill_of", "joules_by_period"]
+
+
+@dataclass(slots=True)
+class Bill:
+    """The impact of one settlement, and what it was computed from.
+
+    ``place`` is that of its last joules, ``grams_per_kwh`` the mean over its joules where there were several.
+    """
+
+    impact: Impact
+    place: Place
+    grams_per_kwh: float | None
+    embodied: Embodied
+
+    def doubt(self, settlement: Settlement) -> tuple[float, float, float]:
+        """One standard uncertainty of the grams, and the range of the litres: what the joules' does to them."""
+        joules = settlement.joules
+        energy = settlement.uncertainty_joules / joules if joules > 0.0 else 0.0
+        grams = self.impact.uncertainty_grams(energy, self.place.uncertainty, self.embodied.uncertainty)
+        low, high = self.impact.range_liters(energy, self.place)
+        return grams, low, high
+
+
+def bill_of(charges: Sequence[Charge], place_of: Callable[[int], Place], embodied: Embodied) -> Bill:
+    """The impact of what sensors charge one request.
+
+    Args:
+        charges: what they charge.
+        place_of: the factors of a period, by its number.
+        embodied: emissions of the hardware by sensor.
+    """
+    made = embodied.grams((charge.sensor, charge.seconds) for charge in charges) if embodied.by_sensor else None
+    first = charges[0].period if charges else 0
+    if all(charge.period == first and not charge.earlier for charge in charges):
+        place = place_of(first)
+        joules = math.fsum(charge.joules for charge in charges)
+        return Bill(compute_impact(max(0.0, joules), place, embodied_grams=made), place, None, embodied)
+    periods = joules_by_period(charges)
+    parts = [
+        compute_impact(max(0.0, joules), place_of(period), embodied_grams=made if number == 0 else None)
+        for number, (period, joules) in enumerate(periods.items())
+    ]
+    place = place_of(max(periods))
+    total = math.fsum(periods.values())
+    mean = math.fsum(joules * place_of(period).grams_per_kwh for period, joules in periods.items())
+    return Bill(sum_impacts(parts), place, mean / total if total > 0.0 else None, embodied)
+
+
+def joules_by_period(charges: Sequence[Charge]) -> dict[int, float]:
+    """Joules, active and idle, by the period of the factors that they were drawn in."""
+    periods: dict[int, float] = {}
+    for charge in charges:
+        rest = charge.joules
+        for period, joules in charge.earlier:
+            periods[period] = periods.get(period, 0.0) + joules
+            rest -= joules
+        periods[charge.period] = periods.get(charge.period, 0.0) + rest
+    return periods
