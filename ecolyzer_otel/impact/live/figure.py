@@ -53,9 +53,9 @@ class Figure:
     ``grams_per_kwh`` is gCO2e (or gCO2, as ``basis`` and ``source_detail`` say) per kWh; ``zone`` the place as the
     source calls it; ``basis`` what is counted (``lifecycle_consumption``, ``direct_generation``, ``marginal`` ...):
     figures of different bases do not compare. ``source`` is short enough for a metric label, ``source_detail``
-    names API, unit and terms. ``from_s`` and ``until_s`` are Unix times; without ``until_s`` it stands until a newer
-    one. ``estimated``: a forecast, an estimate or derived, not measured. ``uncertainty`` is one relative standard
-    uncertainty where the source tells it.
+    names API, unit and terms. ``from_s`` and ``until_s`` are Unix times; without ``until_s`` it stands until a
+    newer one. ``estimated``: a forecast, an estimate or derived, not measured. ``uncertainty`` is one relative
+    standard uncertainty where the source tells it.
     """
 
     grams_per_kwh: float

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 from urllib.parse import urlsplit
 
@@ -62,10 +62,10 @@ class Ask:
     zone: str
     em_zone: str | None
     region: str | None
-    url: str | None
+    url: str | None = field(repr=False)
     max_age: float
     marginal: bool
-    environ: Mapping[str, str]
+    environ: Mapping[str, str] = field(repr=False)
     cloud: tuple[str, str] | None
 
     @property

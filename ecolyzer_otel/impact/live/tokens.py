@@ -13,6 +13,8 @@ __all__ = ["Secret", "find_secret", "need_secret", "redact"]
 
 _LONGEST: Final = 4096
 _HIDDEN: Final = "***"
+#: Anything shorter is no secret, and taking it out would spoil every word.
+_SHORTEST: Final = 4
 
 
 class Secret:
@@ -86,5 +88,6 @@ def redact(text: str, secrets: Iterable[Secret]) -> str:
         forms = {plain, quote(plain), quote(plain, safe=""), quote_plus(plain)}
         forms.add(base64.b64encode(plain.encode()).decode())
         for form in sorted(forms, key=len, reverse=True):
-            text = text.replace(form, _HIDDEN)
+            if len(form) >= _SHORTEST:
+                text = text.replace(form, _HIDDEN)
     return text

@@ -61,9 +61,9 @@ class WattTime:
 
     @property
     def secrets(self) -> tuple[Secret, ...]:
-        """The account and the token of the hour."""
+        """Password, login header and the token of the half-hour."""
         pair = Secret(f"{self._name.reveal()}:{self._password.reveal()}", _PASSWORD)
-        return (pair, self._password, self._name, *((self._token,) if self._token else ()))
+        return (pair, self._password, *((self._token,) if self._token else ()))
 
     def fetch(self, now_s: float) -> Sequence[Figure]:
         """The figures of the last two hours. Raises Problem."""
