@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import threading
 import time
@@ -311,7 +312,8 @@ provider = TracerProvider()
 provider.add_span_processor(SimpleSpanProcessor(memory))
 trace.set_tracer_provider(provider)
 options = {"port": 0, "sensors": "replay:" + sys.argv[1], "sampling_period": 0.02, "zone": "FR"}
-running = ecolyzer_otel.start(pue=1.2, wue=0.3, **options)
+factors = {"embodied": "server=1000", "lifetime": "4", "reserved": 0.5, "market_factor": 20, "market_source": "GO"}
+running = ecolyzer_otel.start(pue=1.2, wue=0.3, **factors, **options)
 X, Y = make_classification(n_samples=300, n_features=8, random_state=3)
 model = LogisticRegression().fit(X, Y)
 calls = []
@@ -396,6 +398,20 @@ def test_a_span_tells_what_ran_and_what_it_cost(traced: Any) -> None:
     assert told["ecolyzer.water.onsite_liters"] == pytest.approx(joules * 0.3 / 3.6e6)
     assert told["ecolyzer.water.offsite_liters"] == pytest.approx(joules * 1.2 * place.ewif / 3.6e6)
     assert told["ecolyzer.ess"] == pytest.approx(9e-6 / grams)
+    assert told["ecolyzer.item.ess"] == pytest.approx(300 * 9e-6 / grams)
+    assert told["ecolyzer.co2e.market_grams"] == pytest.approx(joules * 1.2 * 20 / 3.6e6)
+    (span,) = [one for one in traced["requests"] if one["attributes"]["ecolyzer.batch.size"] == 300][:1]
+    seconds = (span["end"] - span["start"]) / 1e9
+    made = 1e6 * 0.5 * seconds / (4 * 365 * 86400)
+    shares = [made / meters for meters in range(1, 9)]  # of the meters on the host, each has its part
+    assert any(told["ecolyzer.co2e.embodied_grams"] == pytest.approx(one, rel=0.01, abs=1e-9) for one in shares)
+    assert told["ecolyzer.co2e.grams"] == pytest.approx(grams + told["ecolyzer.co2e.embodied_grams"])
+    assert told["ecolyzer.sci.request_grams"] == told["ecolyzer.co2e.grams"]
+    energy = told["ecolyzer.energy.uncertainty_joules"] / joules
+    assert told["ecolyzer.co2e.uncertainty_grams"] == pytest.approx(grams * math.hypot(energy, place.uncertainty))
+    low, high = told["ecolyzer.water.low_liters"], told["ecolyzer.water.high_liters"]
+    assert low < told["ecolyzer.water.liters"] < high
+    assert high / low > place.water_high / place.water_low * 0.8
 
 
 def test_spans_and_metrics_tell_the_same_joules(traced: Any) -> None:

@@ -105,10 +105,37 @@ def test_throttled_seconds_are_held_between_samples(gpu, driver, clock):
     }
     start = 2_000_000_000
     second = 1_000_000_000
-    assert gpu.sampler.throttled("cuda:0", start, start + 5 * second) == pytest.approx(0.5)
-    assert gpu.sampler.throttled("cuda:0", start + 2 * second, start + 3 * second) == pytest.approx(0.5)
-    assert gpu.sampler.throttled("cuda:0", start + 4 * second, start + 5 * second) == 0.0
-    assert gpu.sampler.throttled("cpu", start, start + second) is None
+
+    def heat(first: int, last: int):
+        return gpu.sampler.heat("cuda:0", ["gpu0"], start + first * second, start + last * second)
+
+    assert heat(0, 5).throttled == pytest.approx(0.5)
+    assert heat(0, 5).reasons == ["hw_thermal", "power_cap"]
+    assert heat(0, 1).reasons == ["power_cap"]
+    assert heat(2, 3).throttled == pytest.approx(0.5)
+    assert (heat(4, 5).throttled, heat(4, 5).reasons) == (0.0, [])
+    assert gpu.sampler.heat("cuda:0", [], start, start + second).throttled is None
+
+
+def test_a_request_saw_the_temperatures_of_what_it_ran_on_alone(driver, clock):
+    driver.set(count=2, gpu1_uuid="GPU-2", gpu1_energy=1_000, gpu1_power=1_000, gpu0_temperature=50)
+    driver.set(gpu1_temperature=90)
+    sensors, _ = open_nvml("/no/procfs", clock)
+    clock.advance(1.0)
+    rig = Rig(Discovery(tuple(sensors), (), HostCpu()))
+    rig.sample()
+    clock.advance(1.0)
+    driver.set(gpu0_temperature=70)
+    rig.sample()
+    start, second = 2_000_000_000, 1_000_000_000
+    one = rig.sampler.heat("cuda:0", ["gpu0"], start, start + 2 * second)
+    assert one.own == (pytest.approx(60.0), 70.0)
+    assert one.devices == {"gpu0": one.own}
+    both = rig.sampler.heat("cuda:0", ["gpu0", "gpu1"], start, start + 2 * second)
+    assert both.own == (90.0, 90.0), "the hottest of several"
+    assert both.devices == {"gpu0": one.own, "gpu1": (90.0, 90.0)}
+    on_cpu = rig.sampler.heat("cpu", ["gpu0"], start, start + second)
+    assert on_cpu.own is None
 
 
 def test_a_lost_gpu_is_not_throttled_meanwhile(gpu, driver, clock):

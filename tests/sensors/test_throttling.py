@@ -52,3 +52,16 @@ def test_several_devices_give_the_largest_and_silence_is_unknown():
     assert throttling.share(["gpu2"], 0, _S) is None
     assert throttling.share(["gpu1"], -5 * _S, -1 * _S) is None
     assert throttling.share([], 0, _S) is None
+
+
+def test_the_reasons_that_held_within_a_request():
+    throttling = Throttling()
+    throttling.add("gpu0", 0, _CAP)
+    throttling.add("gpu0", 10 * _S, _NONE)
+    throttling.add("gpu0", 20 * _S, frozenset({"thermal", "current"}))
+    throttling.add("gpu1", 0, frozenset({"reliability"}))
+    assert throttling.reasons(["gpu0"], 1 * _S, 2 * _S) == ["power_cap"]
+    assert throttling.reasons(["gpu0"], 11 * _S, 19 * _S) == []
+    assert throttling.reasons(["gpu0"], 5 * _S, 25 * _S) == ["current", "power_cap", "thermal"]
+    assert throttling.reasons(["gpu0", "gpu1"], 1 * _S, 2 * _S) == ["power_cap", "reliability"]
+    assert throttling.reasons(["gpu2"], 1 * _S, 2 * _S) == []

@@ -38,3 +38,62 @@ def test_a_call_that_compiled_something_is_marked(warmup: bool) -> None:
     call.note().warmup = warmup
     told = _attributes(call, ModelFacts("engine"), "custom", 1)
     assert told.get("ecolyzer.warmup", False) is warmup
+
+
+def ended(settled: Settled, place: PlaceFacts = PLACE) -> dict[str, object]:
+    span = TracerProvider().get_tracer("test").start_span("infer engine")
+    RequestSpan(span, span.start_time + 1, "").end(settled, place)
+    return dict(span.attributes)
+
+
+def test_temperatures_by_device_and_why_it_was_throttled() -> None:
+    heat = {"package-0": (50.0, 55.0), "gpu0": (80.0, 88.0)}
+    settled = Settled(
+        id=1, unsettled="", celsius=80.0, max_celsius=88.0, devices=heat, throttled=0.25, reasons=["power_cap"]
+    )
+    told = ended(settled)
+    assert told["ecolyzer.thermal.celsius"] == 80.0
+    assert told["ecolyzer.thermal.devices"] == ("package-0", "gpu0")
+    assert told["ecolyzer.thermal.device_celsius"] == (50.0, 80.0)
+    assert told["ecolyzer.thermal.device_max_celsius"] == (55.0, 88.0)
+    assert told["ecolyzer.thermal.throttled"] == 0.25
+    assert told["ecolyzer.thermal.reasons"] == ("power_cap",)
+
+
+def test_one_device_needs_no_list_and_what_is_not_known_is_absent() -> None:
+    told = ended(Settled(id=1, unsettled="", devices={"cpu": (50.0, 55.0)}))
+    assert [key for key in told if "thermal" in key or "sci" in key or "market" in key or "marginal" in key] == []
+
+
+def test_second_figures_and_scores() -> None:
+    settled = Settled(
+        id=1, unsettled="", operational_grams=3.0, embodied_grams=2.0, uncertainty_grams=0.5, market_grams=1.0,
+        marginal_grams=9.0, water_low=0.1, water_high=0.4, ess=6.0, item_ess=48.0, sci_million_tokens=50.0,
+    )  # fmt: skip
+    told = ended(settled)
+    assert {key: told[f"ecolyzer.{key}"] for key in (
+        "co2e.grams", "co2e.embodied_grams", "co2e.uncertainty_grams", "co2e.market_grams", "co2e.marginal_grams",
+        "sci.request_grams", "sci.million_tokens_grams", "water.low_liters", "water.high_liters", "ess", "item.ess",
+    )} == {
+        "co2e.grams": 5.0, "co2e.embodied_grams": 2.0, "co2e.uncertainty_grams": 0.5, "co2e.market_grams": 1.0,
+        "co2e.marginal_grams": 9.0, "sci.request_grams": 5.0, "sci.million_tokens_grams": 50.0,
+        "water.low_liters": 0.1, "water.high_liters": 0.4, "ess": 6.0, "item.ess": 48.0,
+    }  # fmt: skip
+
+
+def test_every_figure_says_where_its_factor_is_from() -> None:
+    place = PlaceFacts(
+        "WORLD", 473.0, "lifecycle", "OWID", 1.2, 2024, "", False, True, 0.4, "published", "WRI"
+    )
+    told = ended(Settled(id=1, unsettled=""), place)
+    assert told["ecolyzer.grid.defaulted"] is True
+    assert told["ecolyzer.grid.year"] == 2024
+    assert "ecolyzer.grid.time" not in told
+    assert told["ecolyzer.wue"] == 0.4
+    assert (told["ecolyzer.water.method"], told["ecolyzer.water.source"]) == ("published", "WRI")
+    live = PlaceFacts("DE", 300.0, "direct", "live", 1.0, 2026, "2026-11-25T10:00Z", True)
+    told = ended(Settled(id=1, unsettled="", grams_per_kwh=250.0), live)
+    assert told["ecolyzer.grid.time"] == "2026-11-25T10:00Z"
+    assert told["ecolyzer.grid.estimated"] is True
+    assert told["ecolyzer.grid.grams_per_kwh"] == 250.0, "the mean over the request's joules"
+    assert "ecolyzer.grid.defaulted" not in told
