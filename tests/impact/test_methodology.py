@@ -10,14 +10,28 @@ from pathlib import Path
 
 import pytest
 
-from ecolyzer_otel.impact import EssWindow, compute_impact, effective_parameters, ess, resolve_place
-from ecolyzer_otel.ledger import Record
+from ecolyzer_otel.impact import (
+    Embodied,
+    EssWindow,
+    Impact,
+    compute_impact,
+    effective_parameters,
+    ess,
+    resolve_place,
+    sci,
+    time_share_grams,
+)
+from ecolyzer_otel.ledger import Charge, Record
 from ecolyzer_otel.ledger.account import Account
 from ecolyzer_otel.ledger.batches import batch_shares
+from ecolyzer_otel.ledger.book import _share_uncertainty
 from ecolyzer_otel.ledger.individuals import Individuals
 from ecolyzer_otel.ledger.intensity import Intensity
 from ecolyzer_otel.ledger.live import Live
 from ecolyzer_otel.ledger.replay import replay
+from ecolyzer_otel.meter.impacts import bill_of
+from ecolyzer_otel.sensors.modelled import TDP_POINTS, PowerModel
+from ecolyzer_otel.thermal import Thermal
 
 PAGE = Path(__file__).parents[2] / "docs" / "methodology.md"
 Inputs = dict[str, str]
@@ -27,7 +41,7 @@ def examples() -> dict[str, tuple[Inputs, Inputs]]:
     """Inputs and results of every ``example: NAME`` block, as texts."""
     found = {}
     for name, body in re.findall(r"```text\nexample: (\w+)\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.S):
-        lines = re.findall(r"^(=> )?(\w+) = (\S+)", body, re.M)
+        lines = re.findall(r"^(=> )?([\w=.]+) = (\S+)", body, re.M)
         given = {key: value for arrow, key, value in lines if not arrow}
         found[name] = given, {key: value for arrow, key, value in lines if arrow}
     return found
@@ -125,8 +139,73 @@ def gauge(given: Inputs) -> dict[str, float | None]:
 def quantization(given: Inputs) -> dict[str, float]:
     return {
         f"effective_parameters_{preset.replace('-', '_')}": parameters(given, preset)
-        for preset in ("paper-tool", "bits")
+        for preset in ("paper-tool", "bits", "int4=0.2")
     }
+
+
+def modelled_power(given: Inputs) -> dict[str, float]:
+    watts = float(given["tdp"]) * int(given["threads_here"]) / int(given["threads"])
+    model = PowerModel(
+        points=tuple((u, part * watts) for u, part in TDP_POINTS), description="", relative_uncertainty=0.2
+    )
+    return {"watts": model.watts(float(given["utilization"]))}
+
+
+def share_by_activity(given: Inputs) -> dict[str, float]:
+    return {"uncertainty_of_share": _share_uncertainty(float(given["share"]))}
+
+
+def temperature(given: Inputs) -> dict[str, float]:
+    thermal = Thermal()
+    for reading in given["readings"].split(","):
+        t, celsius = reading.split(":")
+        thermal.add("gpu0", int(t) * 10**9, float(celsius))
+    mean, highest = thermal.over(["gpu0"], int(given["start"]) * 10**9, int(given["end"]) * 10**9) or (0.0, 0.0)
+    return {"mean": mean, "highest": highest}
+
+
+def periods(given: Inputs) -> dict[str, float | None]:
+    places = [resolve_place(given["first_zone"]), resolve_place(given["second_zone"])]
+    first, second = float(given["first_joules"]), float(given["second_joules"])
+    charge = Charge("cpu0", "cpu", first + second, 0.0, "measured", 0.0, 1, ((0, first),))
+    bill = bill_of([charge], places.__getitem__, Embodied())
+    return {"operational_grams": bill.impact.operational_grams, "grams_per_kwh": bill.grams_per_kwh}
+
+
+def market(given: Inputs) -> dict[str, float | None]:
+    place = resolve_place("FR", pue=float(given["pue"]), market=float(given["factor"]))
+    return {"market_grams": compute_impact(float(given["joules"]), place).market_grams}
+
+
+def reservoirs(given: Inputs) -> dict[str, float]:
+    place = resolve_place(given["zone"])
+    without = resolve_place(given["zone"], reservoir_evaporation=False)
+    low, high = place.water_low, place.water_high
+    return {"with_reservoirs": place.ewif, "without": without.ewif, "low": low, "high": high}
+
+
+def software_carbon_intensity(given: Inputs) -> dict[str, float]:
+    kilograms, years = float(given["kilograms"]), float(given["lifetime"])
+    made = time_share_grams(kilograms, years, float(given["seconds"]), float(given["reserved"]))
+    score = sci(float(given["operational_grams"]), made, float(given["requests"]))
+    return {"embodied_grams": made, "sci_per_request": score}
+
+
+def uncertainty(given: Inputs) -> dict[str, float]:
+    impact = Impact(float(given["operational_grams"]), float(given["embodied_grams"]), 0.0, 0.0)
+    doubts = [float(given[name]) for name in ("energy", "intensity", "embodied")]
+    return {"uncertainty_grams": impact.uncertainty_grams(*doubts)}
+
+
+def liters(given: Inputs) -> dict[str, float]:
+    place = replace(
+        resolve_place("FR", wue=float(given["wue"]), ewif=float(given["ewif"])),
+        water_low=float(given["low_ewif"]),
+        water_high=float(given["high_ewif"]),
+    )
+    impact = compute_impact(3.6e6, place)
+    low, high = impact.range_liters(float(given["energy"]), place)
+    return {"liters": impact.liters, "low_liters": low, "high_liters": high}
 
 
 def parameters(given: Inputs, preset: str) -> float:
@@ -142,6 +221,15 @@ RECOMPUTED: dict[str, Callable[[Inputs], dict[str, float]]] = {
     "ess": score,
     "ess_gauge": gauge,
     "quantization": quantization,
+    "modelled_power": modelled_power,
+    "share_by_activity": share_by_activity,
+    "temperature": temperature,
+    "periods": periods,
+    "market": market,
+    "reservoirs": reservoirs,
+    "sci": software_carbon_intensity,
+    "uncertainty": uncertainty,
+    "liters": liters,
 }
 
 
