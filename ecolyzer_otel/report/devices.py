@@ -65,7 +65,7 @@ def site(seen: Observations, doubt: Uncertainties, embodied: bool, market: bool)
     for (meter, component), value in seen.by(Metric.DEVICE_ENERGY, "meter", "component").items():
         joules[meter, component] += value
     if not joules:
-        names = ("co2e_operational", "co2e_market", "co2e_embodied", "co2e_embodied_idle")
+        names = ("co2e_operational", "co2e_market", "co2e_embodied")
         return (
             dict.fromkeys(("energy", "facility_energy"), absent("J", UNKNOWN))
             | dict.fromkeys(names, absent("g", UNKNOWN))
@@ -88,21 +88,19 @@ def site(seen: Observations, doubt: Uncertainties, embodied: bool, market: bool)
         "co2e_market": spread(contract, "g", gain, "market-based; energy")
         if market
         else absent("g", NOT_CONFIGURED),
-        **_embodied(seen, embodied),
+        "co2e_embodied": _embodied(seen, embodied),
     }  # fmt: skip
     if not offsite:
         return made | dict.fromkeys(("water", "water_onsite", "water_offsite"), absent("L", UNKNOWN))
     return made | water_amounts(onsite, offsite, gain, doubt)
 
 
-def _embodied(seen: Observations, configured: bool) -> dict[str, Amount]:
-    shares = seen.by(Metric.EMBODIED, "share")
-    why = NOT_CONFIGURED if not configured else UNKNOWN
-    basis = "embodied, amortised by time over the configured lifetime"
-    return {
-        "co2e_embodied": Amount(math.fsum(shares.values()), "g", basis=basis) if shares else absent("g", why),
-        "co2e_embodied_idle": Amount(shares.get(("idle",), 0.0), "g", basis=basis) if shares else absent("g", why),
-    }
+def _embodied(seen: Observations, configured: bool) -> Amount:
+    """All that fell due while the meters ran, whether a request was in flight or not."""
+    grams = seen.total(Metric.EMBODIED)
+    if grams is None:
+        return absent("g", NOT_CONFIGURED if not configured else UNKNOWN)
+    return Amount(grams, "g", basis="embodied, amortised by time over the configured lifetime")
 
 
 def _per_meter(seen: Observations, stem: str) -> dict[str, float]:

@@ -230,12 +230,12 @@ class _Sums:
         amounts["energy_per_request"] = amounts["energy"].per(requests, "J/request")
         amounts["co2e_per_request"] = amounts["co2e_operational"].per(requests, "g/request")
         amounts["water_per_request"] = amounts["water"].per(requests, "L/request")
-        amounts["energy_per_million_tokens"] = amounts["energy"].per(tokens / 1e6, "J/million tokens")
+        amounts["energy_per_million_tokens"] = amounts["energy"].per(tokens / 1e6, "J/million tokens", "no tokens")
         emitted = amounts["co2e_operational"].plus(amounts["co2e_embodied"])
         amounts["sci_per_request"] = emitted.per(requests, "g/request")
-        amounts["sci_per_million_tokens"] = emitted.per(tokens / 1e6, "g/million tokens")
+        amounts["sci_per_million_tokens"] = emitted.per(tokens / 1e6, "g/million tokens", "no tokens")
         known = self._parameters.get((labels.get("model", ""), labels.get("framework", "")), set())
-        why = "several precisions or sizes under one name" if len(known) > 1 else "parameters not known"
+        why = "several sizes" if len(known) > 1 else "size unknown"
         amounts["ess"] = (
             _score(next(iter(known)), requests, amounts["co2e_operational"])
             if len(known) == 1

@@ -9,7 +9,7 @@ from typing import Final
 
 from ecolyzer_otel.names import Metric
 from ecolyzer_otel.report.figures import Tables
-from ecolyzer_otel.report.observations import Observations
+from ecolyzer_otel.report.observations import Observations, SiteTotal
 from ecolyzer_otel.report.ranges import COVERAGE, Amount
 
 __all__ = ["Projection", "project"]
@@ -18,6 +18,17 @@ _DAY: Final = 86400.0
 _YEAR: Final = 365.25 * _DAY
 #: Shorter observations are no rate at all.
 _SHORTEST: Final = 600.0
+#: What is projected, and the counter (and label value) that tells it day by day.
+_OVER_TIME: Final[dict[str, tuple[str, str]]] = {
+    "requests": (Metric.REQUESTS.stem, ""),
+    "energy": (Metric.ENERGY.stem, ""),
+    "co2e_operational": (Metric.CO2E.stem, "operational"),
+    "co2e_market": (Metric.MARKET_CO2E.stem, ""),
+    "co2e_embodied": (Metric.CO2E.stem, "embodied"),
+    "water": (Metric.WATER.stem, ""),
+    "device_energy": (Metric.DEVICE_ENERGY.stem, ""),
+    "device_co2e_operational": (SiteTotal.GRAMS, ""),
+}
 #: Two-sided 95 % quantiles of Student's t by degrees of freedom (2 from 60 on).
 _STUDENT: Final = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.20, 2.18, 2.16, 2.14, 2.13)
 
@@ -42,39 +53,24 @@ def project(seen: Observations, tables: Tables) -> Projection:
         why = f"only {seconds:.0f} s were observed; a year needs at least {_SHORTEST:.0f} s, better two weeks"
         return Projection({}, seconds, 0, None, (), why)
     heard = sum(end - start for start, end in covered) / seconds
-    daily = _full_days(seen, covered[0][0], covered[-1][1])
-    variation = _variation(daily)
-    amounts = {}
-    for name, amount in _chosen(tables).items():
-        amounts[name] = _carried(amount, _YEAR / seconds, variation, heard)
-    return Projection(amounts, seconds, len(daily), variation, _assumptions(seconds, daily, variation, heard))
+    first, last = math.ceil(covered[0][0] / _DAY), math.floor(covered[-1][1] / _DAY)
+    amounts, variations = {}, {}
+    for name, (stem, told) in _OVER_TIME.items():
+        amount = (tables.site if name.startswith("device_") else tables.total.amounts)[name.removeprefix("device_")]
+        variations[name] = _variation(_daily(seen, stem, told, first, last))
+        amounts[name] = _carried(amount, _YEAR / seconds, variations[name], heard)
+    days = max(0, last - first)
+    return Projection(amounts, seconds, days, variations["energy"], _assumptions(days, variations["energy"], heard))
 
 
-def _chosen(tables: Tables) -> dict[str, Amount]:
-    total, site = tables.total.amounts, tables.site
-    return {
-        "requests": total["requests"],
-        "energy": total["energy"],
-        "co2e_operational": total["co2e_operational"],
-        "co2e_market": total["co2e_market"],
-        "co2e_embodied": total["co2e_embodied"],
-        "water": total["water"],
-        "device_energy": site["energy"],
-        "device_co2e_operational": site["co2e_operational"],
-    }
-
-
-def _full_days(seen: Observations, begin: float, end: float) -> list[float]:
-    """Joules charged to requests on each whole UTC day of the observed time."""
-    stem = Metric.ENERGY.stem
-    joules: dict[float, float] = dict.fromkeys(
-        (_DAY * index for index in range(math.ceil(begin / _DAY), math.floor(end / _DAY))), 0.0
-    )
+def _daily(seen: Observations, stem: str, told: str, first: int, last: int) -> list[float]:
+    """What grew on each whole UTC day of the observed time."""
+    days = dict.fromkeys(range(first, last), 0.0)
     for start, parts in seen.bins.items():
-        day = math.floor(start / _DAY) * _DAY
-        if day in joules:
-            joules[day] += math.fsum(value for (name, _), value in parts.items() if name == stem)
-    return list(joules.values())
+        day = math.floor(start / _DAY)
+        if day in days:
+            days[day] += math.fsum(value for key, value in parts.items() if key[0] == stem and told in ("", key[1]))
+    return list(days.values())
 
 
 def _variation(daily: list[float]) -> float | None:
@@ -101,11 +97,13 @@ def _carried(amount: Amount, scale: float, variation: float | None, heard: float
     low, high = value * math.exp(-math.hypot(half, below)), value * math.exp(math.hypot(half, above))
     if heard < 0.99:
         high /= heard
-    known = amount.low is not None
-    return Amount(value, amount.unit, low, high, "days and factors" if known else "days alone")
+    if amount.low is None and amount.unit != "requests":
+        # A range of the days alone would pass for a range of the figure.
+        return Amount(value, amount.unit, basis="days; the uncertainty of the figure itself is not known")
+    return Amount(value, amount.unit, low, high, "days and factors" if amount.low else "days")
 
 
-def _assumptions(seconds: float, daily: list[float], variation: float | None, heard: float) -> tuple[str, ...]:
+def _assumptions(days: int, variation: float | None, heard: float) -> tuple[str, ...]:
     told = [
         "A year of 365.25 days like the observed time, with the same hardware, load and factors: no growth, no "
         "season, no change of the grid.",
@@ -118,14 +116,14 @@ def _assumptions(seconds: float, daily: list[float], variation: float | None, he
         )
     else:
         told.append(
-            f"The range holds how much {len(daily)} whole days differed (Student's t on the mean of independent "
+            f"The range holds how much {days} whole days differed (Student's t on the mean of independent "
             "days) and the uncertainty of the figures themselves, in quadrature."
         )
-        if len(daily) < 14:
+        if days < 14:
             told.append("Fewer than 14 days: working days and weekends may not be in proportion.")
     if heard < 0.99:
         told.append(
-            f"Only {heard:.0%} of the observed time is covered; the upper ends allow for as much consumption in the "
-            "gaps."
+            f"Only {heard:.0%} of the observed time is covered; the upper ends allow for as much consumption in "
+            "the gaps."
         )
     return tuple(told)

@@ -2,8 +2,8 @@
 
 A range is two standard uncertainties either way on the logarithm, so that it holds the truth in some 95 of 100
 cases and its lower end stays above 0 (lognormal, as the grid factors' pedigree: GHG Protocol, Quantitative
-Uncertainty Guidance, 2011). Independent causes add in quadrature (GUM, JCGM 100:2008, 5.1.2); one sensor's gain is the same for
-all of its joules, so gains of joules add linearly.
+Uncertainty Guidance, 2011). Independent causes add in quadrature (GUM, JCGM 100:2008, 5.1.2); one sensor's gain is
+the same for all of its joules, so gains of joules add linearly.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ class Amount:
     basis: str = ""
     why: str = ""
 
-    def per(self, number: float | None, unit: str, basis: str = "") -> Amount:
-        """Divided by an exact number; None or 0 of them leave nothing to say."""
+    def per(self, number: float | None, unit: str, why: str = "none counted") -> Amount:
+        """Divided by an exact number; None or 0 of them leave nothing to say, which is ``why``."""
         if self.value is None:
             return replace(self, unit=unit)
         if not number:
-            return absent(unit, "none counted")
+            return absent(unit, why)
         low, high = (None if end is None else end / number for end in (self.low, self.high))
-        return Amount(self.value / number, unit, low, high, basis or self.basis)
+        return Amount(self.value / number, unit, low, high, self.basis)
 
     def plus(self, other: Amount) -> Amount:
         """With an amount added that has no range of its own: the range moves along."""

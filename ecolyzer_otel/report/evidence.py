@@ -1,0 +1,161 @@
+"""Sections that say what the figures rest on: projection, data quality, factors, method."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Final
+
+from ecolyzer_otel.report import texts
+from ecolyzer_otel.report.blocks import Block, Bullets, Callout, Cell, Formula, Paragraph, Table, cell
+from ecolyzer_otel.report.figures import Tables
+from ecolyzer_otel.report.observations import Observations
+from ecolyzer_otel.report.projection import Projection
+from ecolyzer_otel.report.provenance import Factor
+from ecolyzer_otel.report.quality import Quality
+from ecolyzer_otel.report.ranges import Amount
+from ecolyzer_otel.report.units import amount, clean, count, digits, moment, percent
+
+__all__ = ["factors", "method", "projected", "quality"]
+
+_MOST_ROWS: Final = 12
+_PROJECTED: Final = {
+    "requests": "Requests",
+    "energy": "Energy of requests",
+    "co2e_operational": "CO₂e of requests, location-based",
+    "co2e_market": "CO₂e of requests, market-based",
+    "co2e_embodied": "CO₂e of requests, embodied",
+    "water": "Water of requests",
+    "device_energy": "Energy of whole devices",
+    "device_co2e_operational": "CO₂e of whole devices, location-based",
+}
+_KINDS: Final = {
+    "carbon": "Carbon intensity of the grid",
+    "market": "Contractual carbon factor",
+    "marginal": "Marginal carbon intensity",
+    "pue": "PUE",
+    "wue": "WUE",
+    "water": "Water intensity of the grid",
+    "embodied_server": "Embodied, server",
+    "embodied_gpu": "Embodied, GPU",
+}
+
+
+def projected(projection: Projection) -> list[Block]:
+    """A year like the observed time, or why there is none."""
+    if projection.refused:
+        return [Callout("remark", f"No projection: {projection.refused}.")]
+    rows = [
+        [Cell(title), _rounded(projection.amounts[name])]
+        for name, title in _PROJECTED.items()
+        if projection.amounts[name].value is not None
+    ]
+    basis = f"{amount(projection.seconds, 's')} observed, {count(projection.days)} whole days among them"
+    blocks: list[Block] = [Table(("Quantity", "A year"), rows, f"Projection to a year ({basis})")]
+    if projection.variation is None:
+        blocks.insert(0, Callout("warning", "A rate, not a forecast: less than two whole days were observed."))
+    return [*blocks, Bullets([("", text) for text in projection.assumptions])]
+
+
+def _rounded(figure: Amount) -> Cell:
+    """A projected number is not shown to the last request."""
+    if figure.unit != "requests" or figure.value is None:
+        return cell(figure)
+    known = figure.low is not None and figure.high is not None
+    return Cell(
+        digits(figure.value), f"{digits(figure.low or 0.0)} to {digits(figure.high or 0.0)}" if known else ""
+    )
+
+
+def quality(found: Quality, tables: Tables) -> list[Block]:
+    """Coverage, methods, requests without energy, sensor errors, checks; and every note."""
+    modelled = found.modelled
+    facts = [
+        [Cell("Period covered by readings"), Cell(percent(found.covered))],
+        [Cell("First and last reading"), Cell(f"{moment(found.begin)} to {moment(found.end)}")],
+        [
+            Cell("Energy measured by sensors"),
+            Cell("unknown", absent=True) if modelled is None else Cell(percent(1.0 - modelled)),
+        ],
+        [Cell("Requests with energy"), cell(tables.total.amounts["requests"])],
+        [Cell("Requests without energy"), Cell(count(math.fsum(found.lost.values())))],
+        [Cell("Failed requests (status error)"), cell(tables.total.amounts["errors"])],
+        [Cell("Readings refused"), Cell(count(math.fsum(found.sensor_errors.values())))],
+    ]
+    blocks: list[Block] = [Callout(note.severity, note.text) for note in found.notes]
+    blocks.append(Table(("", ""), facts, "How complete the figures are"))
+    if found.agreements:
+        rows = [
+            [Cell(one.what), _side(one.left, one.unit), _side(one.right, one.unit), Cell(percent(one.difference))]
+            for one in found.agreements
+        ]
+        blocks.append(Table(("Two ways to one figure", "First", "Second", "Difference"), rows, "Cross-checks"))
+    blocks += _tables(found)
+    return blocks
+
+
+def _side(value: float, unit: str) -> Cell:
+    return Cell(amount(value, unit) if unit else count(value))
+
+
+def _tables(found: Quality) -> list[Block]:
+    blocks: list[Block] = []
+    whole = math.fsum(found.methods.values())
+    if whole > 0.0:
+        rows = [
+            [Cell(clean(component)), Cell(clean(way)), Cell(amount(joules, "Wh")), Cell(percent(joules / whole))]
+            for (component, way), joules in sorted(found.methods.items())
+        ]
+        blocks.append(Table(("Component", "Method", "Energy", "Part"), rows, "Measured and modelled", texts=2))
+    for title, counts in (("Requests without energy", found.lost), ("Readings refused", found.sensor_errors)):
+        if counts:
+            rows = [
+                [Cell(clean(a)), Cell(clean(b)), Cell(count(number))] for (a, b), number in sorted(counts.items())
+            ]
+            first = "What became of them" if counts is found.lost else "Sensor"
+            blocks.append(Table((first, "Reason", "Number"), rows[:_MOST_ROWS], title, texts=2))
+    if found.gaps:
+        longest = sorted(found.gaps, key=lambda gap: gap[0] - gap[1])[:_MOST_ROWS]
+        rows = [[Cell(moment(a)), Cell(moment(b)), Cell(amount(b - a, "s"))] for a, b in sorted(longest)]
+        note = f"{count(len(found.gaps))} in all, the longest are shown. No meter was heard from in them."
+        blocks.append(Table(("From", "To", "Length"), rows, "Gaps", texts=2, note=note))
+    return blocks
+
+
+def factors(found: Sequence[Factor]) -> list[Block]:
+    """The provenance table."""
+    if not found:
+        return [Callout("warning", "The source tells of no factor.")]
+    rows = [
+        [
+            Cell(_KINDS.get(one.kind, clean(one.kind))),
+            Cell(clean(one.zone) or "-"),
+            Cell(clean(one.value) or "unknown", "" if one.unit == "1" else clean(one.unit)),
+            Cell(clean(one.basis, 300) or "-"),
+            Cell(clean(one.source, 600) or "unknown"),
+            Cell(clean(one.year) or "-"),
+            Cell(one.used),
+        ]
+        for one in found
+    ]
+    columns = ("Factor", "Zone", "Value", "Basis", "Source", "Year", "Used")
+    note = "Licences of the sources: NOTICE of ecolyzer-otel."
+    return [Table(columns, rows, "Every factor in use during the period", texts=len(columns), note=note)]
+
+
+def method(seen: Observations) -> list[Block]:
+    """The formulas, and how this report was read."""
+    read = (
+        "Read from the meters' journal: increments of every counter, exact; an entry belongs to the period that "
+        "its middle lies in."
+        if seen.source.kind == "journal"
+        else "Read from Prometheus: differences of the last samples of each step, with resets and new series "
+        "counted from their own samples, without extrapolation."
+    )
+    return [
+        Paragraph(texts.RULES),
+        *(Formula(text, explains) for text, explains in texts.FORMULAS),
+        Paragraph(read),
+        Paragraph("Formulas with worked examples, limits of the tables and tests against simulated truth: "
+                  "docs/methodology.md and docs/attribution.md of ecolyzer-otel."),
+    ]  # fmt: skip
