@@ -20,6 +20,10 @@ class LiveSource(Protocol):
     """What gives live figures: :class:`ecolyzer_otel.impact.live.LiveGrid`."""
 
     @property
+    def source(self) -> str:
+        """Its name, short enough for a label."""
+
+    @property
     def outcomes(self) -> Mapping[str, int]:
         """How often what came of asking."""
 

@@ -494,7 +494,7 @@ class Meter:
         self._shown = now
         for name, source in self._timeline.live.items():
             if source is not None:
-                self._factors.fetched(name, source.outcomes)
+                self._factors.fetched(name, source.source, source.outcomes)
         self._recorder.workers([client for client in self._clients if client.greeted], self._ledger.meters)
 
 

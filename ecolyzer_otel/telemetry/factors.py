@@ -67,10 +67,10 @@ class FactorGauges:
         for labels, rate in self._due.items():
             self._store.counter(Metric.EMBODIED, labels).inc(rate * max(0.0, seconds))
 
-    def fetched(self, source: str, outcomes: Mapping[str, int]) -> None:
-        """What came of asking a live source, by outcome, so far."""
+    def fetched(self, role: str, source: str, outcomes: Mapping[str, int]) -> None:
+        """What came of asking a live source, by outcome, so far; ``role`` tells it from another of the same name."""
         for outcome, number in list(outcomes.items()):
-            grown = number - self._outcomes.get((source, outcome), 0)
+            grown = number - self._outcomes.get((role, outcome), 0)
             if grown > 0:
                 self._store.counter(Metric.GRID_FETCHES, (source, outcome)).inc(grown)
-                self._outcomes[source, outcome] = number
+                self._outcomes[role, outcome] = number
