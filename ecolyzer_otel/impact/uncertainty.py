@@ -74,7 +74,8 @@ def water_range(row: WaterRow, litres_per_kwh: float, *, fallback: bool) -> tupl
         litres_per_kwh: the figure that is used.
         fallback: whether it is of another zone.
     """
-    published = row.method == "published" and litres_per_kwh == row.litres_per_kwh and not fallback
+    known = not fallback and row.zone != "WORLD"  # the world's average stands for a place that is not known
+    published = row.method == "published" and litres_per_kwh == row.litres_per_kwh and known
     factor = _WATER_TYPICAL if published else _WATER_WIDE
     low, high = litres_per_kwh / factor, litres_per_kwh * factor
     if published and row.derived is not None:

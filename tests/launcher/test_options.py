@@ -6,10 +6,14 @@ import os
 import socket
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
-from .conftest import LAUNCHER
+from ecolyzer_otel.config import OPTIONS, Config
+
+from .conftest import ENGINE, LAUNCHER
 
 SERVE = "print('served')"
 
@@ -136,3 +140,31 @@ def test_flags_win_over_variables_and_variables_over_the_file(launch, tmp_path):
     assert metrics['ecolyzer_grid_carbon_intensity_grams_per_kwh{zone="FR",source="OWID/Ember"}'] == 44.18
     assert metrics['ecolyzer_pue_ratio{zone="FR",source="configured"}'] == 1.3
     assert metrics['ecolyzer_wue_liters_per_kwh{zone="FR",source="configured"}'] == 0.4
+
+
+def test_a_flag_that_takes_pairs_reaches_the_workers_as_written(launch):
+    code = ENGINE + "\nfor _ in range(5): engine.infer(0.001)\nprint('done', flush=True)\ntime.sleep(30)"
+    service = launch(code, "--model-names", "eng*=renamed,other=thing")
+    service.wait_for("done")
+    deadline = time.monotonic() + 20
+    while service.total("ecolyzer_requests_total", 'model="renamed"') < 5:
+        assert time.monotonic() < deadline, service.metrics()
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
+def test_every_option_is_in_the_readme_and_reads_back_as_spelled(option):
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    rows = [line for line in readme.splitlines() if line.startswith((f"| `{option.flag} ", f"| `{option.flag}`"))]
+    assert len(rows) == 1
+    assert f"| `{option.variable}` |" in rows[0]
+    value = getattr(Config(), option.name)
+    if value not in (None, ()):
+        assert option.parse(option.spell(value)) == value
+
+
+def test_pairs_read_back_as_spelled():
+    by_name = {option.name: option for option in OPTIONS}
+    for name, text in (("embodied", "server=900,gpu=auto"), ("lifetime", "4"), ("lifetime", "server=4,gpu=3")):
+        option = by_name[name]
+        assert option.spell(option.parse(text)) == text
