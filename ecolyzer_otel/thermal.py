@@ -29,6 +29,10 @@ class Thermal:
             del times[:stale]
             del values[:stale]
 
+    def knows(self, sensors: Iterable[str]) -> bool:
+        """Whether any of the sensors ever told its temperature."""
+        return not self._times.keys().isdisjoint(sensors)
+
     def last(self, sensor: str) -> float | None:
         """The latest reading of ``sensor``."""
         values = self._values.get(sensor)

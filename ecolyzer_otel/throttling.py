@@ -41,6 +41,10 @@ class Throttling:
             self._note(sensor, t_ns, seconds, reasons or frozenset())
         return dict.fromkeys(before[1], seconds) if before is not None and seconds else {}
 
+    def knows(self, sensors: Iterable[str]) -> bool:
+        """Whether any of the sensors ever told whether it is throttled."""
+        return not self._times.keys().isdisjoint(sensors)
+
     def lose(self, sensor: str) -> None:
         """The sensor tells nothing any more: what it said last does not stand."""
         self._last.pop(sensor, None)

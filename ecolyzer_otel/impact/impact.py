@@ -99,9 +99,10 @@ def compute_impact(joules: float, place: Place, *, embodied_grams: float | None 
     Raises:
         ValueError: an amount is negative or not finite.
     """
-    for name, amount in (("joules", joules), ("embodied_grams", embodied_grams)):
-        if amount is not None and not 0.0 <= amount < math.inf:
-            raise ValueError(f"{name} must be finite and at least 0, not {amount!r}")
+    if not 0.0 <= joules < math.inf:
+        raise ValueError(f"joules must be finite and at least 0, not {joules!r}")
+    if embodied_grams is not None and not 0.0 <= embodied_grams < math.inf:
+        raise ValueError(f"embodied_grams must be finite and at least 0, not {embodied_grams!r}")
     it_kwh = joules / _JOULES_PER_KWH
     site_kwh = it_kwh * place.pue
     return Impact(

@@ -43,9 +43,12 @@ def bill_of(charges: Sequence[Charge], place_of: Callable[[int], Place], embodie
     """
     made = embodied.grams((charge.sensor, charge.seconds) for charge in charges) if embodied.by_sensor else None
     first = charges[0].period if charges else 0
-    if all(charge.period == first and not charge.earlier for charge in charges):
+    joules, alike = 0.0, True
+    for charge in charges:
+        joules += charge.active + charge.idle
+        alike = alike and charge.period == first and not charge.earlier
+    if alike:  # as good as always
         place = place_of(first)
-        joules = math.fsum(charge.joules for charge in charges)
         return Bill(compute_impact(max(0.0, joules), place, embodied_grams=made), place, None, embodied)
     periods = joules_by_period(charges)
     parts = [

@@ -35,6 +35,10 @@ class Heat(NamedTuple):
     reasons: list[str]
 
 
+#: Nothing is known.
+_COLD: Final = Heat(None, {}, None, [])
+
+
 class Sampler:
     """The sensors of one meter and what they last said.
 
@@ -201,6 +205,8 @@ class Sampler:
             start_ns: its begin.
             end_ns: its end.
         """
+        if not (self.thermal.knows(charged) or self.throttling.knows(charged)):
+            return _COLD
         kind = "cpu" if device == "cpu" else "gpu"
         own = [name for name in charged if self.sensors[name].info.component == kind]
         seen = {name: self.thermal.over((name,), start_ns, end_ns) for name in charged}
