@@ -117,7 +117,8 @@ def _tables(found: Quality) -> list[Block]:
     if found.gaps:
         longest = sorted(found.gaps, key=lambda gap: gap[0] - gap[1])[:_MOST_ROWS]
         rows = [[Cell(moment(a)), Cell(moment(b)), Cell(amount(b - a, "s"))] for a, b in sorted(longest)]
-        note = f"{count(len(found.gaps))} in all, the longest are shown. No meter was heard from in them."
+        more = f"The longest of {count(len(found.gaps))}. " if len(found.gaps) > len(rows) else ""
+        note = f"{more}No meter was heard from in them."
         blocks.append(Table(("From", "To", "Length"), rows, "Gaps", texts=2, note=note))
     return blocks
 
@@ -134,7 +135,7 @@ def factors(found: Sequence[Factor]) -> list[Block]:
             Cell(clean(one.basis, 300) or "-"),
             Cell(clean(one.source, 600) or "unknown"),
             Cell(clean(one.year) or "-"),
-            Cell(one.used),
+            Cell(one.used.replace("-", "\u2011")),
         ]
         for one in found
     ]

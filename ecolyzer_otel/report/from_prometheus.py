@@ -14,19 +14,16 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from ecolyzer_otel.errors import ConfigError
-from ecolyzer_otel.names import METRICS, Metric, MetricSpec
+from ecolyzer_otel.names import Metric, MetricSpec
 from ecolyzer_otel.report.growth import Growth, Window
 from ecolyzer_otel.report.observations import Gatherer, Observations, Series, Source
 from ecolyzer_otel.report.prometheus import KEY, Prometheus, Sampled
+from ecolyzer_otel.report.scraped import counters, labels_of, matchers, meter_of
 from ecolyzer_otel.report.units import amount, moment
 from ecolyzer_otel.telemetry.journal import GAUGES
 
 __all__ = ["from_prometheus"]
 
-_COUNTERS: Final = tuple(spec for spec in METRICS if spec.type == "counter" and spec is not Metric.DEVICE_THROTTLED)
-_HISTOGRAMS: Final = (Metric.REQUEST_ENERGY, Metric.REQUEST_CO2E, Metric.REQUEST_DURATION)
-#: Label names of our own; all others, put on by the scrape, tell meters apart.
-_OWN: Final = frozenset(name for spec in METRICS for name in spec.labels) | {"__name__", "le"}
 #: Points asked for in one range query; Prometheus refuses more than 11 000.
 _CHUNK: Final = 1000
 #: How far before the period a series' last value is looked for.
@@ -73,8 +70,9 @@ class _Run:
     gatherer: Gatherer = field(init=False)
     #: The first step at which a meter of the period was seen; those known before it are at its start.
     first_seen: dict[str, float] = field(default_factory=dict)
+    last_seen: dict[str, float] = field(default_factory=dict)
     growth: Growth = field(default_factory=Growth)
-    interval: float = 0.0
+    interval: float = float("inf")
     windows: int = 0
     restarts: int = 0
 
@@ -120,7 +118,7 @@ class _Run:
         for meter, points in scrapes.items():
             self.first_seen[meter] = min(t for t, _ in points)
             most = max(number for _, number in points)
-            self.interval = max(self.interval, self.step / most)
+            self.interval = min(self.interval, self.step / most)
             self.gatherer.seen.spans[meter] = [
                 (max(self.since, t - self.step * number / most), t) for t, number in points
             ]
@@ -153,7 +151,7 @@ class _Run:
                 for t, value in sampled.points:
                     gauges[t].append((meter, spec, labels, value))
         steps: dict[float, list[tuple[str, MetricSpec, str, Series, float]]] = defaultdict(list)
-        for spec, name, part in _names():
+        for spec, name, part in counters():
             for sampled in self._range(self._over("last_over_time", name, self.step), start, end):
                 meter, labels = meter_of(sampled), labels_of(spec, sampled)
                 for t, value in sampled.points:
@@ -163,11 +161,26 @@ class _Run:
             begin = max(self.since, t - self.step)
             for meter, spec, labels, value in gauges[t]:
                 self.gatherer.gauge(meter, spec, labels, value, begin, t)
-            raw = {meter: self._raw(meter, t) for meter in windows.get(t, ())}
+            raw = self._windows_at(t, steps[t], windows.get(t, set()))
             for meter, spec, part, labels, value in steps[t]:
                 grown = self.growth.to(meter, (spec.stem, part, *labels), value, raw.get(meter))
                 self._give(meter, spec, part, labels, grown, begin, t)
-            self.growth.settle()
+            seen = {meter for meter, *_ in steps[t]}
+            self.growth.settle(seen)
+            self.last_seen.update(dict.fromkeys(seen, t))
+
+    def _windows_at(
+        self, t: float, step: list[tuple[str, MetricSpec, str, Series, float]], told: set[str]
+    ) -> dict[str, Window | None]:
+        """All samples of the meters that restarted, came back or are new in a step; None for what is too much."""
+        wanted = set(told)
+        for meter, spec, part, labels, value in step:
+            away = t - self.last_seen.get(meter, t) > 1.5 * self.step
+            if away or self.growth.fell(meter, (spec.stem, part, *labels), value):
+                wanted.add(meter)
+        windows = {meter: self._raw(meter, t) for meter in wanted}
+        self.restarts += sum(self.growth.restart(meter, one) for meter, one in windows.items() if one is not None)
+        return windows
 
     def _give(
         self, meter: str, spec: MetricSpec, part: str, labels: Series, grown: float, begin: float, t: float
@@ -182,7 +195,7 @@ class _Run:
                 sums[series] += grown
 
     def _baseline(self) -> None:
-        for spec, name, part in _names():
+        for spec, name, part in counters():
             for sampled in self.server.query(self._over("last_over_time", name, _LOOK_BACK), self.since):
                 if sampled.points:
                     key = (spec.stem, part, *labels_of(spec, sampled))
@@ -191,15 +204,15 @@ class _Run:
     def _windows(self, start: float, end: float) -> dict[float, set[str]]:
         """The meters of which all samples must be read, by step: those that restarted or are first seen."""
         found: dict[float, set[str]] = defaultdict(set)
-        name = Metric.METER_CPU.prometheus_name
-        # Ten minutes more, for the pair of samples on both sides of the step's begin.
-        for sampled in self._range(self._over("resets", name, self.step + 600.0), start, end):
-            for t, number in sampled.points:
-                if number > 0.0:
-                    found[t].add(meter_of(sampled))
-        self.restarts += sum(len(meters) for meters in found.values())
+        for spec in (Metric.METER_CPU, Metric.DEVICE_ENERGY):
+            # Some minutes more, for the pair of samples on both sides of the step's begin.
+            over = self._over("resets", spec.prometheus_name, self.step + 300.0)
+            for sampled in self._range(over, start, end):
+                for t, number in sampled.points:
+                    if number > 0.0:
+                        found[t].add(meter_of(sampled))
         for meter, first in self.first_seen.items():
-            if start <= first <= end:
+            if start - self.step / 2 < first < end + self.step / 2:  # a server rounds to milliseconds
                 found[first].add(meter)
         return found
 
@@ -208,12 +221,12 @@ class _Run:
         self.windows += 1
         if self.windows > _MOST_WINDOWS:
             return None
-        names = "|".join([name for _, name, _ in _names()] + [Metric.DEVICE_POWER.prometheus_name])
+        names = "|".join([name for _, name, _ in counters()] + [Metric.DEVICE_POWER.prometheus_name])
         own = self.selector[1:-1]
-        matchers = ",".join([f'__name__=~"{names}"', *([own] if own else []), *_matchers(meter)])
+        chosen = ",".join([f'__name__=~"{names}"', *([own] if own else []), *matchers(meter)])
         window = Window(new=self.first_seen[meter] == t)
-        by_name = {name: (spec, part) for spec, name, part in _names()}
-        for sampled in self.server.query(f"{{{matchers}}}[{self.step:.0f}s]", t):
+        by_name = {name: (spec, part) for spec, name, part in counters()}
+        for sampled in self.server.query(f"{{{chosen}}}[{self.step:.0f}s]", t):
             if meter_of(sampled) != meter:
                 continue
             name = sampled.labels.get("__name__", "")
@@ -253,38 +266,3 @@ class _Run:
                 f"There is nothing before {moment(begin)}, though the period begins {moment(self.since)}"
                 + (f" (Prometheus keeps {kept})." if kept else "."),
             )
-
-
-def _names() -> Iterator[tuple[MetricSpec, str, str]]:
-    """Every counter to read: its metric, its name, and the part of a histogram that it is."""
-    for spec in _COUNTERS:
-        yield spec, spec.prometheus_name, ""
-    for spec in _HISTOGRAMS:
-        for part in ("count", "sum"):
-            yield spec, f"{spec.stem}_{part}", part
-
-
-def meter_of(sampled: Sampled) -> str:
-    """A meter by the labels that its scrape put on: ``instance=a:9465, job=ecolyzer``."""
-    pairs = [
-        f"{name}={value}"
-        for name, value in sorted(sampled.labels.items())
-        if name not in _OWN and not name.startswith("exported_")
-    ]
-    return ", ".join(pairs)
-
-
-def _matchers(meter: str) -> list[str]:
-    wanted = []
-    for pair in meter.split(", "):
-        name, equals, value = pair.partition("=")
-        if equals and name in ("instance", "job"):
-            escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-            wanted.append(f'{name}="{escaped}"')
-    return wanted
-
-
-def labels_of(spec: MetricSpec, sampled: Sampled) -> Series:
-    """Our own label values: a scrape whose target has a label of that name moves ours to ``exported_…``."""
-    labels = sampled.labels
-    return tuple(labels.get(f"exported_{name}", labels.get(name, "")) for name in spec.labels)

@@ -38,7 +38,8 @@ class Agreement:
     def difference(self) -> float:
         """Their difference as a part of the larger."""
         larger = max(self.left, self.right)
-        return abs(self.left - self.right) / larger if larger > 0.0 else 0.0
+        part = abs(self.left - self.right) / larger if larger > 0.0 else 0.0
+        return part if part > 1e-9 else 0.0  # the rest is how sums of floats round
 
 
 @dataclass(frozen=True, slots=True)
