@@ -99,7 +99,8 @@ def _keep_journal(config: Config, setup: Setup, store: MetricStore) -> None:
     if config.journal is None:
         return
     try:
-        setup.journal = Journal(store, config.journal, keep_days=config.journal_days, facts=_resource())
+        facts = {"version": __version__, "host": socket.gethostname()}
+        setup.journal = Journal(store, config.journal, keep_days=config.journal_days, facts=facts)
         setup.journal.start()
     except ConfigError as error:
         setup.problems.append(error)

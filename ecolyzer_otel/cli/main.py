@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from ecolyzer_otel.agent.starter import AGENT_SOCKET
-from ecolyzer_otel.cli import zones
+from ecolyzer_otel.cli import report, zones
 from ecolyzer_otel.config import OPTIONS, load
 from ecolyzer_otel.errors import ConfigError, EcolyzerError
 from ecolyzer_otel.version import __version__
@@ -44,11 +44,14 @@ def main(arguments: list[str] | None = None) -> int:
             flags = [option.flag, "--socket"] if option.name == "agent_socket" else [option.flag]
             agent.add_argument(*flags, dest=option.name, help=told.replace("%", "%%"), **kind)
     zones.add_parser(commands)
+    report.add_parser(commands)
     options = parser.parse_args(arguments)
     if options.command == "agent":
         return _agent(options)
     if options.command == "zones":
         return zones.run(options)
+    if options.command == "report":
+        return report.run(options)
     try:
         sys.stdout.buffer.write(msgspec.json.encode(_replay(options.file)) + b"\n")
         sys.stdout.buffer.flush()

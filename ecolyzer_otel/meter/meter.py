@@ -57,6 +57,8 @@ _BUSY_FOR: Final = 2.0
 #: A share of a joint call waits this long, in seconds, for word of the request that it is for.
 _ORPHANED: Final = 10.0
 _MAX_TOLD: Final = 2_000
+#: Counters of devices are brought up to date at least so often, in seconds, as long as there are ticks.
+_SHOW_SECONDS: Final = 1.0
 
 _NO_PHASES: Final[dict[str, float]] = {}
 
@@ -358,7 +360,8 @@ class Meter:
         for client in list(self._clients):
             self._late_shares(client, now, told)
             self._answer(client, told.get(client.number, []))
-        if found:
+        # Also without settlements: the journal and OTLP are not scraped, and idling costs joules too.
+        if found or monotonic() - self._shown > _SHOW_SECONDS:
             self._show()
 
     def _failed(self, client: Client, request: int, told: dict[int, list[Settled]]) -> None:

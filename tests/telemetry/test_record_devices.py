@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from ecolyzer_otel.impact import resolve_place
 from ecolyzer_otel.ledger import Shares
 from ecolyzer_otel.names import Metric, MetricSpec
 from ecolyzer_otel.telemetry.record import Recorder
