@@ -335,3 +335,47 @@ def test_a_name_that_cannot_be_used_is_refused(start: Callable[..., Any]) -> Non
         start(model_names="Log*")
     with pytest.raises(ValueError, match="name"):
         ecolyzer_otel.name_model(MODEL, " ")
+
+
+def test_sci_of_a_generating_request_per_million_tokens_and_per_request(start: Callable[..., Any]) -> None:
+    running = start(embodied="server=1000", lifetime="4", market_factor=1)
+    for _ in range(3):
+        with request("writer", items=2) as r:
+            burn(20)
+            r.tokens(input=200, output=50)
+    energy = r.energy
+    assert energy is not None
+    assert energy.embodied_grams is not None
+    assert 0 < energy.embodied_grams < energy.co2e_grams
+    assert energy.market_grams == pytest.approx(energy / 3.6e6)
+    assert energy.co2e_uncertainty_grams is not None
+    assert energy.co2e_uncertainty_grams > 0
+    assert energy.water_range is not None
+    assert energy.water_range[0] < energy.water_liters < energy.water_range[1]
+    with request("other"):
+        burn(5)
+    assert ecolyzer_otel.flush()
+    seen = Scrape(get(running.url))
+    grams = {
+        scope: seen.total("ecolyzer_co2e_grams_total", model="writer", scope=scope)
+        for scope in ("operational", "embodied")
+    }
+    assert min(grams.values()) > 0
+    whole = sum(grams.values())
+    expected = {"request": whole / 3, "item": whole / 6}
+    expected |= {"million_tokens": whole / 750e-6, "million_output_tokens": whole / 150e-6}
+    told = {one.labels["per"]: one.value for one in seen.find("ecolyzer_sci_grams", model="writer")}
+    assert told == pytest.approx(expected)
+    assert {one.labels["per"] for one in seen.find("ecolyzer_sci_grams", model="other")} == {"request", "item"}
+    due = seen.total("ecolyzer_device_embodied_grams_total")
+    assert seen.total("ecolyzer_co2e_grams_total", scope="embodied") < due, "the rest passed with none in flight"
+
+
+def test_without_embodied_emissions_there_is_no_sci(start: Callable[..., Any]) -> None:
+    running = start()
+    with request("writer"):
+        burn(5)
+    assert ecolyzer_otel.flush()
+    seen = Scrape(get(running.url))
+    assert seen.find("ecolyzer_sci_grams") == []
+    assert seen.find("ecolyzer_co2e_grams_total", scope="embodied") == []

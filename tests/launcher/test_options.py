@@ -142,6 +142,18 @@ def test_flags_win_over_variables_and_variables_over_the_file(launch, tmp_path):
     assert metrics['ecolyzer_wue_liters_per_kwh{zone="FR",source="configured"}'] == 0.4
 
 
+def test_tables_of_the_file(launch, tmp_path):
+    (tmp_path / "conf.toml").write_text(
+        'zone = "FR"\nmarket_factor = 12\nmarket_source = "PPA"\nlifetime = 4\nreserved = 0.5\n'
+        'quantization = { int8 = 0.3, "*" = 1 }\nembodied = { server = 1000 }\n'
+    )
+    env = {"ECOLYZER_CONFIG": str(tmp_path / "conf.toml")}
+    service = launch("import time; time.sleep(20)", "--strict", env=env)
+    metrics = service.metrics()
+    assert metrics['ecolyzer_market_factor_grams_per_kwh{zone="FR",source="PPA"}'] == 12.0
+    assert service.total("ecolyzer_embodied_grams_per_second") == pytest.approx(1e6 * 0.5 / (4 * 365 * 86400))
+
+
 def test_a_flag_that_takes_pairs_reaches_the_workers_as_written(launch):
     code = ENGINE + "\nfor _ in range(5): engine.infer(0.001)\nprint('done', flush=True)\ntime.sleep(30)"
     service = launch(code, "--model-names", "eng*=renamed,other=thing")
