@@ -68,7 +68,7 @@ class FactorGauges:
             self._store.counter(Metric.EMBODIED, labels).inc(rate * max(0.0, seconds))
 
     def fetched(self, role: str, source: str, outcomes: Mapping[str, int]) -> None:
-        """What came of asking a live source, by outcome, so far; ``role`` tells it from another of the same name."""
+        """What came of asking a live source, by outcome, so far; ``role`` tells it from others of its name."""
         for outcome, number in list(outcomes.items()):
             grown = number - self._outcomes.get((role, outcome), 0)
             if grown > 0:

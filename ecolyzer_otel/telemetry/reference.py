@@ -72,8 +72,8 @@ _ATTRIBUTES: Final = {
     "intensity and of embodied emissions together.",
     Attr.CO2E_MARKET_GRAMS: "Operational grams by the contractual factor (market-based), a second figure; absent "
     "where none is configured.",
-    Attr.CO2E_MARGINAL_GRAMS: "Operational grams by the marginal intensity of the grid, a figure of its own; absent "
-    "without a source of it.",
+    Attr.CO2E_MARGINAL_GRAMS: "Operational grams by the marginal intensity of the grid, a figure of its own; "
+    "absent without a source of it.",
     Attr.SCI_REQUEST_GRAMS: "SCI per request: operational and embodied grams; absent while embodied emissions are "
     "not configured.",
     Attr.SCI_MILLION_TOKENS_GRAMS: "SCI per million tokens, input and output.",
