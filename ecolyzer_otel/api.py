@@ -64,7 +64,8 @@ class Energy(float):
 
     __slots__ = (
         "active_joules", "co2e_grams", "co2e_uncertainty_grams", "components", "embodied_grams", "ess",
-        "idle_joules", "joules", "market_grams", "method", "phases", "uncertainty_joules", "water_liters", "water_range",
+        "idle_joules", "joules", "market_grams", "method", "phases", "uncertainty_joules", "water_liters",
+        "water_range",
     )  # fmt: skip
 
     joules: float

@@ -50,9 +50,7 @@ class Timeline:
         marginal: of its marginal intensity, or None.
     """
 
-    def __init__(
-        self, place: Place, average: LiveSource | None = None, marginal: LiveSource | None = None
-    ) -> None:
+    def __init__(self, place: Place, average: LiveSource | None = None, marginal: LiveSource | None = None) -> None:
         #: The factors that hold now.
         self.place = place
         self.live: Final = {"grid": average, "marginal": marginal}
