@@ -176,7 +176,12 @@ class Option:
 OPTIONS: Final[tuple[Option, ...]] = (
     Option("host", _text, "ADDRESS", "address on which /metrics is served (0.0.0.0 in a container)"),
     Option("port", _integer(0, 65535), "PORT", "port on which /metrics is served; 0 picks a free one"),
-    Option("zone", _text, "ZONE", "grid zone (FR, US-CA) or cloud region (aws:eu-central-1); default WORLD"),
+    Option(
+        "zone",
+        _text,
+        "ZONE",
+        "grid zone (FR, US-CA) or cloud region (aws:eu-central-1); default: the cloud's, else WORLD",
+    ),
     Option("pue", _number(1.0, 10.0, ""), "RATIO", "power usage effectiveness of the site"),
     Option("wue", _number(0.0, 100.0, " L/kWh"), "L/KWH", "water usage effectiveness of the site"),
     Option("ewif", _number(0.0, 100.0, " L/kWh"), "L/KWH", "water consumed per kWh generated, over the table's"),
