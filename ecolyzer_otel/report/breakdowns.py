@@ -201,13 +201,12 @@ def water(tables: Tables, factors: Sequence[Factor]) -> list[Block]:
         for one in factors
         if one.kind == "water"
     ]
-    wue = [one.value for one in factors if one.kind == "wue"]
-    none = " WUE is 0: no water on site is counted, because none was configured or the provider publishes none."
+    none = " Water on site is not in the sum: no WUE was configured, and the provider publishes none."
     text = (
         "Consumption, not withdrawal. Water of electricity generation is a factor-of-two figure: published factors "
         "and those derived from the generation mix differ by a median of 43 %, and evaporation from hydro "
         "reservoirs dominates where there is any. The range holds this."
-        + (none if wue and set(wue) == {"0"} else "")
+        + (none if total["water_onsite"].value is None else "")
     )
     note = f"Water intensity of electricity: {'; '.join(said)}." if said else ""
     columns = ("", "Charged to requests", "Whole devices")

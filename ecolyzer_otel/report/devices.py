@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from ecolyzer_otel.names import Metric
+from ecolyzer_otel.names import Metric, MetricSpec
 from ecolyzer_otel.report.observations import Observations, SiteTotal
 from ecolyzer_otel.report.ranges import NOT_CONFIGURED, UNKNOWN, Amount, Uncertainties, absent, quadrature, spread
 
-__all__ = ["SHARES", "Device", "devices", "site", "water_amounts"]
+__all__ = ["SHARES", "Device", "devices", "site", "site_known", "water_amounts"]
 
 SHARES: Final = ("requests", "process", "host", "idle")
 
@@ -35,6 +35,12 @@ class Device:
     def joules(self) -> float:
         """What was measured: all four shares."""
         return math.fsum(self.shares.values())
+
+
+def site_known(seen: Observations, spec: MetricSpec) -> bool:
+    """Whether PUE or WUE of some meter is a figure of its site, and not the default: the machine alone."""
+    gauges = seen.gauges.get(spec.stem, {})
+    return any(not series[2].startswith("default") for series in gauges)
 
 
 def devices(seen: Observations) -> list[Device]:
@@ -92,7 +98,7 @@ def site(seen: Observations, doubt: Uncertainties, embodied: bool, market: bool)
     }  # fmt: skip
     if not offsite:
         return made | dict.fromkeys(("water", "water_onsite", "water_offsite"), absent("L", UNKNOWN))
-    return made | water_amounts(onsite, offsite, gain, doubt)
+    return made | water_amounts(onsite, offsite, gain, doubt, cooled=site_known(seen, Metric.WUE))
 
 
 def _embodied(seen: Observations, configured: bool) -> Amount:
@@ -111,15 +117,20 @@ def _per_meter(seen: Observations, stem: str) -> dict[str, float]:
 
 
 def water_amounts(
-    onsite: float, offsite: Mapping[str, float], gain: float | None, doubt: Uncertainties
+    onsite: float, offsite: Mapping[str, float], gain: float | None, doubt: Uncertainties, *, cooled: bool
 ) -> dict[str, Amount]:
-    """On-site, off-site (by meter) and all litres, with the range of the water intensity and of the energy."""
+    """On-site, off-site (by meter) and all litres, with the range of the water intensity and of the energy.
+
+    ``cooled``: whether a WUE is known; without, water on site is unknown and the sum is of what is off site alone.
+    """
     away, ends = math.fsum(offsite.values()), doubt.water(offsite)
-    basis = "energy and the range of the water intensity"
+    basis = "energy and the range of the water intensity" + ("" if cooled else "; off site alone")
     ratio = gain if ends is not None or not away else None
     whole = None if ends is None else (onsite + ends[0], onsite + ends[1])
     return {
         "water": spread(onsite + away, "L", ratio, basis, whole),
-        "water_onsite": spread(onsite, "L", gain, "WUE taken as exact; energy"),
+        "water_onsite": spread(onsite, "L", gain, "WUE taken as exact; energy")
+        if cooled
+        else absent("L", NOT_CONFIGURED),
         "water_offsite": spread(away, "L", ratio, basis, ends),
     }

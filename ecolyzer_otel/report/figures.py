@@ -10,7 +10,7 @@ from typing import Final
 
 from ecolyzer_otel.impact.ess import ess
 from ecolyzer_otel.names import Metric, MetricSpec
-from ecolyzer_otel.report.devices import Device, devices, site, water_amounts
+from ecolyzer_otel.report.devices import Device, devices, site, site_known, water_amounts
 from ecolyzer_otel.report.observations import Observations
 from ecolyzer_otel.report.ranges import NOT_CONFIGURED, UNKNOWN, Amount, Uncertainties, absent, quadrature, spread
 
@@ -79,6 +79,7 @@ class _Sums:
     def __init__(self, seen: Observations, doubt: Uncertainties, embodied: bool, market: bool) -> None:
         self._seen, self._doubt = seen, doubt
         self._embodied, self._market = embodied, market
+        self._cooled = site_known(seen, Metric.WUE)
         self._parameters: dict[tuple[str, str], set[float]] = defaultdict(set)
         for (_, model, framework, _dtype), gauge in seen.gauges[Metric.MODEL_EFFECTIVE_PARAMETERS.stem].items():
             self._parameters[model, framework].add(gauge.last)
@@ -220,7 +221,7 @@ class _Sums:
         for (meter, scope), value in water.items():
             if scope == "offsite":
                 by_meter[meter] += value
-        amounts |= water_amounts(onsite, by_meter, gain, self._doubt)
+        amounts |= water_amounts(onsite, by_meter, gain, self._doubt, cooled=self._cooled)
 
     def _intensities(self, amounts: dict[str, Amount], labels: Mapping[str, str]) -> None:
         """What one request, or a million tokens, costs; SCI where embodied emissions are known; ESS of a model."""

@@ -11,6 +11,7 @@ from itertools import pairwise
 from typing import Final
 
 from ecolyzer_otel.names import Metric
+from ecolyzer_otel.report.devices import site_known
 from ecolyzer_otel.report.figures import Tables
 from ecolyzer_otel.report.observations import Note, Observations, merged
 from ecolyzer_otel.report.provenance import Factor
@@ -137,6 +138,19 @@ def _of_factors(seen: Observations, factors: list[Factor]) -> Iterator[Note]:
             yield Note("warning", f"{name} is of {factor.year}, {year - int(factor.year)} years old.")
         if factor.estimated:
             yield Note("remark", f"{name} is not a published figure of its own ({clean(factor.basis)}).")
+    for spec, kind, what in (
+        (Metric.PUE, "PUE", "The overhead of the site (cooling, power distribution)"),
+        (Metric.WUE, "WUE", "Water for cooling"),
+    ):
+        if seen.gauges.get(spec.stem) and not site_known(seen, spec):
+            told = "not configured and not published for this place"
+            yield Note("warning", f"{what} is not in the figures: {kind} is {told}. Set ECOLYZER_{kind}.")
+    if any(factor.kind == "market" and factor.source in ("", "configured") for factor in factors):
+        yield Note(
+            "warning",
+            "The contractual factor names no contract or certificate, which an auditor will ask for. Set "
+            "ECOLYZER_MARKET_SOURCE.",
+        )
     fetches = seen.by(Metric.GRID_FETCHES, "source", "outcome")
     failed = [
         f"{clean(source)} {clean(outcome)}: {count(number)}"

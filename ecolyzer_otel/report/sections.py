@@ -91,19 +91,14 @@ def _summary(found: Findings, organisation: str) -> list[Block]:
     answered = "no request" if requests.absent else f"{requests.text} requests"
     with_tokens = "" if not tokens else f" with {count(tokens)} tokens"
     market = total["co2e_market"]
-    contract = (
-        f"{words(market)} market-based" if market.value is not None else f"market-based: {_market(market).text}"
-    )
+    contract = words(market) if market.value is not None else _market(market).text
     embodied = total["co2e_embodied"]
-    hardware = (
-        f"{words(embodied)} of making the hardware, by time in flight"
-        if embodied.value is not None
-        else f"embodied emissions: {embodied.why}"
-    )
+    hardware = f"{words(embodied)}, by time in flight" if embodied.value is not None else embodied.why
     sentence = (
         f"From {moment(found.seen.since)} to {moment(found.seen.until)}, {whose} answered {answered}{with_tokens}; "
-        f"this took {words(total['energy'])} of IT energy, caused {words(total['co2e_operational'])} of CO₂e "
-        f"location-based ({contract}; {hardware}), and consumed {words(total['water'])} of water."
+        f"this took {words(total['energy'])} of IT energy, caused {words(total['co2e_operational'])} of CO₂e by "
+        f"the average of the grid (location-based), and consumed {words(total['water'])} of water; CO₂e by contract "
+        f"(market-based): {contract}; CO₂e of making the hardware: {hardware}."
     )
     cards = [
         Card("Energy of requests", cell(total["energy"])),

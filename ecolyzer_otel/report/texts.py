@@ -25,7 +25,11 @@ LACKS: Final = (
         "PUE starts outside the machine",
     ),
     ("Network and clients", "outside the machine"),
-    ("Training", "fitting, cross-validation and search are not inference requests"),
+    ("Training, and loading of models", "inference requests are counted, nothing else"),
+    (
+        "Embodied emissions of what is not configured",
+        "building, network, storage; and end of life, as far as the source of the figure leaves it out",
+    ),
     ("Grid losses", "transmission and distribution losses of the grid"),
     ("Offsets", "no certificate or offset is set off; contracts appear in the market-based figure alone"),
 )

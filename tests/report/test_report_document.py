@@ -114,16 +114,16 @@ def test_the_summary_says_it_in_one_sentence(files: dict[str, str]) -> None:
     assert told == (
         "From 2026-10-01 00:00 UTC to 2026-10-03 00:00 UTC, the inference services of Example AG answered 24 000 "
         "requests with 480 000 tokens; this took 576 Wh (95 % range 555 to 598 Wh) of IT energy, caused 34.6 g "
-        "(95 % range 31.1 to 38.4 g) of CO₂e location-based (6.91 g (95 % range 6.66 to 7.17 g) market-based; "
-        "11.5 g of making the hardware, by time in flight), and consumed 2.94 L (95 % range 1.80 to 4.88 L) "
-        "of water."
+        "(95 % range 31.1 to 38.4 g) of CO₂e by the average of the grid (location-based), and consumed 2.94 L "
+        "(95 % range 1.80 to 4.88 L) of water; CO₂e by contract (market-based): 6.91 g (95 % range 6.66 to "
+        "7.17 g); CO₂e of making the hardware: 11.5 g, by time in flight."
     )
 
 
 def test_absent_figures_say_why_and_are_never_zero(tmp_path: Path) -> None:
     files = render(findings(kept(tmp_path / "j", 4, embodied=False, market=False)), FRONT)
     assert "no contractual factor configured" in files["report.html"]
-    assert "embodied emissions: not configured" in files["report.html"]
+    assert "CO₂e of making the hardware: not configured." in files["report.html"]
     assert re.search(r"CO₂e, embodied \| not configured \|", files["report.md"])
     rows = [row for row in csv.DictReader(io.StringIO(files["figures.csv"])) if row["quantity"] == "co2e_embodied"]
     assert {row["value"] for row in rows} == {""}

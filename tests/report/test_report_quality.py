@@ -21,6 +21,7 @@ def texts(found: Findings) -> str:
 
 
 def one_hour(folder: Path, growth: dict[Any, Any], gauges: dict[Any, Any] | None = None) -> Findings:
+    folder.mkdir(exist_ok=True)
     text = line(0, OCTOBER, OCTOBER + HOUR, growth, place() if gauges is None else gauges)
     return findings(keep(folder / "j", [(OCTOBER + HOUR, text)]), until=OCTOBER + HOUR)
 
@@ -89,6 +90,33 @@ def test_what_was_configured_for_a_part_of_the_time_is_told(tmp_path: Path) -> N
     told = texts(findings(keep(tmp_path / "j", lines), until=OCTOBER + 10 * HOUR))
     assert "A contractual factor was configured for 50.0\u00a0% of the meters' time only" in told
     assert "Embodied emissions were configured for 50.0\u00a0% of the meters' time only" in told
+
+
+def test_a_site_that_is_not_known_is_told_and_its_water_unknown(tmp_path: Path) -> None:
+    gauges: dict[Any, Any] = {
+        key: value for key, value in place().items() if key[0] not in (Metric.PUE, Metric.WUE)
+    }
+    gauges |= {
+        (Metric.PUE, ("FR", "default: machine only")): 1.0,
+        (Metric.WUE, ("FR", "default: machine only")): 0.0,
+    }
+    found = one_hour(tmp_path, served(CHAT, requests=1, active=9.0, offsite=0.5), gauges)
+    assert "warning: The overhead of the site (cooling, power distribution) is not in the figures: PUE" in texts(
+        found
+    )
+    assert "warning: Water for cooling is not in the figures: WUE is not configured" in texts(found)
+    assert found.tables.total.amounts["water_onsite"].value is None
+    assert found.tables.total.amounts["water"].value == 0.5
+    dry: dict[Any, Any] = place(wue=0.0)
+    told = one_hour(tmp_path / "dry", served(CHAT, requests=1, active=9.0, offsite=0.5), dry)
+    assert told.tables.total.amounts["water_onsite"].value == 0.0, "a WUE of 0 that was configured is a figure"
+
+
+def test_a_contract_without_a_name_is_told(tmp_path: Path) -> None:
+    gauges: dict[Any, Any] = place() | {
+        (Metric.GRID_FACTOR, ("market", "FR", "12", "gCO2e/kWh", "contractual", "configured", "")): 1.0
+    }
+    assert "names no contract or certificate" in texts(one_hour(tmp_path, {}, gauges))
 
 
 def test_a_live_factor_shows_its_range(tmp_path: Path) -> None:
