@@ -74,7 +74,16 @@ def balance(tables: Tables, plots: frozenset[str]) -> list[Block]:
     )
     parts = [Cell(percent(sums[share] / whole) if whole > 0.0 else "-") for share in SHARES]
     rows.append([Cell("Part"), Cell(""), Cell(""), *parts, Cell(percent(1.0) if whole > 0.0 else "-")])
-    columns = ("Host", "Device", "Method", "Requests (active)", "Process", "Host", "Idle", "Measured or modelled")
+    columns = (
+        "Machine",
+        "Device",
+        "Method",
+        "Requests (active)",
+        "Process",
+        "Host",
+        "Idle",
+        "Measured or modelled",
+    )
     note = f"± is two standard uncertainties of the sensor. {_idle(tables)}"
     strong = frozenset({len(rows) - 2, len(rows) - 1})
     blocks: list[Block] = [

@@ -42,7 +42,7 @@ def from_journal(folder: str, since: float, until: float, service: str | None = 
             f"{tally.lines_skipped} lines of the journal were passed over ({reasons}); what they told is missing "
             f"from all figures. {tally.entries} entries were read.",
         )
-    return gatherer.seen
+    return gatherer.observations()
 
 
 def _nothing(path: Path, since: float, until: float) -> str:

@@ -47,7 +47,7 @@ def from_prometheus(
     for start, end in run.chunks():
         run.read(start, end)
     run.tell()
-    return run.gatherer.seen
+    return run.gatherer.observations()
 
 
 def step_seconds(since: float, until: float) -> float:

@@ -178,6 +178,13 @@ class Gatherer:
     def __init__(self, since: float, until: float, source: Source, service: str | None = None) -> None:
         self.seen = Observations(since, until, source, service, bin_seconds(since, until))
         self._places: dict[str, _Place] = {}
+        self._stretch = (since, since)
+        self._kept: dict[tuple[str, str], float] = defaultdict(float)
+
+    def observations(self) -> Observations:
+        """All that was seen."""
+        self._divide()
+        return self.seen
 
     def cover(self, meter: str, from_s: float, to_s: float, facts: Mapping[str, str] | None = None) -> None:
         """The meter ran and was heard from one time to another."""
@@ -197,12 +204,12 @@ class Gatherer:
 
     def grow(self, meter: str, spec: MetricSpec, labels: Series, value: float, from_s: float, to_s: float) -> None:
         """A counter grew by ``value`` from one time to another."""
-        if value < 0.0 or not math.isfinite(value) or self._left_out(spec, labels):
+        if not 0.0 <= value < math.inf or (self.seen.service is not None and self._left_out(spec, labels)):
             return
         series = (meter, *labels)
         self.seen.totals[spec.stem][series] += value
-        if spec.stem in TIMELINE:
-            told = TIMELINE[spec.stem]
+        told = TIMELINE.get(spec.stem)
+        if told is not None:
             self._spread(spec.stem, labels[spec.labels.index(told)] if told else "", value, from_s, to_s)
         if spec is Metric.DEVICE_ENERGY:
             self._site(meter, labels[spec.labels.index("share")], value, from_s, to_s)
@@ -244,15 +251,23 @@ class Gatherer:
             self._spread(SiteTotal.GRAMS, share, it_kwh * place.pue * place.carbon, from_s, to_s)
 
     def _spread(self, stem: str, told: str, value: float, from_s: float, to_s: float) -> None:
+        """Keep growth for the timeline; what belongs to one stretch of time is divided over the bins at once."""
+        if self._stretch != (from_s, to_s):
+            self._divide()
+            self._stretch = from_s, to_s
+        self._kept[stem, told] += value
+
+    def _divide(self) -> None:
         """Divide growth over the bins that its time touches; within the period only, so that nothing is lost."""
         seen, size = self.seen, self.seen.bin_s
-        start = min(max(from_s, seen.since), seen.until)
-        end = min(max(to_s, start), seen.until)
+        start = min(max(self._stretch[0], seen.since), seen.until)
+        end = min(max(self._stretch[1], start), seen.until)
         first = math.floor(start / size)
         last = max(first, math.ceil(end / size) - 1)
-        if first == last or end <= start:
-            seen.bins[first * size][stem, told] += value
-            return
         for index in range(first, last + 1):
-            part = (min(end, (index + 1) * size) - max(start, index * size)) / (end - start)
-            seen.bins[index * size][stem, told] += value * part
+            inside = min(end, (index + 1) * size) - max(start, index * size)
+            part = inside / (end - start) if last > first else 1.0
+            found = seen.bins[index * size] if self._kept else {}
+            for key, value in self._kept.items():
+                found[key] += value * part
+        self._kept.clear()

@@ -44,7 +44,7 @@ class Factor:
     @property
     def used(self) -> str:
         """From when to when, in days."""
-        first, last = day(self.first_s), day(self.last_s)
+        first, last = day(self.first_s), day(max(self.first_s, self.last_s - 1.0))  # its end is not in it
         return first if first == last else f"{first} to {last}"
 
     @property

@@ -97,8 +97,8 @@ def _summary(found: Findings, organisation: str) -> list[Block]:
     sentence = (
         f"From {moment(found.seen.since)} to {moment(found.seen.until)}, {whose} answered {answered}{with_tokens}; "
         f"this took {words(total['energy'])} of IT energy, caused {words(total['co2e_operational'])} of CO₂e by "
-        f"the average of the grid (location-based), and consumed {words(total['water'])} of water; CO₂e by contract "
-        f"(market-based): {contract}; CO₂e of making the hardware: {hardware}."
+        f"the average of the grid (location-based), and consumed {words(total['water'])} of water; CO₂e by "
+        f"contract (market-based): {contract}; CO₂e of making the hardware: {hardware}."
     )
     cards = [
         Card("Energy of requests", cell(total["energy"])),

@@ -127,7 +127,7 @@ def _tables(families: Mapping[str, Any], strings: list[str]) -> dict[str, Table]
         rows = []
         for point in family["points"]:
             numbers = tuple(map(float, point[width:]))
-            if numbers and all(map(math.isfinite, numbers)):
+            if numbers and math.isfinite(sum(numbers)):
                 rows.append((tuple([strings[index] for index in point[:width]]), numbers))
         tables[stem] = Table(labels, tuple(rows))
     return tables

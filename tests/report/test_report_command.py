@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import json
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import ecolyzer_otel
 from ecolyzer_otel.cli.report import add_parser, period, run
 from ecolyzer_otel.errors import ConfigError
 
@@ -29,6 +34,26 @@ def test_a_report_from_a_journal(two_days: Path, tmp_path: Path, capsys: pytest.
     assert {path.name for path in out.iterdir()} == {
         "report.html", "report.md", "figures.csv", "figures.json", "timeline.svg", "devices.svg", "models.svg",
     }  # fmt: skip
+
+
+def test_from_a_meter_to_a_report(tmp_path: Path, start: Callable[..., Any]) -> None:
+    """A real meter on a recording of 50 W, its journal, and the report of it."""
+    start(journal=str(tmp_path / "j"), market_factor=10.0, pue=1.5)
+    for _ in range(3):
+        with ecolyzer_otel.request("toy", operation="predict"):
+            time.sleep(0.05)
+    ecolyzer_otel.flush()
+    ecolyzer_otel.stop()
+    out = tmp_path / "out"
+    assert run(parsed("--journal", str(tmp_path / "j"), "--since", "1h", "--out", str(out))) == 0
+    told = json.loads((out / "figures.json").read_text())
+    total = told["figures"]["total"][0]
+    assert total["requests"]["value"] == 3
+    # At least the idle power of 12.5 W while a request was in flight, at most all that was drawn.
+    assert 3 * 0.05 * 12.5 * 0.9 < total["energy"]["value"] < told["whole_devices"]["energy"]["value"]
+    assert total["co2e_market"]["value"] == pytest.approx(total["energy"]["value"] / 3.6e6 * 1.5 * 10.0)
+    assert {factor["kind"] for factor in told["factors"]} == {"carbon", "market", "pue", "water", "wue"}
+    assert [one["difference"] for one in told["quality"]["agreements"]] == pytest.approx([0.0, 0.0, 0.0], abs=0.01)
 
 
 @pytest.mark.parametrize(
