@@ -9,7 +9,7 @@ seen, all samples of the step are read. What no scrape saw stays unknown, and is
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -195,11 +195,24 @@ class _Run:
                 sums[series] += grown
 
     def _baseline(self) -> None:
-        for spec, name, part in counters():
-            for sampled in self.server.query(self._over("last_over_time", name, _LOOK_BACK), self.since):
-                if sampled.points:
-                    key = (spec.stem, part, *labels_of(spec, sampled))
-                    self.growth.start(meter_of(sampled), key, sampled.points[-1][1])
+        """The counters' values when the period begins."""
+        known = {meter for meter, first in self.first_seen.items() if first < self.since}
+        # What a scrape no longer shows is of an earlier life, and no baseline.
+        away = known - self._begin(known, lambda name: f"{name}{self.selector}")
+        if away:
+            self._begin(away, lambda name: self._over("last_over_time", name, _LOOK_BACK))
+            # Whether they restarted meanwhile, their samples tell.
+            self.last_seen.update(dict.fromkeys(away, float("-inf")))
+
+    def _begin(self, meters: set[str], expression: Callable[[str], str]) -> set[str]:
+        found = set()
+        for spec, name, part in counters() if meters else ():
+            for sampled in self.server.query(expression(name), self.since):
+                meter = meter_of(sampled)
+                if sampled.points and meter in meters:
+                    found.add(meter)
+                    self.growth.start(meter, (spec.stem, part, *labels_of(spec, sampled)), sampled.points[-1][1])
+        return found
 
     def _windows(self, start: float, end: float) -> dict[float, set[str]]:
         """The meters of which all samples must be read, by step: those that restarted or are first seen."""

@@ -29,6 +29,8 @@ class Window:
     watts: float = 0.0
     #: When the meter had begun anew: the times of the first samples after it.
     restarts: list[float] = field(default_factory=list)
+    #: Counters that were not seen after the last restart.
+    gone: set[Key] = field(default_factory=set)
 
     def first(self, stem: str) -> float:
         """The sum of a counter's series when they were first seen."""
@@ -75,10 +77,10 @@ class Growth:
                 before = value
         window.restarts = sorted(falls)
         if falls:
-            for key in last:
-                points = window.samples.get(key, [])
-                if not points or points[-1][0] < window.restarts[-1]:
-                    last[key] = 0.0
+            window.gone = {
+                key for key, points in window.samples.items() if not points or points[-1][0] < window.restarts[-1]
+            }
+            last.update(dict.fromkeys(last.keys() - window.samples.keys(), 0.0))
         return len(falls)
 
     def to(self, meter: str, key: Key, value: float, window: Window | None) -> float:
@@ -91,7 +93,7 @@ class Growth:
             window: all samples of the step, where they were read and :meth:`restart` has seen them.
         """
         last = self._last[meter].get(key)
-        self._last[meter][key] = value
+        self._last[meter][key] = 0.0 if window is not None and key in window.gone else value
         points = window.samples.get(key) if window is not None else None
         if points is None or window is None:
             if last is None:

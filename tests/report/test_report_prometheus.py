@@ -63,6 +63,7 @@ def free_port() -> int:
 class Scraped:
     server: Prometheus
     begin: float
+    middle: float
     end: float
 
 
@@ -104,13 +105,14 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scraped]:
         meter.work(70.0, LATE, requests=7)  # a series whose first value is all there is
         seen(server, port, "late", 7)
         seen(server, port, "resnet50", 4)
+        middle = time.time()
         meter.server.stop()
         meter = Meter(port)  # the restart: counters begin anew, and are soon above what they were
         meter.work(500.0, requests=9)
         old.work(2000.0, requests=2)
         seen(server, port, "resnet50", 9)
         seen(server, old.server.port, "resnet50", 2)
-        yield Scraped(server, begin, time.time())
+        yield Scraped(server, begin, middle, time.time())
     finally:
         process.kill()
         process.wait()
@@ -150,6 +152,15 @@ def test_restarts_and_late_series_are_counted_in_full(scraped: Scraped, seconds:
     histogram = found.totals["ecolyzer_request_energy_joules_count"]
     assert sum(histogram.values()) == 22
     assert sum(found.totals["site_grams"].values()) == pytest.approx(2700 / 3.6e6 * 1.2 * 50.0)
+
+
+def test_a_period_begins_with_what_was_there(scraped: Scraped) -> None:
+    """Nothing of before the period, and the restart within it in full."""
+    found = from_prometheus(scraped.server, scraped.middle, scraped.end)
+    assert {key: value for key, value in found.by(Metric.REQUESTS, "model").items() if value} == {
+        ("resnet50",): 11.0
+    }
+    assert not [note for note in found.notes if "left out" in note.text]
 
 
 def test_what_a_meter_had_before_it_was_first_seen_is_left_out_and_told(scraped: Scraped) -> None:
