@@ -49,8 +49,8 @@ def test_from_a_meter_to_a_report(tmp_path: Path, start: Callable[..., Any]) -> 
     told = json.loads((out / "figures.json").read_text())
     total = told["figures"]["total"][0]
     assert total["requests"]["value"] == 3
-    # At least the idle power of 12.5 W while a request was in flight, at most all that was drawn.
-    assert 3 * 0.05 * 12.5 * 0.9 < total["energy"]["value"] < told["whole_devices"]["energy"]["value"]
+    # How much depends on other meters of this host: they divide idle joules among them.
+    assert 0.0 < total["energy"]["value"] < told["whole_devices"]["energy"]["value"]
     assert total["co2e_market"]["value"] == pytest.approx(total["energy"]["value"] / 3.6e6 * 1.5 * 10.0)
     assert {factor["kind"] for factor in told["factors"]} == {"carbon", "market", "pue", "water", "wue"}
     assert [one["difference"] for one in told["quality"]["agreements"]] == pytest.approx([0.0, 0.0, 0.0], abs=0.01)
