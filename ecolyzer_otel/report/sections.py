@@ -77,6 +77,10 @@ def _tokens(tables: Tables) -> float | None:
     return sum(known) if known else None
 
 
+def _much(amount: Amount) -> str:
+    return "an unknown amount" if amount.value is None else words(amount)
+
+
 def _summary(found: Findings, organisation: str) -> list[Block]:
     total, tokens = found.tables.total.amounts, _tokens(found.tables)
     severe: list[Block] = [
@@ -96,8 +100,8 @@ def _summary(found: Findings, organisation: str) -> list[Block]:
     hardware = f"{words(embodied)}, by time in flight" if embodied.value is not None else embodied.why
     sentence = (
         f"From {moment(found.seen.since)} to {moment(found.seen.until)}, {whose} answered {answered}{with_tokens}; "
-        f"this took {words(total['energy'])} of IT energy, caused {words(total['co2e_operational'])} of CO₂e by "
-        f"the average of the grid (location-based), and consumed {words(total['water'])} of water; CO₂e by "
+        f"this took {_much(total['energy'])} of IT energy, caused {_much(total['co2e_operational'])} of CO₂e by "
+        f"the average of the grid (location-based), and consumed {_much(total['water'])} of water; CO₂e by "
         f"contract (market-based): {contract}; CO₂e of making the hardware: {hardware}."
     )
     cards = [
