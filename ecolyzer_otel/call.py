@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 from opentelemetry.context import attach, detach, get_current
 
 from ecolyzer_otel.agent.native import original
+from ecolyzer_otel.pace import BRIEF_NS, Pace, learn, paces
 
 if TYPE_CHECKING:
     from contextvars import Token as ContextToken
@@ -119,7 +120,8 @@ class Call:
 
     __slots__ = (
         "context", "cpu_ns", "cpu_start_ns", "encloses", "end_ns", "error", "events", "extra_cpu", "helpers",
-        "items", "model", "more", "number", "open", "server", "spec", "start_ns", "state", "thread", "token",
+        "items", "model", "more", "number", "open", "pace", "server", "spec", "start_ns", "state", "thread",
+        "token",
     )  # fmt: skip
 
     #: A training call only guards: it is never published, and its inner calls are no requests.
@@ -147,6 +149,8 @@ class Call:
         #: What an instrumentor notes of the call, for its ``kernels``.
         self.events: Any = None
         self.more: More | None = None
+        #: Of its thread, where its CPU time is estimated.
+        self.pace: Pace | None = None
         self.number = 0
         self.token: Token[Call | None] | None = None
         self.context: Context | None = None
@@ -230,7 +234,8 @@ class State:
 
     def __init__(self, start_worker: Callable[[State], Any] | None = None) -> None:
         self.pid = os.getpid()
-        self.open: dict[int, Call] = {}
+        #: Open calls. A dict and no set: it is copied in one step, whatever other threads do meanwhile.
+        self.open: dict[Call, None] = {}
         self.done: deque[Call] = deque()
         #: Models whose facts have changed (refitted); the background thread reads them anew.
         self.forgotten: deque[int] = deque(maxlen=10_000)
@@ -289,6 +294,7 @@ def _after_fork_in_child() -> None:
     global _main
     _main = int(get_ident())  # the thread that forked
     _unforked[0:1] = b"\1"
+    paces.clear()  # clocks begin anew
     if _state.worker is not None:
         _state.worker.forked()
     # The calls in flight belong to the parent, which finishes and reports them. Here they guard nothing, and
@@ -320,8 +326,13 @@ _WIPE_ON_FORK: Final = 18
 _unforked: Final = _fork_mark()
 
 
-def begin(spec: CallSpec, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
-    """Open a call. None when something of ours failed: then the caller goes on uninstrumented."""
+def begin(
+    spec: CallSpec, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any], plain: bool = False
+) -> Call | None:
+    """Open a call. None when something of ours failed: then the caller goes on uninstrumented.
+
+    ``plain``: it will be finished in this thread, by a caller that does nothing else in between.
+    """
     try:
         if not _unforked[0]:
             _after_fork_in_child()
@@ -329,7 +340,7 @@ def begin(spec: CallSpec, model: Any, args: tuple[Any, ...], kwargs: dict[str, A
         if here.start_worker is None:
             return None  # patched, but nobody measures
         call = Call(spec, model, here)
-        here.open[id(call)] = call
+        here.open[call] = None
         call.token = current_call.set(call)
         if not here.started:
             here.start()
@@ -340,9 +351,14 @@ def begin(spec: CallSpec, model: Any, args: tuple[Any, ...], kwargs: dict[str, A
             _open_span(call)
         if spec.started is not None:
             _started(call, args, kwargs)
-        call.thread = get_ident()
+        thread = call.thread = get_ident()
         call.encloses = spec.encloses
-        call.cpu_start_ns = thread_time_ns()
+        pace = paces.get(thread) if plain else None
+        if pace is not None and pace.skips > 0:
+            call.pace = pace
+            call.cpu_start_ns = pace.cpu_ns
+        else:
+            call.cpu_start_ns = thread_time_ns()
         call.start_ns = monotonic_ns()
     except Exception:  # noqa: BLE001 - never hurt the service
         _give_up(locals().get("call"))
@@ -361,7 +377,7 @@ def _open_span(call: Call) -> None:
 def _give_up(call: Call | None) -> None:
     if call is not None:
         call.open = False
-        call.state.open.pop(id(call), None)
+        call.state.open.pop(call, None)
         _leave(call)
         call.state.drop()
         _end_span(call)
@@ -392,26 +408,46 @@ def finish(call: Call, error: BaseException | None, result: Any = None) -> None:
     """Close a call and hand it to the background thread."""
     end_ns = monotonic_ns()
     try:
-        if call.encloses or call.thread == get_ident():
-            call.cpu_ns = thread_time_ns() - call.cpu_start_ns
+        pace = call.pace
+        if pace is not None:
+            wall_ns = end_ns - call.start_ns
+            if wall_ns < BRIEF_NS:
+                pace.skips -= 1
+                call.cpu_ns = spent_ns = int(wall_ns * pace.part)
+                pace.cpu_ns += spent_ns
+            else:
+                call.cpu_ns = pace.surprise(thread_time_ns(), wall_ns)
+        elif call.encloses or call.thread == get_ident():
+            clock_ns = thread_time_ns()
+            call.cpu_ns = clock_ns - call.cpu_start_ns
+            if call.encloses:
+                learn(call.thread, clock_ns, call.cpu_ns, end_ns - call.start_ns)
         call.end_ns = end_ns
         if error is not None:
             call.error = type(error)  # not the exception: its traceback holds the caller's frames alive
         if call.spec.ended is not None:
             _ended(call, result)
         call.open = call.encloses = False
-        if call.token is not None:
-            _leave(call)
+        token = call.token
+        if token is not None:
+            if call.more is not None:
+                _leave(call)
+            else:  # as _leave, without its call
+                call.token = None
+                try:  # noqa: SIM105 - contextlib.suppress costs as much as all the rest
+                    current_call.reset(token)
+                except (ValueError, RuntimeError):
+                    pass
         here = call.state
         if len(here.done) < MAX_WAITING:
             here.done.append(call)
         else:
             here.drop()
             _end_span(call)
-        here.open.pop(id(call), None)
+        here.open.pop(call, None)
     except Exception:  # noqa: BLE001 - never hurt the service
         call.open = call.encloses = False
-        call.state.open.pop(id(call), None)
+        call.state.open.pop(call, None)
         call.state.drop()
 
 

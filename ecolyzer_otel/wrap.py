@@ -107,6 +107,11 @@ class CallSpec:
     container: bool = False
     encloses: bool = True
 
+    @property
+    def plain(self) -> bool:
+        """Whether all of a call runs in its own thread, with no spans inside: brief ones may share a clock."""
+        return self.encloses and not self.container
+
 
 def leaf(original: F, spec: CallSpec, bypass: Callable[[], bool] | None = None) -> F:
     """Wrap a method whose call is a request when no other request encloses it; also for containers.
@@ -123,6 +128,7 @@ def leaf(original: F, spec: CallSpec, bypass: Callable[[], bool] | None = None) 
 
     make_ready()
     current = current_call.get
+    plain = spec.plain
     if inspect.iscoroutinefunction(original):
         return _async_leaf(original, spec)  # type: ignore[no-any-return]
 
@@ -137,7 +143,7 @@ def leaf(original: F, spec: CallSpec, bypass: Callable[[], bool] | None = None) 
                 return original(self, *args, **kwargs)
             with lending(outer):  # asyncio.to_thread and the like take the context along
                 return original(self, *args, **kwargs)
-        call = begin(spec, self, args, kwargs)
+        call = begin(spec, self, args, kwargs, plain)
         if call is None:
             return original(self, *args, **kwargs)
         try:

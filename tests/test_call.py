@@ -84,7 +84,7 @@ def test_a_call_is_published_before_its_start_is_read(calls: State) -> None:
     seen: list[tuple[int, int]] = []
 
     def items(args: Any, kwargs: Any) -> int:
-        seen.extend((one.start_ns, len(calls.open)) for one in calls.open.values())
+        seen.extend((one.start_ns, len(calls.open)) for one in calls.open)
         return 1
 
     one = begin(CallSpec("engine", "infer", SPEC.describe, items), object(), (), {})
@@ -113,11 +113,11 @@ def test_an_open_call_whose_start_is_not_read_yet_holds_the_watermark(calls: Sta
     assert one is not None
     start_ns, one.start_ns = one.start_ns, 0
     far = start_ns + 10**12
-    assert reporter.watermark(list(calls.open.values()), far) == before
+    assert reporter.watermark(list(calls.open), far) == before
     one.start_ns = start_ns
-    assert reporter.watermark(list(calls.open.values()), far) == start_ns
+    assert reporter.watermark(list(calls.open), far) == start_ns
     finish(one, None)
-    assert reporter.watermark(list(calls.open.values()), far) == far
+    assert reporter.watermark(list(calls.open), far) == far
 
 
 FORK = """

@@ -68,9 +68,9 @@ class Reporter:
             quiet: say that nothing runs.
         """
         now = monotonic_ns()
-        open_calls = list(self._state.open.copy().values())  # before draining: see call.py
+        open_calls = list(self._state.open.copy())  # before draining: see call.py
         fresh = self._drain()
-        running = [call for call in self._state.open.copy().values() if call.start_ns]
+        running = [call for call in self._state.open.copy() if call.start_ns]
         # Divided once, when it has ended: also a call that is then held back for its route.
         spent = self._shares.spent(fresh, running, self._clocks_of(running, now, native_ids()))
         for call in fresh:

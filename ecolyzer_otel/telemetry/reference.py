@@ -29,11 +29,11 @@ Every name that the meter puts on the wire. `/metrics` serves them as OpenMetric
   `ecolyzer_dropped_requests_total` + `ecolyzer_pending_requests`.
 - `ecolyzer_requests_total` grows at settlement, together with the energy, so that joules per request is the
   quotient of their rates.
-- `ecolyzer_co2e_grams_total` has the operational grams by the average intensity (location-based) and, where configured,
-  embodied ones. `ecolyzer_market_co2e_grams_total` and `ecolyzer_marginal_co2e_grams_total` answer other questions about
-  the same joules: never add them to it.
-- `ecolyzer_device_embodied_grams_total` less `ecolyzer_co2e_grams_total{scope="embodied"}` passed with no request in
-  flight.
+- `ecolyzer_co2e_grams_total` has the operational grams by the average intensity (location-based) and, where
+  configured, embodied ones. `ecolyzer_market_co2e_grams_total` and `ecolyzer_marginal_co2e_grams_total` answer
+  other questions about the same joules: never add them to it.
+- `ecolyzer_device_embodied_grams_total` less `ecolyzer_co2e_grams_total{scope="embodied"}` passed with no request
+  in flight.
 - A gauge that is not known is not there; it is never 0 for want of a reading.
 - Beyond `ECOLYZER_MAX_LABEL_SETS` label sets of one metric, `model` and `route` become `__other__`, then every
   label; `ecolyzer_label_overflow_total` counts it.

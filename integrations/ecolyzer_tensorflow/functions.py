@@ -55,7 +55,7 @@ def requests(original: Any) -> Any:
             return original(self, *args, **kwargs)
         if kind.trains:
             return trained(self, *args, **kwargs)
-        call = begin(kind.spec, self, args, kwargs)
+        call = begin(kind.spec, self, args, kwargs, True)
         if call is None:
             return original(self, *args, **kwargs)
         try:

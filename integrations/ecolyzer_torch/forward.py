@@ -105,7 +105,7 @@ def called(torch: Any, original: Any, forward: CallSpec, *, folds: bool) -> Any:
         doubtful = module.training and graded()
         if doubtful and learns():
             return trained(module, *args, **kwargs)
-        call = begin(forward, module, args, kwargs)
+        call = begin(forward, module, args, kwargs, True)
         if call is None:
             return original(module, *args, **kwargs)
         if doubtful:
