@@ -1,0 +1,105 @@
+"""The service that is measured: one real model behind FastAPI, one uvicorn worker. It knows nothing of energy.
+
+GET /predict  the model and a busy loop of a fixed number of rounds: constant work, so that whatever else runs on
+              the core shows as lost throughput
+GET /light    the model alone
+GET /about    nanoseconds of CPU of one round of the busy loop
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import uvicorn
+from fastapi import FastAPI
+from onnxruntime import InferenceSession, SessionOptions
+
+ROUNDS_TIMED = 200_000
+
+
+def load_model() -> InferenceSession:
+    """Silero VAD: when somebody speaks; a real network of about 0.1 ms, on one thread."""
+    package = find_spec("silero_vad")
+    if package is None or package.origin is None:
+        raise SystemExit("silero-vad is not installed (pip install --no-deps silero-vad)")
+    options = SessionOptions()
+    options.intra_op_num_threads = 1
+    path = Path(package.origin).parent / "data" / "silero_vad.onnx"
+    return InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def spin(rounds: int) -> int:
+    """Work that is not the model's, always the same amount."""
+    total = 0
+    for number in range(rounds):
+        total += number
+    return total
+
+
+session = load_model()
+feeds = {
+    "input": np.zeros((1, 576), np.float32),
+    "state": np.zeros((2, 1, 128), np.float32),
+    "sr": np.array(16_000, np.int64),
+}
+#: FastAPI >= 0.165 traces and counts by itself as soon as there is an SDK; BENCH_PLAIN tells it not to.
+silent = {"telemetry": {"tracing": False, "metrics": False, "logs": False}} if os.environ.get("BENCH_PLAIN") else {}
+app = FastAPI(**silent)
+rounds = 0
+
+
+@app.get("/predict")
+async def predict() -> dict[str, float]:
+    probability = session.run(None, feeds)[0]
+    spin(rounds)
+    return {"speech": float(probability[0, 0])}
+
+
+@app.get("/light")
+async def light() -> dict[str, float]:
+    return {"speech": float(session.run(None, feeds)[0][0, 0])}
+
+
+@app.get("/about")
+async def about() -> dict[str, float]:
+    took = []
+    for _ in range(5):
+        began = time.thread_time_ns()
+        spin(ROUNDS_TIMED)
+        took.append((time.thread_time_ns() - began) / ROUNDS_TIMED)
+    return {"round_ns": min(took)}
+
+
+def trace_with_sdk_alone() -> None:
+    """What users of tracing pay already: SDK, instrumented FastAPI, every request traced, nothing sent."""
+    from null_exporter import NullSpanExporter
+    from opentelemetry import trace
+    from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+    provider = TracerProvider()
+    provider.add_span_processor(BatchSpanProcessor(NullSpanExporter()))
+    trace.set_tracer_provider(provider)
+    FastAPIInstrumentor.instrument_app(app)
+
+
+def main() -> None:
+    global rounds
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--rounds", type=int, default=0)
+    options = parser.parse_args()
+    rounds = options.rounds
+    if os.environ.get("BENCH_OTEL"):
+        trace_with_sdk_alone()
+    uvicorn.run(app, host="127.0.0.1", port=options.port, access_log=False, log_level="warning")
+
+
+if __name__ == "__main__":
+    main()

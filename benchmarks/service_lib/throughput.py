@@ -1,0 +1,156 @@
+"""Throughput, latency and CPU of the service on one saturated core, in interleaved rounds."""
+
+from __future__ import annotations
+
+import json
+import random
+import statistics
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from service_lib import kernel
+from service_lib.figures import Spread, Target, paired, show
+from service_lib.load import Result, get, saturate
+from service_lib.variants import VARIANTS, Service, started
+
+#: What is compared with what.
+PAIRS = (
+    ("bare-again", "bare"),
+    ("otel", "bare"),
+    ("metrics", "bare"),
+    ("metrics-plain", "bare"),
+    ("metrics/1", "bare"),
+    ("routes", "bare"),
+    ("traced", "otel"),
+    ("traced/1", "otel"),
+    ("traced", "bare"),
+    ("traced/1", "bare"),
+)
+WANTED = {"metrics": 0.99, "metrics-plain": 0.99, "metrics/1": 0.99, "traced": 0.97, "traced/1": 0.97}
+
+
+@dataclass(frozen=True)
+class Block:
+    """What one variant did in one round; CPU in microseconds per request, of the worker and of its meter."""
+
+    load: Result
+    worker_us: float
+    meter_us: float
+
+
+def calibrate(folders: str, core: int, other: int, milliseconds: float, connections: int) -> int:
+    """How many rounds of the busy loop make a request of the bare service cost so much CPU."""
+    with started(["bare"], folders, 0, core, other) as services:
+        service = services["bare"]
+        saturate(service.port, "/predict", 1, connections, other)
+        before = kernel.cpu_seconds(service.pid)
+        load = saturate(service.port, "/predict", 2, connections, other)
+        without_ns = (kernel.cpu_seconds(service.pid) - before) * 1e9 / load.requests
+        round_ns = json.loads(get(service.port, "/about"))["round_ns"]
+    rounds = max(0, round((milliseconds * 1e6 - without_ns) / round_ns))
+    print(
+        f"a request of the bare service costs {without_ns / 1e3:.0f} us of CPU; with {rounds:,} rounds of "
+        f"{round_ns:.1f} ns it is {max(milliseconds * 1e3, without_ns / 1e3):.0f} us"
+    )
+    return rounds
+
+
+def block(service: Service, seconds: float, connections: int, core: int) -> Block:
+    """Load one service for some seconds."""
+    meter = service.meter
+    worker_before, meter_before = kernel.cpu_seconds(service.pid), kernel.cpu_seconds(meter) if meter else 0.0
+    load = saturate(service.port, "/predict", seconds, connections, core)
+    if load.errors:
+        raise SystemExit(f"{service.variant.name}: {load.errors} of {load.requests} requests failed")
+    if meter:
+        time.sleep(0.6)  # it settles the last of them; without that the next variant would pay for it
+    per = 1e6 / load.requests
+    meter_us = (kernel.cpu_seconds(meter) - meter_before) * per if meter else 0.0
+    return Block(load, (kernel.cpu_seconds(service.pid) - worker_before) * per, meter_us)
+
+
+def measure(
+    folders: str, busy_rounds: int, cores: tuple[int, int], rounds: int, seconds: float, connections: int
+) -> tuple[dict[str, list[Block]], dict[str, Any]]:
+    """All variants, started once, in ``rounds`` rounds of random order; and their memory after it."""
+    names = [name for name in VARIANTS if name != "spans-off"]
+    blocks: dict[str, list[Block]] = {name: [] for name in names}
+    with started(names, folders, busy_rounds, *cores) as services:
+        for service in services.values():
+            block(service, 1, connections, cores[1])
+        for number in range(rounds):
+            for name in random.sample(names, len(names)):
+                blocks[name].append(block(services[name], seconds, connections, cores[1]))
+            done = blocks["metrics"][-1].load.rate / blocks["bare"][-1].load.rate
+            print(f"  round {number + 1} of {rounds}: metrics over bare {done - 1:+.1%}", flush=True)
+        occupied = {name: occupation(service) for name, service in services.items()}
+    return blocks, occupied
+
+
+def occupation(service: Service) -> dict[str, Any]:
+    """Memory of the worker and of its meter now."""
+    meter = service.meter
+    return {
+        "worker": vars(kernel.memory(service.pid)),
+        "meter": vars(kernel.memory(meter)) if meter else None,
+    }
+
+
+def report(blocks: dict[str, list[Block]]) -> tuple[list[Target], dict[str, Any]]:
+    """Tables and targets of :func:`measure`."""
+    rows = []
+    for name, found in blocks.items():
+        columns = ("rate", "p50_ms", "p99_ms")
+        rate, p50, p99 = (statistics.median(getattr(one.load, column) for one in found) for column in columns)
+        worker, meter = (statistics.median(getattr(one, key) for one in found) for key in ("worker_us", "meter_us"))
+        cells = f"{rate:.0f}", f"{worker:.0f}", f"{meter:.1f}", f"{p50:.2f}", f"{p99:.2f}"
+        rows.append((name, *cells, VARIANTS[name].about))
+    head = ("variant", "requests/s", "worker us", "meter us", "p50 ms", "p99 ms", "")
+    show("One saturated core, medians (CPU per request)", head, rows)
+    ratios: dict[str, dict[str, Spread]] = {}
+    for ours, other in PAIRS:
+        one, two = blocks[ours], blocks[other]
+        ratios[f"{ours} : {other}"] = {
+            "throughput": paired([b.load.rate for b in one], [b.load.rate for b in two]),
+            "worker CPU": paired([b.worker_us for b in one], [b.worker_us for b in two]),
+            "p50": paired([b.load.p50_ms for b in one], [b.load.p50_ms for b in two]),
+            "p99": paired([b.load.p99_ms for b in one], [b.load.p99_ms for b in two]),
+        }
+    columns = ("throughput", "worker CPU", "p50", "p99")
+    rows = [(pair, *(found[column].percent() for column in columns)) for pair, found in ratios.items()]
+    show("Paired by round: median and middle half", ("", *columns), rows)
+    figures = {
+        "ratios": {pair: {key: vars(value) for key, value in found.items()} for pair, found in ratios.items()},
+        "blocks": {name: [_plain(one) for one in found] for name, found in blocks.items()},
+    }
+    return _targets(ratios), figures
+
+
+def _plain(one: Block) -> dict[str, float]:
+    return {**vars(one.load), "worker_us": one.worker_us, "meter_us": one.meter_us}
+
+
+def _targets(ratios: dict[str, dict[str, Spread]]) -> list[Target]:
+    noise = ratios["bare-again : bare"]["p99"]
+    targets = []
+    for pair, found in ratios.items():
+        name, other = pair.split(" : ")
+        if name not in WANTED or (name.startswith("traced") and other == "bare"):
+            continue
+        rate = found["throughput"]
+        spread = f"{rate.median:.1%} (95 %: {rate.surely_above:.1%} to {rate.surely_below:.1%})"
+        wanted = WANTED[name]
+        targets.append(
+            Target(f"throughput, {name} over {other}", spread, f"at least {wanted:.0%}", rate.median >= wanted)
+        )
+        p99 = found["p99"]
+        targets.append(
+            Target(
+                f"p99, {name} over {other}",
+                f"{p99.median - 1:+.1%} (95 %: {p99.surely_above - 1:+.1%} to {p99.surely_below - 1:+.1%})",
+                f"within noise: at most {noise.high - 1:+.1%}",
+                p99.median <= max(noise.high, 1.0) or p99.surely_above <= 1.0,
+            )
+        )
+    return targets
