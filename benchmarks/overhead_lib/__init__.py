@@ -1,0 +1,1 @@
+"""What one inference call pays for being measured: workloads, variants, workers, statistics, the picture."""
