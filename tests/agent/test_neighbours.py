@@ -31,12 +31,21 @@ def test_two_meters_of_one_host_count_each_other_as_long_as_they_live(caplog: py
     first.close()
 
 
-def test_one_that_is_about_to_end_is_no_reason_for_advice(caplog: pytest.LogCaptureFixture) -> None:
-    ending, fresh = Neighbours(), Neighbours()
-    fresh.count()
-    ending.close()
-    fresh.count()
+def test_one_that_is_about_to_end_is_no_reason_for_advice(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    # A table of its own: other meters of the host would be a reason.
+    table = tmp_path / "unix"
+    head = "Num RefCount Protocol Flags Type St Inode Path\n"
+    both = [f"{n}: 2 0 0 2 1 {n} @ecolyzer-meter/{n}\n" for n in (1, 2)]
+    table.write_text(head + "".join(both))
+    fresh = Neighbours(str(table))
+    assert fresh.count() == 2
+    table.write_text(head + both[0])
+    assert fresh.count() == 1
     assert caplog.text == ""
+    table.write_text(head + "".join(both))
+    for _ in range(3):
+        fresh.count()
+    assert "2 meters run on this host" in caplog.text, "one that stays is"
     fresh.close()
 
 
