@@ -265,7 +265,8 @@ def main() -> int:
     if options.quick:
         options.repeats, options.names = 5, min(options.names, 20_000)
     empty = megabytes()
-    store = MetricStore(max_label_sets=max(options.sets, Config().max_label_sets))
+    # So many that nothing gives way: a metric has several label sets of one model (components, scopes).
+    store = MetricStore(max_label_sets=10 * options.sets)
     recorder = Recorder(store, "paper-tool", options.sets)
     fill(recorder, options.sets)
     other_metrics(store, options.devices)
