@@ -82,9 +82,7 @@ def test_second_figures_and_scores() -> None:
 
 
 def test_every_figure_says_where_its_factor_is_from() -> None:
-    place = PlaceFacts(
-        "WORLD", 473.0, "lifecycle", "OWID", 1.2, 2024, "", False, True, 0.4, "published", "WRI"
-    )
+    place = PlaceFacts("WORLD", 473.0, "lifecycle", "OWID", 1.2, 2024, "", False, True, 0.4, "published", "WRI")
     told = ended(Settled(id=1, unsettled=""), place)
     assert told["ecolyzer.grid.defaulted"] is True
     assert told["ecolyzer.grid.year"] == 2024
