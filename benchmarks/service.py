@@ -12,7 +12,9 @@ alive, loopback; a client in Python where wrk is missing) and meter are on the o
 in random order, in short rounds; ratios are paired by round. ``bare-again`` is ``bare`` once more: its difference
 is noise.
 
-Machines differ, and shared ones are noisy: CPU per request tells more than requests per second there.
+Machines differ, and shared ones are noisy. There "by CPU time" tells more than requests per second: what a request
+costs the service's core (worker, and meter where it is there too), bare over measured, in the same round. Where the
+95 % of a median straddle a target, the verdict is that it cannot be told.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ def paired(ours: Sequence[float], others: Sequence[float]) -> Spread:
 
 @dataclass(frozen=True)
 class Target:
-    """One figure beside what it is to be."""
+    """One figure beside what it is to be; ``met`` is None where it cannot be told: too few, or too much noise."""
 
     what: str
     figure: str
@@ -54,7 +54,7 @@ class Target:
 
     @property
     def verdict(self) -> str:
-        return "" if self.met is None else ("met" if self.met else "NOT met")
+        return "cannot be told" if self.met is None else ("met" if self.met else "NOT met")
 
 
 def show(title: str, head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

@@ -113,11 +113,11 @@ def report(blocks: dict[str, list[Block]]) -> tuple[list[Target], dict[str, Any]
         one, two = blocks[ours], blocks[other]
         ratios[f"{ours} : {other}"] = {
             "throughput": paired([b.load.rate for b in one], [b.load.rate for b in two]),
-            "worker CPU": paired([b.worker_us for b in one], [b.worker_us for b in two]),
+            "by CPU time": paired([_cost(b, other) for b in two], [_cost(b, ours) for b in one]),
             "p50": paired([b.load.p50_ms for b in one], [b.load.p50_ms for b in two]),
             "p99": paired([b.load.p99_ms for b in one], [b.load.p99_ms for b in two]),
         }
-    columns = ("throughput", "worker CPU", "p50", "p99")
+    columns = ("throughput", "by CPU time", "p50", "p99")
     rows = [(pair, *(found[column].percent() for column in columns)) for pair, found in ratios.items()]
     show("Paired by round: median and middle half", ("", *columns), rows)
     figures = {
@@ -125,6 +125,11 @@ def report(blocks: dict[str, list[Block]]) -> tuple[list[Target], dict[str, Any]
         "blocks": {name: [_plain(one) for one in found] for name, found in blocks.items()},
     }
     return _targets(ratios), figures
+
+
+def _cost(one: Block, name: str) -> float:
+    """What a request costs the service's core; that is what throughput comes down to where nobody else is on it."""
+    return one.worker_us + (one.meter_us if VARIANTS[name].shared else 0.0)
 
 
 def _plain(one: Block) -> dict[str, float]:
@@ -138,19 +143,15 @@ def _targets(ratios: dict[str, dict[str, Spread]]) -> list[Target]:
         name, other = pair.split(" : ")
         if name not in WANTED or (name.startswith("traced") and other == "bare"):
             continue
-        rate = found["throughput"]
-        spread = f"{rate.median:.1%} (95 %: {rate.surely_above:.1%} to {rate.surely_below:.1%})"
         wanted = WANTED[name]
-        targets.append(
-            Target(f"throughput, {name} over {other}", spread, f"at least {wanted:.0%}", rate.median >= wanted)
-        )
-        p99 = found["p99"]
-        targets.append(
-            Target(
-                f"p99, {name} over {other}",
-                f"{p99.median - 1:+.1%} (95 %: {p99.surely_above - 1:+.1%} to {p99.surely_below - 1:+.1%})",
-                f"within noise: at most {noise.high - 1:+.1%}",
-                p99.median <= max(noise.high, 1.0) or p99.surely_above <= 1.0,
-            )
-        )
+        for what, how in (("throughput", "measured"), ("by CPU time", "by CPU time")):
+            one = found[what]
+            text = f"{one.median:.1%} (95 %: {one.surely_above:.1%} to {one.surely_below:.1%})"
+            met = None if one.surely_above < wanted <= one.surely_below else one.median >= wanted
+            targets.append(Target(f"throughput, {name} over {other}, {how}", text, f"at least {wanted:.0%}", met))
+        one = found["p99"]
+        text = f"{one.median - 1:+.1%} (95 %: {one.surely_above - 1:+.1%} to {one.surely_below - 1:+.1%})"
+        limit = max(noise.high, 1.0)
+        met = None if one.surely_above <= limit < one.surely_below else one.median <= limit
+        targets.append(Target(f"p99, {name} over {other}", text, f"within noise: at most {limit - 1:+.1%}", met))
     return targets
