@@ -90,7 +90,7 @@ def arguments() -> argparse.Namespace:
 
 
 def start(
-    options: argparse.Namespace, workloads: Sequence[str], place: Place, left_out: list[str]
+    options: argparse.Namespace, workloads: Sequence[str], place: Place, result: dict[str, Any]
 ) -> list[Process]:
     """One process of each variant that these workloads concern; those that cannot be had are left out."""
     started = []
@@ -101,10 +101,10 @@ def start(
     running = []
     for process in started:
         try:
-            process.wait()
+            result["versions"][process.about.name] = process.wait()["versions"]
             running.append(process)
         except Failed as reason:
-            left_out.append(f"{process.about.name} ({', '.join(process.workloads)}): {reason}")
+            result["left_out"].append(f"{process.about.name} ({', '.join(process.workloads)}): {reason}")
             process.end()
     return running
 
@@ -125,7 +125,7 @@ def measure_family(
     options: argparse.Namespace, workloads: Sequence[str], place: Place, result: dict[str, Any]
 ) -> None:
     """All rounds of the workloads that share processes."""
-    processes = start(options, workloads, place, result["left_out"])
+    processes = start(options, workloads, place, result)
     pairs: dict[tuple[str, str], list[Any]] = {}
     try:
         plans = {(p.about.name, w): plan(p, w, options) for p in processes for w in p.workloads}
@@ -206,7 +206,7 @@ def main() -> int:
     place = Place.choose(options.worker_core, options.meter_core, pin=options.pin)
     result: dict[str, Any] = {
         "python": sys.version.split()[0], "rounds": options.rounds, "seed": options.seed,
-        "cores": place._asdict(), "workloads": {}, "left_out": [],
+        "cores": place._asdict(), "versions": {}, "workloads": {}, "left_out": [],
     }  # fmt: skip
     began = time.monotonic()
     families: dict[str, list[str]] = {}

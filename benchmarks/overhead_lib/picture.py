@@ -11,6 +11,7 @@ import matplotlib as mpl
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
+from matplotlib.lines import Line2D
 
 from overhead_lib.table import BUDGETS
 from overhead_lib.variants import VARIANTS
@@ -50,12 +51,10 @@ def draw(result: Mapping[str, Any], path: Path) -> Path:
     axis.spines[["top", "right", "left"]].set_visible(False)
     axis.tick_params(axis="y", length=0)
     handles = [
-        plt.Line2D(
-            [], [], color=_STYLES[name][0], marker=_STYLES[name][1], linestyle="", label=VARIANTS[name].title
-        )
+        Line2D([], [], color=_STYLES[name][0], marker=_STYLES[name][1], linestyle="", label=VARIANTS[name].title)
         for name in present
     ]
-    handles.append(plt.Line2D([], [], color="#009E73", linewidth=5, alpha=0.25, label="our budget"))
+    handles.append(Line2D([], [], color="#009E73", linewidth=5, alpha=0.25, label="our budget"))
     axis.legend(handles=handles, loc="lower center", bbox_to_anchor=(0.45, 1.0), ncols=3, frameon=False, fontsize=9)
     figure.tight_layout()
     os.makedirs(path.parent, exist_ok=True)

@@ -72,4 +72,15 @@ def lines(result: Mapping[str, Any]) -> Iterator[str]:
         for name in (one for one in rows if one.startswith("ours")):
             cpu, paced = (verdict(rows[name], budget, key) for key in ("cpu_ratio", "paced_ratio"))
             yield f"  {workload:10}{VARIANTS[name].title:30} at most {budget:4}: CPU {cpu}; paced wall {paced}"
+    yield ""
+    for names, which in _packages(result["versions"]).items():
+        yield f"{which}: {names}"
     yield from (f"left out: {line}" for line in result["left_out"])
+
+
+def _packages(versions: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """The variants that ran with each set of packages."""
+    sets: dict[str, list[str]] = {}
+    for variant, packages in versions.items():
+        sets.setdefault(", ".join(f"{name} {version}" for name, version in packages.items()), []).append(variant)
+    return {names: ", ".join(which) for names, which in sets.items()}

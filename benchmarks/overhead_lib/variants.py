@@ -7,16 +7,13 @@ than what is measured here. Where a framework is patched, off means that exactly
 
 from __future__ import annotations
 
-import shutil
 import sys
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from overhead_lib.workloads import Engine
 
-__all__ = ["VARIANTS", "About", "Variant", "make"]
+__all__ = ["VARIANTS", "About", "Spans", "Variant", "make", "plain"]
 
 Call = Callable[[], Any]
 _SIX: Final = {
@@ -156,7 +153,7 @@ class _Ours(Variant):
             trace.get_tracer_provider().force_flush()  # type: ignore[attr-defined]
 
 
-class _Spans(Variant):
+class Spans(Variant):
     """A span around the call, made by the user's own code with the SDK."""
 
     def __init__(self) -> None:
@@ -172,7 +169,7 @@ class _Spans(Variant):
         self.provider.force_flush()
 
 
-class _Span(_Spans):
+class _Span(Spans):
     def around(self, call: Call) -> Call:
         start = self.tracer.start_span
 
@@ -185,7 +182,7 @@ class _Span(_Spans):
         return run
 
 
-class _CurrentSpan(_Spans):
+class _CurrentSpan(Spans):
     def around(self, call: Call) -> Call:
         start = self.tracer.start_as_current_span
 
@@ -196,7 +193,7 @@ class _CurrentSpan(_Spans):
         return run
 
 
-class _SixAttributes(_Spans):
+class _SixAttributes(Spans):
     def around(self, call: Call) -> Call:
         start = self.tracer.start_span
 
@@ -209,109 +206,18 @@ class _SixAttributes(_Spans):
         return run
 
 
-class _Codecarbon(Variant):
-    def __init__(self) -> None:
-        from codecarbon import OfflineEmissionsTracker
-
-        self.tracker = OfflineEmissionsTracker(
-            country_iso_code="FRA", save_to_file=False, log_level="critical", allow_multiple_runs=True
-        )
-        self.tracker.start_task("first")
-        self.tracker.stop_task()
-
-    def around(self, call: Call) -> Call:
-        start, stop = self.tracker.start_task, self.tracker.stop_task
-
-        def run() -> Any:
-            start()
-            result = call()
-            stop()
-            return result
-
-        return run
-
-
-class _Zeus(Variant):
-    """Windows on a RAPL counter that is a file in memory, for here there may be none: the least it can cost."""
-
-    def __init__(self) -> None:
-        from zeus.device.cpu import rapl
-
-        self.folder = Path(tempfile.mkdtemp(dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
-        zone = self.folder / "intel-rapl:0"
-        zone.mkdir()
-        for name, text in (
-            ("name", "package-0"),
-            ("energy_uj", "1000000"),
-            ("max_energy_range_uj", "262143328850"),
-        ):
-            (zone / name).write_text(text + "\n")
-        rapl.RAPL_DIR = str(self.folder)
-        from zeus.monitor import ZeusMonitor
-
-        self.monitor = ZeusMonitor(gpu_indices=[])
-
-    def around(self, call: Call) -> Call:
-        begin, end = self.monitor.begin_window, self.monitor.end_window
-
-        def run() -> Any:
-            begin("inference", sync_execution=False)
-            result = call()
-            end("inference", sync_execution=False)
-            return result
-
-        return run
-
-    def close(self) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-
-class _Patching(_Spans):
-    """A peer that patches the text-generation pipeline and nothing else."""
-
-    def ready(self) -> None:
-        from transformers import TextGenerationPipeline
-
-        self._kind: Any = TextGenerationPipeline
-        self._old = vars(self._kind)["__call__"]
-        self.instrument()
-        self._new = vars(self._kind)["__call__"]
-        if self._new is self._old:
-            raise RuntimeError("it patched nothing")
-
-    def instrument(self) -> None:
-        raise NotImplementedError
-
-    def switch(self, on: bool) -> None:
-        self._kind.__call__ = self._new if on else self._old
-
-
-class _Openlit(_Patching):
-    def instrument(self) -> None:
-        import openlit
-
-        openlit.init(disable_metrics=True, disable_events=True)
-
-
-class _Openllmetry(_Patching):
-    def instrument(self) -> None:
-        from opentelemetry.instrumentation.transformers import TransformersInstrumentor
-
-        TransformersInstrumentor().instrument()
-
-
 _KINDS: Final[dict[str, Callable[[], Variant]]] = {
     "bare": Variant,
     "span": _Span,
     "span-current": _CurrentSpan,
     "span-six": _SixAttributes,
-    "codecarbon": _Codecarbon,
-    "zeus": _Zeus,
-    "openlit": _Openlit,
-    "openllmetry": _Openllmetry,
 }
 
 
 def make(name: str) -> Variant:
     """The variant of that name, in the process that is to be it."""
-    return _Ours() if name.startswith("ours") else _KINDS[name]()
+    if VARIANTS[name].peer:
+        from overhead_lib import peers
+
+        return getattr(peers, name.capitalize())()  # type: ignore[no-any-return]
+    return _Ours() if VARIANTS[name].launched else _KINDS[name]()

@@ -21,6 +21,7 @@ import time
 import traceback
 import tracemalloc
 from collections.abc import Callable
+from importlib import metadata
 from itertools import repeat
 from pathlib import Path
 from statistics import median
@@ -35,6 +36,11 @@ from overhead_lib.workloads import WORKLOADS
 #: Untimed calls after each switch: the interpreter specialises its code anew.
 WARM_CALLS, WARM_NS = 20, 5_000_000
 PACE_NS = 1_000_000
+#: Packages whose versions are told.
+_TOLD = (
+    "ecolyzer-otel", "opentelemetry-sdk", "torch", "transformers", "onnxruntime", "scikit-learn", "keras",
+    "tensorflow_cpu", "codecarbon", "zeus", "openlit", "opentelemetry-instrumentation-transformers",
+)  # fmt: skip
 
 
 class Worker:
@@ -182,6 +188,15 @@ def _paced(run: Callable[[], Any], number: int, seconds: float | None = None) ->
     return times
 
 
+def _versions() -> dict[str, str]:
+    """What is measured, and with what."""
+    found = {}
+    for name in _TOLD:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("variant")
@@ -202,7 +217,7 @@ def main() -> None:
     try:
         variant = make(options.variant)
         worker = Worker(variant, options.workloads.split(","), folder)
-        answer({"ready": True})
+        answer({"versions": _versions()})
         for line in sys.stdin:
             command = json.loads(line)
             answer(getattr(worker, command.pop("do"))(**command))
