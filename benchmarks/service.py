@@ -95,7 +95,7 @@ class Run:
         self._keep("meter", *upkeep.report(loads, rests))
 
     def ticks(self) -> None:
-        found = ticks.measure([10, 100, 1000, 10_000], self.options.settled, self.options.tick_seconds)
+        found = ticks.measure([10, 100, 1000, 3000, 10_000], self.options.settled, self.options.tick_seconds)
         self._keep("ticks", ticks.report(found), found)
 
     def _keep(self, section: str, targets: list[Target], figures: dict[str, Any]) -> None:
@@ -121,7 +121,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--quiet-seconds", type=float, default=65, help="without a request before that")
     parser.add_argument("--tick-seconds", type=float, default=3)
     parser.add_argument("--settled", type=lambda text: [int(one) for one in text.split(",")],
-                        default=[0, 100_000, 1_000_000], help="marks after which a tick is timed")  # fmt: skip
+                        default=[0, 20_000, 200_000, 1_000_000], help="marks at which a tick is timed")  # fmt: skip
     options = parser.parse_args()
     if options.quick:
         options.rounds, options.seconds, options.memory_requests, options.requests = 1, 1, 1_500, 3_000

@@ -67,6 +67,10 @@ class _Line:
         self._since = 0.0
         self.waiting = False
 
+    def since(self) -> float:
+        """When it was last used."""
+        return self._since
+
     def ask(self) -> None:
         self._since, self._answer, self.waiting = time.perf_counter(), b"", True
         self.socket.sendall(self._question)
@@ -103,7 +107,8 @@ def paced(port: int, path: str, seconds: float, connections: int, rate: float = 
             selector.register(line.socket, selectors.EVENT_READ, line)
         began = time.perf_counter()
         while (now := time.perf_counter() - began) < seconds:
-            free = [line for line in lines if not line.waiting]
+            # The one that rested longest first: the service closes those that rest for seconds.
+            free = sorted([line for line in lines if not line.waiting], key=_Line.since)
             due = len(free) if not rate else min(len(free), int(now * rate) + 1 - asked)
             for line in free[: max(0, due)]:
                 line.ask()
