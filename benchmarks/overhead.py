@@ -1,7 +1,7 @@
 """What a call pays for being measured: ours beside a bare OpenTelemetry span and beside peers, in one run.
 
-    python benchmarks/overhead.py                      # every workload, about 20 minutes
-    python benchmarks/overhead.py --quick              # the most telling ones, about a minute
+    python benchmarks/overhead.py                      # every workload, about half an hour
+    python benchmarks/overhead.py --quick              # the most telling ones, some 100 seconds
     python benchmarks/overhead.py --workloads mlp,bert --variants ours,span --rounds 60
     python benchmarks/overhead.py --peers peers/bin/python --json overhead.json
 
@@ -50,7 +50,7 @@ PICTURE = Path(__file__).parents[1] / "docs" / "images" / "overhead.png"
 QUICK_WORKLOADS = ("noop", "onnx", "mlp", "pipeline")
 QUICK_VARIANTS = ("bare", "ours", "ours-1", "span")
 #: Seconds of a block, of one between two readings of the clocks, and of a block of paced calls.
-BLOCK_SECONDS, CHUNK_SECONDS, PACED_SECONDS = 0.04, 0.0002, 0.2
+BLOCK_SECONDS, CHUNK_SECONDS, PACED_SECONDS = 0.04, 0.0002, 0.1
 #: Most calls in a block: fewer than a span processor can hold. A slow peer gets fewer, but some.
 MOST_CALLS, LEAST_CALLS = 1000, 8
 
@@ -62,11 +62,11 @@ def arguments() -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument("--workloads", help=f"some of {','.join(WORKLOADS)}")
     parser.add_argument("--variants", help=f"some of {','.join(VARIANTS)}; bare and span are always there")
-    parser.add_argument("--rounds", type=int, help="default 30")
+    parser.add_argument("--rounds", type=int, help="default 20")
     parser.add_argument("--calls", type=int, help="most in a block, which takes 40 ms; default 1000")
     parser.add_argument("--paced", type=int, default=50, help="paced calls of a round")
     parser.add_argument("--serve", type=float, help="seconds of serving at a pace of 1 ms; default 2, 0 for none")
-    parser.add_argument("--quick", action="store_true", help="about a minute")
+    parser.add_argument("--quick", action="store_true", help="some 100 seconds")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--peers", metavar="PYTHON", help="a Python that has peers; default: this one")
     parser.add_argument(
@@ -77,7 +77,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--json", type=Path, help="file for all figures")
     parser.add_argument("--picture", type=Path, help=f"default: docs/images/{PICTURE.name}, of all workloads only")
     options = parser.parse_args()
-    options.rounds = options.rounds or (5 if options.quick else 30)
+    options.rounds = options.rounds or (5 if options.quick else 20)
     options.serve = (0.5 if options.quick else 2.0) if options.serve is None else options.serve
     for known, name, few in ((WORKLOADS, "workloads", QUICK_WORKLOADS), (VARIANTS, "variants", QUICK_VARIANTS)):
         given = getattr(options, name)

@@ -32,7 +32,7 @@ def draw(result: Mapping[str, Any], path: Path) -> Path:
     workloads = result["workloads"]
     present = [name for name in _STYLES if any(name in rows for rows in workloads.values())]
     step = 1 / (len(present) + 1.5)
-    figure, axis = plt.subplots(figsize=(10, 0.75 + 0.13 * (len(present) + 1.5) * len(workloads)))
+    figure, axis = plt.subplots(figsize=(10, 0.75 + 0.11 * (len(present) + 1.5) * len(workloads)))
     for place, (workload, rows) in enumerate(workloads.items()):
         if place % 2:
             axis.axhspan(place - 0.5, place + 0.5, color="#f4f4f4", linewidth=0)
@@ -65,7 +65,9 @@ def draw(result: Mapping[str, Any], path: Path) -> Path:
 
 def _bare(rows: Mapping[str, Any]) -> str:
     micros = next(iter(rows.values()))["bare_cpu_us"]
-    return f"{micros / 1000:.1f} ms" if micros >= 1000 else f"{micros:.3g} µs"
+    return (
+        f"{micros / 1000:.1f} ms" if micros >= 1000 else f"{micros:.0f} µs" if micros >= 10 else f"{micros:.2g} µs"
+    )
 
 
 def _budget(axis: Any, place: int, rows: Mapping[str, Any], budget: float) -> None:

@@ -130,7 +130,7 @@ class Worker:
                     run()
                 held.append((sys.getallocatedblocks() - before) / few)
                 self.variant.drain()
-            many = max(few, min(1000, int(0.5 / max(seconds[mode], 1e-6))))
+            many = max(few, min(1000, int(0.15 / max(seconds[mode], 1e-6))))
             gc.collect()
             before = sys.getallocatedblocks()
             tracemalloc.start()
