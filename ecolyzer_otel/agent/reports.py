@@ -193,7 +193,8 @@ class Reporter:
         facts = self.models.facts(call)
         number = self._number(call)
         trace_id = span_id = ""
-        span = self._start_span(call, epoch_ns)
+        # A span that nobody sees costs more than everything else here.
+        span = self._start_span(call, epoch_ns) if exported or call.more is not None else None
         busy = _kernels(call)
         if span is not None:
             self.spans[number] = span

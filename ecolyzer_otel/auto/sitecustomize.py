@@ -14,13 +14,20 @@ _NEVER = frozenset({"sitecustomize", "usercustomize", "apport_python_hook"})
 
 
 class _FirstImport:
-    """A finder that finds nothing: it only sees what is looked for."""
+    """A finder that finds nothing of its own: it only sees what is looked for."""
 
     @classmethod
     def find_spec(cls, name, path=None, target=None):
         if path is None and name not in sys.stdlib_module_names and name not in _NEVER:
             cls.leave()
             _initialize()
+            # The import system goes through this very list by position: finders that were put in front of it just
+            # now (the hooks that patch a framework) it would pass over for this one import.
+            for finder in list(sys.meta_path):
+                spec = finder.find_spec(name, path, target)
+                if spec is not None:
+                    return spec
+        return None
 
     @classmethod
     def leave(cls):
