@@ -1,7 +1,7 @@
 """What measuring costs a real service: throughput, latency, memory, start-up, and what the meter itself needs.
 
-    python benchmarks/service.py                              # everything, about 35 minutes
-    python benchmarks/service.py --quick                      # about a minute, with much noise
+    python benchmarks/service.py                              # everything, about an hour (the long runs)
+    python benchmarks/service.py --quick                      # one to two minutes, with much noise
     python benchmarks/service.py --only throughput --rounds 40
     python benchmarks/service.py --json result.json
 
@@ -35,6 +35,7 @@ from service_lib.load import has_wrk
 from service_lib.variants import plugins
 
 SECTIONS = ("throughput", "memory", "long", "startup", "meter", "ticks")
+QUICK_SECTIONS = ("throughput", "startup", "meter", "ticks")
 
 
 class Run:
@@ -81,7 +82,7 @@ class Run:
         repeats = self.options.repeats
         starts = {
             "all cores": beginnings.first_answers(self.folders, repeats, None),
-            "one core": beginnings.first_answers(self.folders, max(3, repeats // 2), self.cores[0]),
+            "one core": beginnings.first_answers(self.folders, max(1, repeats // 2), self.cores[0]),
         }
         loaded = beginnings.imports(self.folders, repeats)
         self._keep("startup", *beginnings.report(starts, loaded, beginnings.breakdown(self.folders)))
@@ -105,8 +106,8 @@ class Run:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default=",".join(SECTIONS), help=f"sections, of {','.join(SECTIONS)}")
-    parser.add_argument("--quick", action="store_true", help="about a minute; too short for anything but a look")
+    parser.add_argument("--only", help=f"sections, of {','.join(SECTIONS)}")
+    parser.add_argument("--quick", action="store_true", help="one to two minutes; too short for more than a look")
     parser.add_argument("--json", type=Path, help="write all figures there")
     parser.add_argument("--rounds", type=int, default=20, help="of all variants")
     parser.add_argument("--seconds", type=float, default=2, help="of each variant in a round (whole ones with wrk)")
@@ -125,9 +126,10 @@ def parse() -> argparse.Namespace:
     options = parser.parse_args()
     if options.quick:
         options.rounds, options.seconds, options.memory_requests, options.requests = 1, 1, 1_500, 3_000
-        options.long_variants, options.repeats = "traced", 2
+        options.long_variants, options.repeats = "traced", 1
         options.meter_seconds, options.rest_seconds, options.quiet_seconds = 2, 3, 1
-        options.tick_seconds, options.settled = 0.5, [0, 5_000, 20_000]
+        options.tick_seconds, options.settled = 0.2, [0, 2_000, 10_000]
+    options.only = options.only or ",".join(QUICK_SECTIONS if options.quick else SECTIONS)
     return options
 
 
