@@ -221,7 +221,8 @@ class SensorBook:
         """Add what a request drew in the ``seconds`` of which no reading told, as far as its kind is known."""
         watts = self.rates.watts(live.record.kind)
         if watts is None:
-            if account.covered_ns <= 0.0:
+            # What it was charged, if only by an interval that told less than it should have, is its own.
+            if account.covered_ns <= 0.0 and active <= 0.0:
                 return None, 0.0
             charge = self._charge_of(live, account, active, self.spec.method)
             return charge, variance + (self.spec.relative_uncertainty * active) ** 2

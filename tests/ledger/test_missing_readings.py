@@ -342,3 +342,22 @@ def test_a_gap_shorter_than_a_request_is_overdue_costs_nothing() -> None:
     settled, shares, grown = streamed("cpu", 20, 22)
     assert {one.method for one in settled.values()} == {"measured"}
     assert (shares.measured, shares.modelled) == (pytest.approx(grown), 0.0)
+
+
+def test_a_joule_that_an_odd_interval_charged_is_on_the_request_although_nothing_is_known_of_its_kind() -> None:
+    # After a reset the counter shows far less than idle power: it does not tell yet, but what it tells is charged.
+    result = replay(
+        {
+            "version": 1,
+            "sensors": [
+                {
+                    "id": "cpu0", "component": "cpu", "method": "measured", "idle_watts": 6.0,
+                    "samples": [[0, 2.0], [1_000_000, 0.0], [335_000_000, 1.0]],
+                }
+            ],
+            "requests": [{"id": "r0", "pid": 1, "start_ns": 0, "end_ns": 2_000_000, "cpu_ns": 0}],
+        }
+    )  # fmt: skip
+    shares = result["sensors"]["cpu0"]
+    assert shares["requests"] > 0.5
+    assert result["requests"]["r0"]["active_joules"] == pytest.approx(shares["requests"])
