@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+#: Of fewer values a median's 95 % tell nothing.
+_FEW = 6
+
 
 @dataclass(frozen=True)
 class Spread:
@@ -18,6 +21,19 @@ class Spread:
     high: float
     surely_above: float
     surely_below: float
+    count: int = 0
+
+    def at_least(self, limit: float) -> bool | None:
+        """Whether the median is; None where that cannot be told: too few values, or ``limit`` within the 95 %."""
+        if self.count < _FEW or self.surely_above < limit <= self.surely_below:
+            return None
+        return self.median >= limit
+
+    def at_most(self, limit: float) -> bool | None:
+        """The same the other way round."""
+        if self.count < _FEW or self.surely_above <= limit < self.surely_below:
+            return None
+        return self.median <= limit
 
     def __str__(self) -> str:
         return f"{self.median:.4g} [{self.low:.4g} to {self.high:.4g}]"
@@ -31,11 +47,13 @@ def spread(values: Sequence[float], resamples: int = 2000) -> Spread:
     """The median of ``values`` and how sure it is."""
     middle = statistics.median(values)
     if len(values) < 3:
-        return Spread(middle, min(values), max(values), min(values), max(values))
+        return Spread(middle, min(values), max(values), min(values), max(values), len(values))
     low, _, high = statistics.quantiles(values, n=4, method="inclusive")
     dice = random.Random(1)
     medians = sorted(statistics.median(dice.choices(values, k=len(values))) for _ in range(resamples))
-    return Spread(middle, low, high, medians[round(0.025 * resamples)], medians[round(0.975 * resamples) - 1])
+    return Spread(
+        middle, low, high, medians[round(0.025 * resamples)], medians[round(0.975 * resamples) - 1], len(values)
+    )
 
 
 def paired(ours: Sequence[float], others: Sequence[float]) -> Spread:

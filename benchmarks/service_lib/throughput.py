@@ -147,11 +147,15 @@ def _targets(ratios: dict[str, dict[str, Spread]]) -> list[Target]:
         for what, how in (("throughput", "measured"), ("by CPU time", "by CPU time")):
             one = found[what]
             text = f"{one.median:.1%} (95 %: {one.surely_above:.1%} to {one.surely_below:.1%})"
-            met = None if one.surely_above < wanted <= one.surely_below else one.median >= wanted
-            targets.append(Target(f"throughput, {name} over {other}, {how}", text, f"at least {wanted:.0%}", met))
+            targets.append(
+                Target(
+                    f"throughput, {name} over {other}, {how}", text, f"at least {wanted:.0%}", one.at_least(wanted)
+                )
+            )
         one = found["p99"]
         text = f"{one.median - 1:+.1%} (95 %: {one.surely_above - 1:+.1%} to {one.surely_below - 1:+.1%})"
         limit = max(noise.high, 1.0)
-        met = None if one.surely_above <= limit < one.surely_below else one.median <= limit
-        targets.append(Target(f"p99, {name} over {other}", text, f"within noise: at most {limit - 1:+.1%}", met))
+        targets.append(
+            Target(f"p99, {name} over {other}", text, f"within noise: at most {limit - 1:+.1%}", one.at_most(limit))
+        )
     return targets
