@@ -69,7 +69,7 @@ class Recorder:
         self._quantization = quantization
         self._limit = 2 * max_label_sets
         self._bound: dict[tuple[str | int | None, ...], _Bound] = {}
-        self._scores = Scores(store)
+        self._scores = Scores(store, max_label_sets)
         self._shown: dict[tuple[str, str, str], float] = {}
         self._pending: set[str] = set()
         self._workers: set[tuple[str, str]] = set()

@@ -19,20 +19,33 @@ class Scores:
 
     Args:
         store: where the gauges are.
+        max_label_sets: how many label sets a metric may have. A model beyond them has no score of its own: of
+            several models that share ``__other__`` a gauge would show whichever was written last.
     """
 
-    def __init__(self, store: MetricStore) -> None:
+    def __init__(self, store: MetricStore, max_label_sets: int) -> None:
         self._store = store
+        self._most = {Metric.ESS: max_label_sets // len(_PER), Metric.SCI: max_label_sets // len(SCI_UNITS)}
         self._ess: dict[Labels, EssWindow] = {}
         self._sci: dict[Labels, SciWindow] = {}
 
     def ess_of(self, labels: Labels) -> EssWindow:
         """The window of (service, model, framework, device, dtype)."""
-        return self._ess.setdefault(labels, EssWindow())
+        window = self._ess.get(labels)
+        if window is None:
+            window = EssWindow()
+            if len(self._ess) < self._most[Metric.ESS]:
+                self._ess[labels] = window
+        return window
 
     def sci_of(self, labels: Labels) -> SciWindow:
         """The window of (service, model, framework, device)."""
-        return self._sci.setdefault(labels, SciWindow())
+        window = self._sci.get(labels)
+        if window is None:
+            window = SciWindow()
+            if len(self._sci) < self._most[Metric.SCI]:
+                self._sci[labels] = window
+        return window
 
     def refresh(self, now: float) -> None:
         """Bring the gauges up to date with monotonic time ``now`` in seconds."""
