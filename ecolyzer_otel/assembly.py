@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from ecolyzer_otel.config import Config
 from ecolyzer_otel.errors import ConfigError, EcolyzerError
+from ecolyzer_otel.impact.timeline import Timeline
 from ecolyzer_otel.meter import Meter
 from ecolyzer_otel.sensors import Discovery, Scope, discover
 from ecolyzer_otel.telemetry.http import MetricsServer
@@ -35,6 +36,7 @@ class Setup:
     """A running meter's parts, and what was wrong on the way."""
 
     meter: Meter
+    timeline: Timeline
     discovery: Discovery
     server: MetricsServer | None = None
     otlp: OtlpMetricsExporter | None = None
@@ -55,6 +57,8 @@ class Setup:
             self.journal.close()
         if self.server is not None:
             self.server.stop()
+        # Last: a source that is just being asked must not hold up what was measured.
+        self.timeline.close()
 
 
 def prepare(
@@ -77,7 +81,7 @@ def prepare(
     timeline.start()
     store = MetricStore(max_label_sets=config.max_label_sets)
     meter = Meter(config, discovery, timeline, store, embodied=embodied, alone=alone, early=early, patient=patient)
-    setup = Setup(meter, discovery, problems=problems)
+    setup = Setup(meter, timeline, discovery, problems=problems)
     _keep_journal(config, setup, store)
     _serve(config, setup, store, _PAGE_SECONDS if patient else 0.0)
     return setup

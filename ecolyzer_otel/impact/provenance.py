@@ -9,7 +9,7 @@ from typing import NamedTuple
 from ecolyzer_otel.impact.embodied import Embodied
 from ecolyzer_otel.impact.place import Place
 
-__all__ = ["Factor", "factors_of"]
+__all__ = ["Factor", "factors_of", "time_of"]
 
 
 class Factor(NamedTuple):
@@ -61,7 +61,7 @@ def factors_of(place: Place, embodied: Embodied) -> Iterator[Factor]:
 
 
 def time_of(place: Place) -> str:
-    """When the carbon figure is of: a year, or a time in UTC."""
+    """The time in UTC that a live carbon figure stands for; "" where the figure is of a year."""
     if place.time_s is None:
-        return str(place.year)
+        return ""
     return datetime.fromtimestamp(place.time_s, timezone.utc).strftime("%Y-%m-%dT%H:%MZ")

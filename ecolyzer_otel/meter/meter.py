@@ -153,7 +153,7 @@ class Meter:
             place.source,
             place.pue,
             place.year,
-            time_of(place) if place.time_s is not None else "",
+            time_of(place),
             place.estimated,
             place.defaulted,
             place.wue,
@@ -262,7 +262,6 @@ class Meter:
             self._show()
             self._sampler.close()
             self._neighbours.close()
-        self._timeline.close()
 
     def before_scrape(self) -> None:
         """Bring gauges up to date."""
