@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -10,6 +11,7 @@ import statistics
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -36,9 +38,17 @@ engine = Engine()
 
 
 @pytest.fixture
-def script(serve):
+def script(serve, tmp_path):
     """``script(code, ...)`` runs it under the launcher, with its standard output and error in one file."""
-    return lambda code, **more: serve(["python", "-c", ENGINE + code], **more)
+
+    def start(code, *, env=None, **more):
+        result = tmp_path / f"{next(numbers)}.result"
+        running = serve(["python", "-c", ENGINE + code], env={"RESULT": str(result)} | (env or {}), **more)
+        results[running.process.pid] = result
+        return running
+
+    numbers = itertools.count()
+    return start
 
 
 def wait_for(text: str, service, seconds: float = 30.0) -> None:
@@ -57,14 +67,24 @@ while time.monotonic() < end:
     latencies.append([time.time(), time.perf_counter() - began])
     time.sleep(0.003)
 assert ecolyzer_otel.flush(5)
-print("RESULT", json.dumps({"counts": ecolyzer_otel.counts(), "latencies": latencies}), flush=True)
+with open(os.environ["RESULT"] + ".part", "w") as file:
+    json.dump({"counts": ecolyzer_otel.counts(), "latencies": latencies}, file)
+os.replace(file.name, os.environ["RESULT"])
 time.sleep(60)
 """
 
 
+#: Where each script, by its process, writes its result: its output is the console exporter's as well.
+results: dict[int, Path] = {}
+
+
 def result(service) -> dict:
-    wait_for("RESULT", service)
-    return json.loads(re.search(r"^RESULT (.*)$", service.output, re.MULTILINE)[1])
+    file = results[service.process.pid]
+    deadline = time.monotonic() + 30
+    while not file.exists():
+        assert time.monotonic() < deadline, service.output
+        time.sleep(0.02)
+    return json.loads(file.read_text())
 
 
 def spans(output: str) -> list[dict]:
