@@ -69,8 +69,9 @@ counts_training = False
 
 #: The call that encloses whatever runs now. A closed one encloses nothing.
 current_call: ContextVar[Call | None] = ContextVar("ecolyzer_current_call", default=None)
-#: The SERVER span of the web request being served, noted by our span processor.
-server_span: ContextVar[Span | None] = ContextVar("ecolyzer_server_span", default=None)
+#: The web request being served: its SERVER span, noted by our span processor, or its place in the router, noted by
+#: ``ecolyzer_starlette``, which has the same ``attributes`` and ``end_time``.
+server_span: ContextVar[Any] = ContextVar("ecolyzer_server_span", default=None)
 
 
 class More:

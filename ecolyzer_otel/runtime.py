@@ -51,9 +51,6 @@ def activate() -> None:
 
 def make_ready() -> None:
     """Do now, while a framework is being patched, what the first request would otherwise wait for."""
-    from ecolyzer_otel.telemetry import provider
-
-    provider.ensure()  # first, for `spans` imports the SDK, at which the provider may be waiting
     from ecolyzer_otel.telemetry import spans
 
     call.open_span = spans.open_span

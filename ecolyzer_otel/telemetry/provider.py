@@ -1,7 +1,8 @@
 """The OpenTelemetry SDK of an instrumented process, set up by the standard ``OTEL_*`` variables.
 
-Importing the SDK takes longer than everything else at start-up. Where nothing is exported, nobody needs it until
-the first request, the first instrumented web framework, or the service's own first look at the SDK; it is set up
+Importing the SDK takes longer than everything else at start-up, and web frameworks that trace do so as soon as
+there is a provider, for far more than all that measuring costs. Where nothing is exported nobody needs one, until
+an instrumentor is loaded that knows routes by its spans alone, or the service itself looks at the SDK; it is set up
 then. Until it is, the API hands out proxies that follow.
 """
 
@@ -11,6 +12,7 @@ import logging
 import os
 import sys
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 import wrapt
@@ -18,7 +20,7 @@ import wrapt
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.sampling import Sampler
 
-__all__ = ["ensure", "expect"]
+__all__ = ["ensure", "expect", "is_set_up", "when_set_up"]
 
 _LOG = logging.getLogger(__name__)
 _ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
@@ -26,6 +28,7 @@ _EXPORTERS: Final = ("OTEL_TRACES_EXPORTER", "OTEL_METRICS_EXPORTER", "OTEL_LOGS
 _PROTOCOL: Final = "OTEL_EXPORTER_OTLP_PROTOCOL"
 
 _expected: dict[str, Any] | None = None
+_waiting: list[Callable[[], None]] = []
 _lock = threading.RLock()
 
 
@@ -46,8 +49,27 @@ def ensure() -> None:
     global _expected
     with _lock:
         kwargs, _expected = _expected, None
-        if kwargs is not None:
-            _configure(kwargs)
+        if kwargs is None:
+            return
+        _configure(kwargs)
+        waiting = _waiting[:]
+        _waiting.clear()
+    for then in waiting:
+        then()
+
+
+def is_set_up() -> bool:
+    """Whether nothing is left to be set up here."""
+    return _expected is None
+
+
+def when_set_up(then: Callable[[], None]) -> None:
+    """Call ``then`` once the SDK is set up: now, unless it is still to come."""
+    with _lock:
+        if _expected is not None:
+            _waiting.append(then)
+            return
+    then()
 
 
 def _prepare_environment() -> None:

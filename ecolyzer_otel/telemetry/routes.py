@@ -28,6 +28,9 @@ __all__ = ["RouteProcessor", "RouteSampler"]
 class RouteProcessor(SpanProcessor):
     """Notes the SERVER span of the web request being served."""
 
+    #: Nobody sees the spans of a provider that has no other processor.
+    only_notes = True
+
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         """Called in the context in which the web framework goes on to serve the request."""
         kind = getattr(span, "kind", None)
@@ -39,7 +42,8 @@ class RouteProcessor(SpanProcessor):
     def on_end(self, span: ReadableSpan) -> None:
         """Forget the span where it ended in the context that it began in."""
         noted = server_span.get()
-        if noted is not None and noted.get_span_context() == span.context:
+        # What :mod:`ecolyzer_starlette` has noted is no span, and not ours to forget.
+        if isinstance(noted, Span) and noted.get_span_context() == span.context:
             server_span.set(None)
 
 

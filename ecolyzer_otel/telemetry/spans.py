@@ -16,7 +16,6 @@ from opentelemetry.sdk.resources import OTELResourceDetector
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
 from ecolyzer_otel.names import Attr, phase_attribute
-from ecolyzer_otel.telemetry.routes import RouteProcessor
 from ecolyzer_otel.version import __version__
 
 if TYPE_CHECKING:
@@ -279,10 +278,12 @@ def route_of(call: Call) -> tuple[str, bool]:
 def spans_are_exported() -> bool:
     """Whether an exemplar may point at spans of this process: somebody beside us processes them."""
     provider = trace.get_tracer_provider()
+    if isinstance(provider, (trace.ProxyTracerProvider, trace.NoOpTracerProvider)):
+        return False
     processors = getattr(getattr(provider, "_active_span_processor", None), "_span_processors", None)
     if processors is None:
         return True  # a foreign provider: its own business
-    return any(not isinstance(one, RouteProcessor) for one in processors)
+    return any(not getattr(one, "only_notes", False) for one in processors)
 
 
 def service_of_spans() -> str:
