@@ -40,10 +40,12 @@ class FrameworkInstrumentor(BaseInstrumentor):  # type: ignore[misc]
     patches: ClassVar[Patches]
     _active: ClassVar[bool] = False
     _hooked: ClassVar[bool] = False
+    _patched: ClassVar[set[str]]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls.patches = Patches()
+        cls._patched = set()
 
     @abstractmethod
     def hooks(self) -> Mapping[str, Callable[[Any], None]]:
@@ -53,20 +55,27 @@ class FrameworkInstrumentor(BaseInstrumentor):  # type: ignore[misc]
         """None by name: frameworks come in builds of many names, and one that is absent is never imported."""
         return ()
 
-    def _instrument(self, **kwargs: Any) -> None:
+    def _instrument(self, *, hooked: bool = False, **kwargs: Any) -> None:
         runtime.activate()
         cls = type(self)
         cls._active = True
         for name, patch in self.hooks().items():
             if not cls._hooked:  # import hooks cannot be taken back, so they are set once
-                wrapt.register_post_import_hook(self._when_active(patch), name)
+                if not hooked:
+                    wrapt.register_post_import_hook(self._when_active(patch), name)
             elif name in sys.modules:
                 self._when_active(patch)(sys.modules[name])
         cls._hooked = True
 
+    def imported(self, module: Any) -> None:
+        """Patch a module that has just been imported: for those who hook modules, with ``hooked``."""
+        self._when_active(self.hooks()[module.__name__])(module)
+
     def _when_active(self, patch: Callable[[Any], None]) -> Callable[[Any], None]:
         def hook(module: Any) -> None:
-            if self._active and self._supports(module.__name__.partition(".")[0]):
+            name = module.__name__
+            if self._active and name not in self._patched and self._supports(name.partition(".")[0]):
+                self._patched.add(name)
                 patch(module)
 
         return hook
@@ -87,6 +96,7 @@ class FrameworkInstrumentor(BaseInstrumentor):  # type: ignore[misc]
 
     def _uninstrument(self, **kwargs: Any) -> None:
         type(self)._active = False
+        self._patched.clear()
         self.patches.undo()
 
 

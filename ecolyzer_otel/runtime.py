@@ -318,8 +318,18 @@ def describe(model: Any) -> ModelFacts:
     return ModelFacts(getattr(model, "__qualname__", None) or type(model).__name__)
 
 
+_uninstrumented = False
+
+
+def is_uninstrumented() -> bool:
+    """Whether nothing is to be patched any more."""
+    return _uninstrumented
+
+
 def instrument() -> None:
     """Patch every supported framework, imported or yet to be imported."""
+    global _uninstrumented
+    _uninstrumented = False
     activate()
     for one in _instrumentors():
         if not one.is_instrumented_by_opentelemetry:
@@ -328,6 +338,8 @@ def instrument() -> None:
 
 def uninstrument() -> None:
     """Restore every framework exactly as it was."""
+    global _uninstrumented
+    _uninstrumented = True
     for one in _instrumentors():
         if one.is_instrumented_by_opentelemetry:
             one.uninstrument()

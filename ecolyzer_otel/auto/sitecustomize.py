@@ -1,6 +1,6 @@
 """Put first on ``PYTHONPATH`` by ``ecolyzer-instrument``: runs in every Python process of the service.
 
-OpenTelemetry's own auto-instrumentation takes longer to import than many scripts take to run. So it waits for the
+Auto-instrumentation takes longer to import than many scripts take to run. So it waits for the
 first import of something that is not of the standard library; a process that never gets there (a supervisor, a
 resource tracker, ``python -c pass``) pays next to nothing and stays as it is. A ``sitecustomize`` that this one
 hides is run as well.
@@ -40,7 +40,7 @@ def _initialize():
     before = os.environ.get("PYTHONPATH", "")
     os.environ["PYTHONPATH"] = os.pathsep.join(p for p in before.split(os.pathsep) if p and p != _HERE)
     try:
-        from opentelemetry.instrumentation.auto_instrumentation import initialize
+        from ecolyzer_otel.startup import initialize
 
         initialize()
     except ImportError:

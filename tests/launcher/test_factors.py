@@ -178,6 +178,7 @@ def test_a_cloud_is_found_by_its_firmware_and_its_average_taken_where_it_does_no
     service = launch(FEW, "--sysfs", str(tmp_path / "sys"), env={"OTEL_TRACES_EXPORTER": "console"})
     service.wait_for("done")
     assert time.monotonic() - began < 20
+    service.metrics_url()  # the meter has said all that it has to say
     (line,) = [one for one in service.stderr.splitlines() if "--zone" in one and "aws" in one and "|" not in one]
     assert "set --zone" in line or "give --zone" in line or "--zone aws:" in line
     assert service.total("ecolyzer_pue_ratio") == resolve_place("aws:*").pue
