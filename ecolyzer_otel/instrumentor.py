@@ -17,24 +17,33 @@ from __future__ import annotations
 import logging
 import re
 import sys
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import wrapt
-from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
 
 from ecolyzer_otel import runtime
 from ecolyzer_otel.wrap import Patches
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["FrameworkInstrumentor"]
 
 _LOG = logging.getLogger(__name__)
 
 
-class FrameworkInstrumentor(BaseInstrumentor):  # type: ignore[misc]
-    """An OpenTelemetry instrumentor that never imports its framework."""
+class FrameworkInstrumentor(ABC):
+    """An OpenTelemetry instrumentor that never imports its framework.
 
+    A ``BaseInstrumentor`` by registration, with the same methods: to inherit from it would cost every process the
+    import of what checks versions (a quarter of all that we import), which instrumentors of frameworks that go by
+    many names cannot use.
+    """
+
+    _instance: ClassVar[Any] = None
+    _is_instrumented_by_opentelemetry = False
     #: Of each package whose modules are hooked: the oldest supported version, and the first that is not.
     supported: ClassVar[Mapping[str, tuple[str, str]]] = {}
     patches: ClassVar[Patches]
@@ -46,6 +55,38 @@ class FrameworkInstrumentor(BaseInstrumentor):  # type: ignore[misc]
         super().__init_subclass__(**kwargs)
         cls.patches = Patches()
         cls._patched = set()
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """The one instance of each class."""
+        if cls._instance is None:
+            cls._instance = super().__new__(cls)
+        return cls._instance  # type: ignore[no-any-return]
+
+    @property
+    def is_instrumented_by_opentelemetry(self) -> bool:
+        """Whether it is applied."""
+        return self._is_instrumented_by_opentelemetry
+
+    def instrument(self, *, skip_dep_check: bool = False, **kwargs: Any) -> None:
+        """Patch the framework, now or when it is imported; see OpenTelemetry's ``BaseInstrumentor``."""
+        if self._is_instrumented_by_opentelemetry:
+            _LOG.warning("Attempting to instrument while already instrumented")
+            return
+        needed = () if skip_dep_check else self.instrumentation_dependencies()
+        kwargs.pop("raise_exception_on_conflict", None)
+        if needed and (conflict := _conflict(needed)):
+            _LOG.error("ecolyzer: %s is not applied: %s", type(self).__name__, conflict)
+            return
+        self._instrument(**kwargs)
+        self._is_instrumented_by_opentelemetry = True
+
+    def uninstrument(self, **kwargs: Any) -> None:
+        """Put everything back; see OpenTelemetry's ``BaseInstrumentor``."""
+        if not self._is_instrumented_by_opentelemetry:
+            _LOG.warning("Attempting to uninstrument while already uninstrumented")
+            return
+        self._uninstrument(**kwargs)
+        self._is_instrumented_by_opentelemetry = False
 
     @abstractmethod
     def hooks(self) -> Mapping[str, Callable[[Any], None]]:
@@ -99,6 +140,18 @@ class FrameworkInstrumentor(BaseInstrumentor):  # type: ignore[misc]
         self._patched.clear()
         self.patches.undo()
 
+
+def _conflict(needed: Collection[str]) -> Any:
+    from opentelemetry.instrumentation.dependencies import get_dependency_conflicts
+
+    return get_dependency_conflicts(needed)
+
+
+# Whoever asks for the class has imported it.
+wrapt.register_post_import_hook(
+    lambda module: module.BaseInstrumentor.register(FrameworkInstrumentor),
+    "opentelemetry.instrumentation.instrumentor",
+)
 
 _told: set[str] = set()
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from ecolyzer_otel.call import Call
-from ecolyzer_otel.ledger.split import equal_seconds
+from ecolyzer_otel.equal import equal_seconds
 
 __all__ = ["ThreadShares"]
 

@@ -8,13 +8,14 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from ecolyzer_otel.equal import equal_seconds
 from ecolyzer_otel.ledger.account import Account, Part, Pot
 from ecolyzer_otel.ledger.counter import Counter
 from ecolyzer_otel.ledger.idle import State
 from ecolyzer_otel.ledger.learner import Learner, Scene
 from ecolyzer_otel.ledger.live import Live
 from ecolyzer_otel.ledger.rates import Rates
-from ecolyzer_otel.ledger.split import Work, equal_seconds
+from ecolyzer_otel.ledger.split import Work
 from ecolyzer_otel.ledger.types import Charge, Interval, SensorSpec, Shares
 
 __all__ = ["SensorBook"]

@@ -24,7 +24,7 @@ from typing import NamedTuple
 from ecolyzer_otel.ledger.activity import ActivityBook
 from ecolyzer_otel.ledger.live import Live
 
-__all__ = ["Parts", "Work", "cpu_work", "equal_seconds", "gpu_work", "learn_pools", "overlap_work", "uses_device"]
+__all__ = ["Parts", "Work", "cpu_work", "gpu_work", "learn_pools", "overlap_work", "uses_device"]
 
 
 class Parts(NamedTuple):
@@ -261,38 +261,3 @@ def _union_seconds(spans: Sequence[Sequence[int]], start_ns: int, end_ns: int) -
             total += last - (first if first > reach else reach)
             reach = last
     return total / 1e9
-
-
-def equal_seconds(parts: Sequence[tuple[int, int] | None]) -> list[float]:
-    """Each part's share of time, every instant divided equally among the parts that hold it, in seconds.
-
-    With K(t) the integral of 1/n over time, n the number of parts that hold t, part i gets K(end_i) - K(start_i).
-
-    Args:
-        parts: ``(start_ns, end_ns)``, or None for one that is empty.
-    """
-    if len(parts) == 1 and parts[0]:
-        return [(parts[0][1] - parts[0][0]) / 1e9]
-    starts = sorted([part[0] for part in parts if part])
-    ends = sorted([part[1] for part in parts if part])
-    reached: dict[int, float] = {}
-    flying, clock, at = 0, 0.0, starts[0] if starts else 0
-    coming, number = 0, len(starts)
-    for end in ends:
-        while coming < number and starts[coming] <= end:
-            when = starts[coming]
-            coming += 1
-            if when > at:
-                if flying:
-                    clock += (when - at) / flying
-                at = when
-                reached[when] = clock
-            elif when not in reached:
-                reached[when] = clock
-            flying += 1
-        if end > at:
-            clock += (end - at) / flying
-            at = end
-        reached[end] = clock
-        flying -= 1
-    return [(reached[part[1]] - reached[part[0]]) / 1e9 if part else 0.0 for part in parts]

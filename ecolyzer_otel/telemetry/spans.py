@@ -10,9 +10,9 @@ import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from opentelemetry import trace
-from opentelemetry.sdk.resources import OTELResourceDetector
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
 from ecolyzer_otel.names import Attr, phase_attribute
@@ -292,7 +292,16 @@ def service_of_spans() -> str:
     name = getattr(resource, "attributes", {}).get("service.name")
     if isinstance(name, str) and name:
         return name
-    # Not Resource.create(): it starts a pool of threads, which a process that ends or forks at this moment would
-    # not bear.
-    told = OTELResourceDetector().detect().attributes.get("service.name")
-    return str(told or f"unknown_service:{os.path.basename(sys.executable or 'python')}")
+    # Not the SDK's Resource.create(): it starts a pool of threads, which a process that ends or forks at this
+    # moment would not bear; and where there is no provider its import would be for this alone.
+    return _told_service() or f"unknown_service:{os.path.basename(sys.executable or 'python')}"
+
+
+def _told_service() -> str:
+    """``service.name`` of the standard variables, in the order and encoding that OpenTelemetry specifies."""
+    name = os.environ.get("OTEL_SERVICE_NAME", "")
+    for pair in () if name else os.environ.get("OTEL_RESOURCE_ATTRIBUTES", "").split(","):
+        key, _, value = pair.partition("=")
+        if key.strip() == "service.name":
+            name = unquote(value.strip())
+    return name
