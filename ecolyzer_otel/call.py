@@ -121,8 +121,8 @@ class Call:
 
     __slots__ = (
         "context", "cpu_ns", "cpu_start_ns", "encloses", "end_ns", "error", "events", "extra_cpu", "helpers",
-        "items", "model", "more", "number", "open", "pace", "server", "spec", "start_ns", "state", "thread",
-        "token",
+        "items", "model", "more", "number", "open", "pace", "route", "server", "spec", "start_ns", "state",
+        "thread", "token",
     )  # fmt: skip
 
     #: A training call only guards: it is never published, and its inner calls are no requests.
@@ -153,6 +153,8 @@ class Call:
         #: Of its thread, where its CPU time is estimated.
         self.pace: Pace | None = None
         self.number = 0
+        #: As last read by the background thread.
+        self.route: str
         self.token: Token[Call | None] | None = None
         self.context: Context | None = None
         self.server: Span | None = None

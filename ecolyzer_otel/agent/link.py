@@ -22,6 +22,7 @@ __all__ = ["Link", "LocalLink", "PrivateLink", "SocketLink"]
 #: With this much unread by the meter, nothing more is handed over: what finishes meanwhile waits in the queue,
 #: which is bounded.
 _CONGESTED: Final = 1 << 20
+_AT_ONCE: Final = 1 << 16
 #: A meter that has read nothing for this long is as good as dead to this worker, in seconds.
 _PATIENCE: Final = 5.0
 #: Seconds between two starts of a meter, from first to last.
@@ -121,8 +122,10 @@ class SocketLink(Link):
             return None
         messages: list[FromMeter] = []
         try:
-            while data := self._socket.recv(1 << 16):
+            while data := self._socket.recv(_AT_ONCE):
                 messages += self._frames.feed(data)  # type: ignore[arg-type]
+                if len(data) < _AT_ONCE:  # that was all: each further look gives the interpreter's lock away
+                    return messages
         except BlockingIOError:
             return messages
         except (OSError, ProtocolError):

@@ -20,6 +20,15 @@ _LOG = logging.getLogger(__name__)
 _MAX_MODELS: Final = 10_000
 
 
+class _Known:
+    """A model, its facts, and the meter's key for them, -1 until it has one."""
+
+    __slots__ = ("facts", "key", "model")
+
+    def __init__(self, model: weakref.ref[Any], facts: ModelFacts) -> None:
+        self.model, self.facts, self.key = model, facts, -1
+
+
 class ModelBook:
     """Facts of models, read once per model, and the keys under which the meter knows them.
 
@@ -29,16 +38,27 @@ class ModelBook:
 
     def __init__(self, names: dict[int, str] | None = None) -> None:
         self._names: dict[int, str] = {} if names is None else names
-        self._facts: dict[int, dict[str, tuple[weakref.ref[Any], ModelFacts]]] = {}
+        self._facts: dict[tuple[int, str], _Known] = {}
         self._keys: dict[ModelFacts, int] = {}
         self._new: list[Model] = []
+
+    def known(self, call: Call) -> tuple[ModelFacts, int]:
+        """The facts of the model of ``call``, its framework filled in, and the meter's key for them."""
+        model = call.model
+        known = self._facts.get((id(model), call.spec.framework))
+        if known is None or known.model() is not model:
+            facts = self.facts(call)
+            return facts, self.key(facts)
+        if known.key < 0:
+            known.key = self.key(known.facts)
+        return known.facts, known.key
 
     def facts(self, call: Call) -> ModelFacts:
         """The facts of the model of ``call``, its framework filled in."""
         key, framework = id(call.model), call.spec.framework
-        known = self._facts.get(key, {}).get(framework)
-        if known is not None and known[0]() is call.model:
-            return known[1]
+        known = self._facts.get((key, framework))
+        if known is not None and known.model() is call.model:
+            return known.facts
         try:
             facts = call.spec.describe(call.model)
         except Exception:  # noqa: BLE001 - never hurt the service
@@ -48,13 +68,14 @@ class ModelBook:
         facts = replace(facts, name=name[:MAX_NAME], framework=facts.framework or framework)
         with contextlib.suppress(TypeError):  # not every object can be referenced weakly
             reference = weakref.ref(call.model, lambda _: self.forget(key))
-            self._facts.setdefault(key, {})[framework] = reference, facts
+            self._facts[key, framework] = _Known(reference, facts)
             self._names[key] = facts.name
         return facts
 
     def forget(self, key: int) -> None:
         """Read the facts of the model with this ``id`` anew."""
-        self._facts.pop(key, None)
+        for known in [one for one in self._facts.copy() if one[0] == key]:
+            self._facts.pop(known, None)
         self._names.pop(key, None)
 
     def key(self, facts: ModelFacts) -> int:
@@ -88,6 +109,8 @@ class ModelBook:
         """Another meter: it knows nothing."""
         self._keys.clear()
         self._new.clear()
+        for known in self._facts.copy().values():
+            known.key = -1
 
 
 def _short(text: str | None) -> str | None:

@@ -65,7 +65,7 @@ class Alarm:
         reading = [self._reading] + ([descriptor] if descriptor >= 0 else [])
         writing = [descriptor] if write and descriptor >= 0 else []
         if self._poll is None:
-            self._select(reading, writing, [], seconds)
+            rang = self._reading in self._select(reading, writing, [], seconds)[0]
         else:  # select() refuses descriptors above 1023
             poll = self._poll()
             for one in reading:
@@ -75,11 +75,10 @@ class Alarm:
                 # The service has closed what is not its own: wait without, rather than not at all.
                 original("time", "sleep")(min(seconds, 0.1))
                 return
-        try:
-            while os.read(self._reading, 8) and self._reading != self._writing:
+            rang = any(one == self._reading for one, _ in events)
+        with contextlib.suppress(OSError):  # all is read
+            while rang and os.read(self._reading, 8) and self._reading != self._writing:
                 pass
-        except OSError:  # nothing rang
-            pass
 
     def close(self) -> None:
         """Give the descriptors back."""

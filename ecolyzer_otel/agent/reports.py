@@ -19,6 +19,7 @@ from ecolyzer_otel.agent.protocol import MAX_DONE, MAX_NAME, MAX_OPEN, MAX_SPANS
 from ecolyzer_otel.agent.sharing import ThreadShares
 from ecolyzer_otel.call import MAX_PHASES, Call, State, main_thread
 from ecolyzer_otel.telemetry.spans import RequestSpan, error_name, route_of, spans_are_exported, start_span
+from ecolyzer_otel.wrap import ModelFacts
 
 __all__ = ["Reporter"]
 
@@ -29,6 +30,7 @@ _OPEN_AFTER_NS: Final = 250_000_000
 #: ended is not waited for.
 _HOLD_NS: Final = 500_000_000
 _CHUNK: Final = MAX_DONE // 4
+_NOT_BUSY: Final[Busy] = {}
 
 
 class Reporter:
@@ -72,11 +74,15 @@ class Reporter:
         fresh = self._drain()
         running = [call for call in self._state.open.copy() if call.start_ns]
         # Divided once, when it has ended: also a call that is then held back for its route.
-        spent = self._shares.spent(fresh, running, self._clocks_of(running, now, native_ids()))
-        for call in fresh:
-            call.cpu_ns = spent[id(call)]
+        spent: Mapping[int, int] = {}
+        if self._shares.needed(fresh, running):
+            spent = self._shares.spent(fresh, running, self._clocks_of(running, now, native_ids()))
+            for call in fresh:
+                call.cpu_ns = spent[id(call)]
         calls = self._ready(fresh, now, hold=hold)
-        joint, calls = [call for call in calls if _serves(call)], [call for call in calls if not _serves(call)]
+        joint = [call for call in calls if _serves(call)]
+        if joint:
+            calls = [call for call in calls if not _serves(call)]
         opens = self._open_records(open_calls, now, spent)
         clocks = [self.clocks.read()] if self._calm_clock is None else [self._calm_clock, self.clocks.read()]
         self._calm_clock = None
@@ -103,7 +109,7 @@ class Reporter:
             self.models.forget(self._state.forgotten.popleft())
         done = self._state.done
         fresh = [done.popleft() for _ in range(len(done))]
-        self._accounts.drained += sum(not _serves(call) for call in fresh)
+        self._accounts.drained += len(fresh) - sum(call.more is not None and _serves(call) for call in fresh)
         return fresh
 
     def _ready(self, fresh: list[Call], now: int, *, hold: bool) -> list[Call]:
@@ -111,13 +117,17 @@ class Reporter:
         waiting, self._held = self._held + fresh, []
         ready: list[Call] = []
         for call in waiting:
+            call.route, known = route_of(call)
+            if known and call.more is None and call.spec.kernels is None:  # nothing of it can change any more
+                ready.append(call)
+                continue
             if call.more is not None and call.more.training:
                 self._accounts.drained -= 1  # it has turned out to be no request
                 continue
             final = (
                 not hold
                 or now - call.end_ns > _HOLD_NS
-                or (route_of(call)[1] and _settled_in_kind(call) and _kernels_known(call))
+                or (known and _settled_in_kind(call) and _kernels_known(call))
             )
             (ready if final else self._held).append(call)
         self._settle_doubts(now)
@@ -135,7 +145,7 @@ class Reporter:
         for call in self._ready(self._drain(), monotonic_ns(), hold=False):
             if not _serves(call):
                 self._accounts.lose(reason)
-            span = self._start_span(call, time_ns() - monotonic_ns())
+            span = self._start_span(call, self.models.facts(call), time_ns() - monotonic_ns())
             if span is not None:
                 span.end(None, None)
 
@@ -172,10 +182,10 @@ class Reporter:
                 break  # the others hold the watermark back
             self._number(call)
             cpu_ns = spent.get(id(call), 0) + sum(call.extra_cpu or ())
-            facts = self.models.facts(call)
+            facts, key = self.models.known(call)
             records.append(Open(
                 call.number, call.start_ns, cpu_ns, sensor_name(facts.device), _kernels(call),
-                self.models.key(facts), call.spec.operation[:MAX_NAME], whole(call.items),
+                key, call.spec.operation[:MAX_NAME], whole(call.items),
                 _phases(call, now, cpu_ns, sum(call.extra_cpu or ())),
             ))  # fmt: skip
         return records
@@ -189,27 +199,33 @@ class Reporter:
     # Finished calls.
 
     def _done(self, call: Call, epoch_ns: int, exported: bool) -> Done:
-        _complete(call)
-        facts = self.models.facts(call)
+        more = call.more
+        if more is not None:
+            _complete(call)
+        facts, key = self.models.known(call)
         number = self._number(call)
         trace_id = span_id = ""
+        busy = _NOT_BUSY if call.spec.kernels is None else _kernels(call)
         # A span that nobody sees costs more than everything else here.
-        span = self._start_span(call, epoch_ns) if exported or call.more is not None else None
-        busy = _kernels(call)
+        span = self._start_span(call, facts, epoch_ns) if exported or more is not None else None
         if span is not None:
             self.spans[number] = span
             span.kernels = bool(busy)
-            if exported and span.span is not None and span.span.get_span_context().trace_flags.sampled:
+            if exported and span.span is not None:
                 context = span.span.get_span_context()
-                trace_id, span_id = trace.format_trace_id(context.trace_id), trace.format_span_id(context.span_id)
-        lent = sum(call.extra_cpu or ())
-        cpu_ns = max(0, call.cpu_ns) + lent
+                if context.trace_flags.sampled:
+                    trace_id, span_id = (
+                        trace.format_trace_id(context.trace_id),
+                        trace.format_span_id(context.span_id),
+                    )
+        lent = 0 if call.extra_cpu is None else sum(call.extra_cpu)
+        cpu_ns = lent + call.cpu_ns if call.cpu_ns > 0 else lent
+        error = "" if call.error is None else error_name(call.error)[:MAX_NAME]
         done = Done(
-            number, self.models.key(facts), call.spec.operation[:MAX_NAME], call.start_ns, call.end_ns, cpu_ns,
-            whole(call.items), error_name(call.error)[:MAX_NAME], route_of(call)[0][:MAX_NAME], trace_id, span_id,
-            span is not None, busy,
+            number, key, call.spec.operation[:MAX_NAME], call.start_ns, call.end_ns, cpu_ns, whole(call.items),
+            error, call.route[:MAX_NAME], trace_id, span_id, span is not None, busy,
         )  # fmt: skip
-        return done if call.more is None else self._and_more(done, call, lent)
+        return done if more is None else self._and_more(done, call, lent)
 
     def _and_more(self, done: Done, call: Call, lent: int) -> Done:
         """What only some calls have."""
@@ -222,8 +238,8 @@ class Reporter:
             warmup=more.warmup, members=members, joint=more.joint,
         )  # fmt: skip
 
-    def _start_span(self, call: Call, epoch_ns: int) -> RequestSpan | None:
-        facts = self.models.facts(call)
+    @staticmethod
+    def _start_span(call: Call, facts: ModelFacts, epoch_ns: int) -> RequestSpan | None:
         return start_span(call, facts, facts.framework or call.spec.framework, whole(call.items), epoch_ns)
 
     def end_spans(self, after: int = 0) -> None:
@@ -234,6 +250,8 @@ class Reporter:
 
 def whole(items: Any) -> int:
     """A batch size as an integer of at least 0; 1 where it is none (a symbolic or missing dimension)."""
+    if type(items) is int and 0 <= items < 1 << 62:
+        return items
     try:
         return min(max(0, int(items)), 1 << 62)
     except (TypeError, ValueError, OverflowError):

@@ -30,6 +30,10 @@ class ThreadShares:
     def __init__(self) -> None:
         self._threads: dict[int, _Thread] = {}
 
+    def needed(self, done: Sequence[Call], open_calls: Sequence[Call]) -> bool:
+        """Whether some call may have less than its own clocks say. ``done``: in the order in which they ended."""
+        return bool(open_calls or self._threads) or not _one_after_the_other(done)
+
     def spent(self, done: Sequence[Call], open_calls: Sequence[Call], clocks: Mapping[int, int]) -> dict[int, int]:
         """CPU nanoseconds of each call, by its ``id``.
 
@@ -75,6 +79,16 @@ class ThreadShares:
             still = {(id(call), call.start_ns) for call, running in group if running}
             self._threads[thread] = _Thread(reach, {key: spent[key] for key in still})
         return ((key[0], value) for key, value in spent.items())
+
+
+def _one_after_the_other(done: Sequence[Call]) -> bool:
+    """Whether no two of these, in the order in which they ended, were open at once in one thread."""
+    ends: dict[int, int] = {}
+    for call in done:
+        if call.start_ns < ends.get(call.thread, 0):
+            return False
+        ends[call.thread] = call.end_ns
+    return True
 
 
 def _groups(calls: list[tuple[Call, bool]]) -> Iterator[list[tuple[Call, bool]]]:

@@ -151,19 +151,24 @@ class Worker:
         self._thread_id = original("_thread", "get_ident")()
         self._reporter.clocks.own.add(original("_thread", "get_native_id")())
         next_report = 0.0
+        attentive = True
         while not self._stopping:
             try:
-                if self._connected:
-                    self._listen()
                 hurry = self._flush_wanted > self._flush_sent or self._deliver_wanted > self._delivering
-                if hurry or monotonic() >= next_report:
+                due = hurry or monotonic() >= next_report
+                if self._connected and (due or attentive):
+                    self._listen()
+                if due:
                     next_report = monotonic() + PERIOD
                     self._turn()
                 if not self._link.unsent:
                     self._delivered = self._delivering
                 flushing = self._flush_wanted > self._flush_done or self._deliver_wanted > self._delivered
                 pause = _FLUSHING if flushing else max(0.0, next_report - monotonic())
-                self._alarm.wait(pause, self._link.descriptor, write=self._link.unsent)
+                # What the meter says can wait until the next report, where nobody waits for it: on a busy core each
+                # time that this thread wakes costs the service more than what it does then.
+                attentive = flushing or not self._welcome or self._link.unsent or isinstance(self._link, LocalLink)
+                self._alarm.wait(pause, self._link.descriptor if attentive else -1, write=self._link.unsent)
             except Exception:  # noqa: BLE001 - never hurt the service
                 # Nothing of ours may end the service or be silent about it for ever.
                 _LOG.warning("ecolyzer: the worker thread met an error and goes on", exc_info=True)

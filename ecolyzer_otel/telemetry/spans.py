@@ -1,7 +1,8 @@
 """The span of a request: started late with its recorded start time, ended at settlement with its recorded end.
 
 Leaf calls never make a span current, so theirs is started off the request path, by the background thread, with
-the parent that the caller's thread had. Public OpenTelemetry API only; works with any TracerProvider.
+the parent that the caller's thread had. Works with any TracerProvider; of the SDK's one thing is used that is not
+public, where it is there (:func:`_put`).
 """
 
 from __future__ import annotations
@@ -9,10 +10,11 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
 from opentelemetry import trace
+from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
 from ecolyzer_otel.names import Attr, phase_attribute
@@ -27,6 +29,31 @@ if TYPE_CHECKING:
     from ecolyzer_otel.wrap import ModelFacts
 
 __all__ = ["RequestSpan", "open_span", "route_of", "service_of_spans", "spans_are_exported", "start_span"]
+
+
+#: Attributes of a settlement that not each one has, and its field of the same meaning.
+_IF_KNOWN: Final = (
+    (Attr.CO2E_EMBODIED_GRAMS, "embodied_grams"),
+    (Attr.CO2E_UNCERTAINTY_GRAMS, "uncertainty_grams"),
+    (Attr.CO2E_MARKET_GRAMS, "market_grams"),
+    (Attr.CO2E_MARGINAL_GRAMS, "marginal_grams"),
+    (Attr.SCI_MILLION_TOKENS_GRAMS, "sci_million_tokens"),
+    (Attr.WATER_LOW_LITERS, "water_low"),
+    (Attr.WATER_HIGH_LITERS, "water_high"),
+    (Attr.THERMAL_CELSIUS, "celsius"),
+    (Attr.THERMAL_MAX_CELSIUS, "max_celsius"),
+    (Attr.THERMAL_THROTTLED, "throttled"),
+    (Attr.ESS, "ess"),
+    (Attr.ITEM_ESS, "item_ess"),
+    (Attr.MODEL_EFFECTIVE_PARAMETERS, "effective_parameters"),
+    (Attr.MODEL_QUANTIZATION_FACTOR, "quantization_factor"),
+    (Attr.GRID_GRAMS_PER_KWH, "grams_per_kwh"),
+)
+_ENERGIES: Final[dict[str, tuple[str, str | None]]] = {
+    "cpu": (Attr.ENERGY_CPU_JOULES, Attr.ENERGY_CPU_METHOD),
+    "gpu": (Attr.ENERGY_GPU_JOULES, Attr.ENERGY_GPU_METHOD),
+    "dram": (Attr.ENERGY_DRAM_JOULES, None),
+}
 
 
 class RequestSpan:
@@ -60,12 +87,13 @@ class RequestSpan:
             # Its joules are on the spans of the requests that it served: no span counts twice.
             span.set_attribute(Attr.BATCH_JOULES, settled.active + settled.idle)
         else:
-            span.set_attributes(_settlement_attributes(settled, place))
+            values = _settlement_attributes(settled, place)
             if self.tokens:
-                joules = settled.active + settled.idle
-                span.set_attribute(Attr.ENERGY_OUTPUT_TOKEN_JOULES, joules / self.tokens)
+                values[Attr.ENERGY_OUTPUT_TOKEN_JOULES] = (settled.active + settled.idle) / self.tokens
             if "gpu" in settled.components:
-                span.set_attribute(Attr.ENERGY_GPU_ACTIVITY, "kernels" if self.kernels else "overlap")
+                values[Attr.ENERGY_GPU_ACTIVITY] = "kernels" if self.kernels else "overlap"
+            if not _put(span, values):
+                span.set_attributes(values)
         if self.error:
             span.set_attribute(Attr.ERROR_TYPE, self.error)
             span.set_status(Status(StatusCode.ERROR))
@@ -193,38 +221,40 @@ def _tracer() -> trace.Tracer:
     return known[1]
 
 
-def _settlement_attributes(settled: Settled, place: PlaceFacts) -> dict[str, AttributeValue]:
+def _put(span: Span, values: dict[str, AttributeValue]) -> bool:
+    """Give an SDK's span attributes that need no looking at, without that; whether it could be done.
+
+    ``set_attributes`` looks at each value for what OpenTelemetry does not allow: of some thirty that are numbers,
+    words and tuples of these, half of all that the span costs. Limits of number and length are left to it, and
+    spans of other makers. Private names of the SDK: where one of them is another's, nothing is changed.
+    """
+    try:
+        held = span._attributes  # type: ignore[attr-defined]
+        if type(held) is not BoundedAttributes or held.max_value_len is not None or held._immutable:
+            return False
+        with held._lock:
+            present = held._dict
+            if type(present) is not dict or (held.maxlen is not None and len(present) + len(values) > held.maxlen):
+                return False
+            present.update(values)
+    except AttributeError:
+        return False
+    return True
+
+
+_places: dict[int, tuple[PlaceFacts, dict[str, AttributeValue]]] = {}
+
+
+def _place_attributes(place: PlaceFacts) -> dict[str, AttributeValue]:
+    """What all spans of one place show; a meter tells a place anew whenever something of it changes."""
+    known = _places.get(0)
+    if known is not None and known[0] is place:
+        return known[1]
     values: dict[str, AttributeValue | None] = {
-        Attr.ENERGY_JOULES: settled.active + settled.idle,
-        Attr.ENERGY_ACTIVE_JOULES: settled.active,
-        Attr.ENERGY_IDLE_JOULES: settled.idle,
-        Attr.ENERGY_UNCERTAINTY_JOULES: settled.uncertainty,
-        Attr.ENERGY_METHOD: settled.method,
-        Attr.ENERGY_BASIS: settled.basis,
-        Attr.CO2E_GRAMS: settled.operational_grams + (settled.embodied_grams or 0.0),
-        Attr.CO2E_OPERATIONAL_GRAMS: settled.operational_grams,
-        Attr.CO2E_EMBODIED_GRAMS: settled.embodied_grams,
-        Attr.CO2E_UNCERTAINTY_GRAMS: settled.uncertainty_grams,
-        Attr.CO2E_MARKET_GRAMS: settled.market_grams,
-        Attr.CO2E_MARGINAL_GRAMS: settled.marginal_grams,
-        Attr.SCI_MILLION_TOKENS_GRAMS: settled.sci_million_tokens,
-        Attr.WATER_LITERS: settled.onsite_liters + settled.offsite_liters,
-        Attr.WATER_ONSITE_LITERS: settled.onsite_liters,
-        Attr.WATER_OFFSITE_LITERS: settled.offsite_liters,
-        Attr.WATER_LOW_LITERS: settled.water_low,
-        Attr.WATER_HIGH_LITERS: settled.water_high,
         Attr.WATER_METHOD: place.water_method or None,
         Attr.WATER_SOURCE: place.water_source or None,
-        Attr.THERMAL_CELSIUS: settled.celsius,
-        Attr.THERMAL_MAX_CELSIUS: settled.max_celsius,
-        Attr.THERMAL_THROTTLED: settled.throttled,
-        Attr.THERMAL_REASONS: tuple(settled.reasons) or None,
-        Attr.ESS: settled.ess,
-        Attr.ITEM_ESS: settled.item_ess,
-        Attr.MODEL_EFFECTIVE_PARAMETERS: settled.effective_parameters,
-        Attr.MODEL_QUANTIZATION_FACTOR: settled.quantization_factor,
         Attr.GRID_ZONE: place.zone,
-        Attr.GRID_GRAMS_PER_KWH: place.grams_per_kwh if settled.grams_per_kwh is None else settled.grams_per_kwh,
+        Attr.GRID_GRAMS_PER_KWH: place.grams_per_kwh,
         Attr.GRID_BASIS: place.basis,
         Attr.GRID_SOURCE: place.source,
         Attr.GRID_YEAR: place.year or None,
@@ -234,27 +264,49 @@ def _settlement_attributes(settled: Settled, place: PlaceFacts) -> dict[str, Att
         Attr.PUE: place.pue,
         Attr.WUE: place.wue,
     }
+    told: dict[str, AttributeValue] = {key: value for key, value in values.items() if value is not None}
+    _places[0] = place, told
+    return told
+
+
+def _settlement_attributes(settled: Settled, place: PlaceFacts) -> dict[str, AttributeValue]:
+    joules = settled.active + settled.idle
+    values: dict[str, AttributeValue] = {
+        **_place_attributes(place),
+        Attr.ENERGY_JOULES: joules,
+        Attr.ENERGY_ACTIVE_JOULES: settled.active,
+        Attr.ENERGY_IDLE_JOULES: settled.idle,
+        Attr.ENERGY_UNCERTAINTY_JOULES: settled.uncertainty,
+        Attr.ENERGY_METHOD: settled.method,
+        Attr.ENERGY_BASIS: settled.basis,
+        Attr.CO2E_GRAMS: settled.operational_grams + (settled.embodied_grams or 0.0),
+        Attr.CO2E_OPERATIONAL_GRAMS: settled.operational_grams,
+        Attr.WATER_LITERS: settled.onsite_liters + settled.offsite_liters,
+        Attr.WATER_ONSITE_LITERS: settled.onsite_liters,
+        Attr.WATER_OFFSITE_LITERS: settled.offsite_liters,
+    }
+    for key, name in _IF_KNOWN:
+        value = getattr(settled, name)
+        if value is not None:
+            values[key] = value
+    if settled.reasons:
+        values[Attr.THERMAL_REASONS] = tuple(settled.reasons)
     if settled.embodied_grams is not None:
         values[Attr.SCI_REQUEST_GRAMS] = settled.operational_grams + settled.embodied_grams
     if len(settled.devices) > 1:
         values[Attr.THERMAL_DEVICES] = tuple(settled.devices)
         values[Attr.THERMAL_DEVICE_CELSIUS] = tuple(mean for mean, _ in settled.devices.values())
         values[Attr.THERMAL_DEVICE_MAX_CELSIUS] = tuple(highest for _, highest in settled.devices.values())
-    energies = {
-        "cpu": (Attr.ENERGY_CPU_JOULES, Attr.ENERGY_CPU_METHOD),
-        "gpu": (Attr.ENERGY_GPU_JOULES, Attr.ENERGY_GPU_METHOD),
-        "dram": (Attr.ENERGY_DRAM_JOULES, None),
-    }
-    for component, (joules, method) in settled.components.items():
-        energy_key, method_key = energies[component]
-        values[energy_key] = joules
+    for component, (part, method) in settled.components.items():
+        energy_key, method_key = _ENERGIES[component]
+        values[energy_key] = part
         if method_key is not None:
             values[method_key] = method
-    for phase, joules in settled.phases.items():
+    for phase, part in settled.phases.items():
         phase_key = phase_attribute(phase)
         if phase_key is not None:
-            values[phase_key] = joules
-    return {key: value for key, value in values.items() if value is not None}
+            values[phase_key] = part
+    return values
 
 
 def route_of(call: Call) -> tuple[str, bool]:
@@ -263,7 +315,9 @@ def route_of(call: Call) -> tuple[str, bool]:
     From the SERVER span that our span processor noted; with a foreign provider from the parent span itself.
     """
     server = call.server
-    if server is None and call.context is not None:
+    if server is None:
+        if not call.context:  # nothing is in it, so no span
+            return "", True
         server = trace.get_current_span(call.context)
     attributes = getattr(server, "attributes", None)
     if not attributes:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import SpanLimits, TracerProvider
+from opentelemetry.trace import INVALID_SPAN_CONTEXT, NonRecordingSpan
 
 from ecolyzer_otel.agent.protocol import PlaceFacts, Settled
 from ecolyzer_otel.call import Call, State
+from ecolyzer_otel.telemetry import spans
 from ecolyzer_otel.telemetry.spans import RequestSpan, _attributes
 from ecolyzer_otel.wrap import CallSpec, ModelFacts
 
@@ -95,3 +97,47 @@ def test_every_figure_says_where_its_factor_is_from() -> None:
     assert told["ecolyzer.grid.estimated"] is True
     assert told["ecolyzer.grid.grams_per_kwh"] == 250.0, "the mean over the request's joules"
     assert "ecolyzer.grid.defaulted" not in told
+
+
+FULL = Settled(
+    id=1, unsettled="", active=3.0, idle=1.0, uncertainty=0.5, method="measured", operational_grams=3.0,
+    components={"cpu": (4.0, "measured")}, celsius=50.0, reasons=["power_cap", "thermal"], phases={"prefill": 1.0, "decode": 3.0},
+    devices={"package-0": (50.0, 55.0), "gpu0": (80.0, 88.0)}, throttled=0.25, ess=6.0,
+)  # fmt: skip
+
+
+def exported(span) -> tuple[dict[str, object], int]:
+    RequestSpan(span, span.start_time + 1, "").end(FULL, PLACE)
+    return dict(span.attributes), span.dropped_attributes
+
+
+def test_the_short_way_to_a_span_gives_what_the_public_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    tracer = TracerProvider().get_tracer("test")
+    seen: list[bool] = []
+    short = spans._put
+    monkeypatch.setattr(spans, "_put", lambda *args: seen.append(short(*args)) or seen[-1])
+    first = exported(tracer.start_span("infer engine", attributes={"own": "x"}))
+    assert seen == [True], "the SDK has other names now: spans work, and cost more"
+    monkeypatch.setattr(spans, "_put", lambda *args: False)
+    assert exported(tracer.start_span("infer engine", attributes={"own": "x"})) == first
+    assert len(first[0]) >= 30
+
+
+@pytest.mark.parametrize("limits", [SpanLimits(max_attributes=8), SpanLimits(max_attribute_length=4)])
+def test_limits_of_the_sdk_hold(limits: SpanLimits) -> None:
+    tracer = TracerProvider(span_limits=limits).get_tracer("test")
+    told, dropped = exported(tracer.start_span("infer engine"))
+    assert len(told) == 8 or dropped == 0
+    assert all(len(value) <= 4 for value in told.values() if isinstance(value, str)) or dropped > 20
+
+
+def test_a_span_of_another_maker_is_told_all_the_same() -> None:
+    class Other(NonRecordingSpan):
+        told: dict[str, object] = {}  # noqa: RUF012 - one span
+
+        def set_attributes(self, attributes) -> None:
+            self.told.update(attributes)
+
+    span = Other(INVALID_SPAN_CONTEXT)
+    RequestSpan(span, 1, "").end(FULL, PLACE)
+    assert span.told["ecolyzer.energy.joules"] == 4.0
