@@ -23,8 +23,8 @@ def thread_cpu_ns(native_id: int) -> int | None:
 
     By the number that Linux gives to the clock of a thread (``MAKE_THREAD_CPUCLOCK`` in its posix-timers.h), else
     from ``/proc/self/task/<tid>/schedstat``, the same clock. Reading a file gives the interpreter's lock away some
-    six times, which on a busy core costs far more than the reading. Not ``pthread_getcpuclockid``: that crashes when
-    the thread has just ended.
+    six times, which on a busy core costs far more than the reading. Not ``pthread_getcpuclockid``: that crashes
+    when the thread has just ended.
     """
     if _LINUX:
         try:

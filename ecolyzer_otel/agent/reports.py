@@ -75,7 +75,8 @@ class Reporter:
         running = [call for call in self._state.open.copy() if call.start_ns]
         # Divided once, when it has ended: also a call that is then held back for its route.
         spent: Mapping[int, int] = {}
-        if self._shares.needed(fresh, running):
+        long = any(now - call.start_ns >= _OPEN_AFTER_NS for call in running)
+        if long or self._shares.needed(fresh, running):
             spent = self._shares.spent(fresh, running, self._clocks_of(running, now, native_ids()))
             for call in fresh:
                 call.cpu_ns = spent[id(call)]

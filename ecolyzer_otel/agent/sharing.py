@@ -7,6 +7,7 @@ together they never have more than the thread used.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -31,8 +32,8 @@ class ThreadShares:
         self._threads: dict[int, _Thread] = {}
 
     def needed(self, done: Sequence[Call], open_calls: Sequence[Call]) -> bool:
-        """Whether some call may have less than its own clocks say. ``done``: in the order in which they ended."""
-        return bool(open_calls or self._threads) or not _one_after_the_other(done)
+        """Whether a call may have other than its own clocks say; ``done`` in the order in which they ended."""
+        return bool(self._threads) or not _one_after_the_other(done, open_calls)
 
     def spent(self, done: Sequence[Call], open_calls: Sequence[Call], clocks: Mapping[int, int]) -> dict[int, int]:
         """CPU nanoseconds of each call, by its ``id``.
@@ -81,13 +82,17 @@ class ThreadShares:
         return ((key[0], value) for key, value in spent.items())
 
 
-def _one_after_the_other(done: Sequence[Call]) -> bool:
-    """Whether no two of these, in the order in which they ended, were open at once in one thread."""
-    ends: dict[int, int] = {}
+def _one_after_the_other(done: Sequence[Call], open_calls: Sequence[Call]) -> bool:
+    """Whether no two of these were open at once in one thread."""
+    ends: dict[int, float] = {}
     for call in done:
         if call.start_ns < ends.get(call.thread, 0):
             return False
         ends[call.thread] = call.end_ns
+    for call in open_calls:
+        if call.start_ns < ends.get(call.thread, 0):
+            return False
+        ends[call.thread] = math.inf
     return True
 
 

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 __all__ = ["RequestSpan", "open_span", "route_of", "service_of_spans", "spans_are_exported", "start_span"]
 
 
+#: What a sampler of the user's may decide by. The others are given to a span that is recorded.
+_FOR_SAMPLERS: Final = (Attr.FRAMEWORK, Attr.OPERATION, Attr.MODEL_NAME)
 #: Attributes of a settlement that not each one has, and its field of the same meaning.
 _IF_KNOWN: Final = (
     (Attr.CO2E_EMBODIED_GRAMS, "embodied_grams"),
@@ -149,10 +151,12 @@ def start_span(call: Call, facts: ModelFacts, framework: str, items: int, epoch_
             name,
             context=call.context,
             kind=SpanKind.INTERNAL,
-            attributes=attributes,
+            attributes={key: attributes[key] for key in _FOR_SAMPLERS},
             start_time=call.start_ns + epoch_ns,
             links=None if more is None or more.links is None else [trace.Link(one) for one in more.links],
         )
+        if (more is not None and more.attributes) or not _put(span, attributes):
+            span.set_attributes(attributes)  # what users give is looked at
     handle = None if more is None else more.handle
     if not span.is_recording():
         span.end()

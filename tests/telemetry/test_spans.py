@@ -101,7 +101,8 @@ def test_every_figure_says_where_its_factor_is_from() -> None:
 
 FULL = Settled(
     id=1, unsettled="", active=3.0, idle=1.0, uncertainty=0.5, method="measured", operational_grams=3.0,
-    components={"cpu": (4.0, "measured")}, celsius=50.0, reasons=["power_cap", "thermal"], phases={"prefill": 1.0, "decode": 3.0},
+    components={"cpu": (4.0, "measured")}, celsius=50.0, reasons=["power_cap", "thermal"],
+    phases={"prefill": 1.0, "decode": 3.0},
     devices={"package-0": (50.0, 55.0), "gpu0": (80.0, 88.0)}, throttled=0.25, ess=6.0,
 )  # fmt: skip
 
