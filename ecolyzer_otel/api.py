@@ -474,6 +474,8 @@ def _hand_over(member: Call, call: Call | None, error: BaseException | None) -> 
     member.start_ns, member.end_ns = call.start_ns, call.end_ns
     member.error = None if error is None else type(error)
     call.state.done.append(member)
+    if call.state.resting:
+        call.state.wake()
 
 
 def _context_of(served: Any) -> Context:

@@ -81,6 +81,7 @@ def prepare(
     timeline.start()
     store = MetricStore(max_label_sets=config.max_label_sets)
     meter = Meter(config, discovery, timeline, store, embodied=embodied, alone=alone, early=early, patient=patient)
+    store.refresh = meter.before_scrape
     setup = Setup(meter, timeline, discovery, problems=problems)
     _keep_journal(config, setup, store)
     _serve(config, setup, store, _PAGE_SECONDS if patient else 0.0)
@@ -135,7 +136,7 @@ def _listen(config: Config, store: MetricStore, meter: Meter, page_seconds: floa
     while True:
         try:
             return MetricsServer(
-                store, config.host, config.port, meter.health, meter.before_scrape,
+                store, config.host, config.port, meter.health,
                 page_seconds=page_seconds, version=lambda: meter.flushes,
             )  # fmt: skip
         except OSError as error:

@@ -231,8 +231,8 @@ class State:
     """What one process knows of its calls. Replaced, not emptied, in a forked child."""
 
     __slots__ = (
-        "_drop_lock", "done", "doubtful", "dropped", "forgotten", "names", "open", "pid", "start_worker", "started",
-        "worker",
+        "_drop_lock", "done", "doubtful", "dropped", "forgotten", "names", "open", "pid", "resting", "start_worker",
+        "started", "worker",
     )  # fmt: skip
 
     def __init__(self, start_worker: Callable[[State], Any] | None = None) -> None:
@@ -247,6 +247,8 @@ class State:
         #: Names of models known so far, by ``id``, for spans that begin with their call.
         self.names: dict[int, str] = {}
         self.dropped = 0
+        #: Whether the background thread sleeps until it is woken by the next call, and not only for a moment.
+        self.resting = False
         self.started = False
         self.start_worker = start_worker
         self.worker: Any = None
@@ -256,6 +258,11 @@ class State:
         """Count a call that found the queue full. The lock is shared with nothing but itself."""
         with self._drop_lock:
             self.dropped += 1
+
+    def wake(self) -> None:
+        """The first call after a rest: the background thread is to look again. Never blocks."""
+        self.resting = False
+        self.worker.wake()
 
     def start(self) -> None:
         """Start the background thread, once; a failure is final for this process and silent in the service."""
@@ -345,7 +352,9 @@ def begin(
         call = Call(spec, model, here)
         here.open[call] = None
         call.token = current_call.set(call)
-        if not here.started:
+        if here.resting:
+            here.wake()
+        elif not here.started:
             here.start()
         call.context = get_current()
         call.server = server_span.get()

@@ -16,7 +16,7 @@ _SAMPLES = 40
 
 def at_rest(folders: str, cores: tuple[int, int], requests: int, connections: int) -> dict[str, Any]:
     """Memory in each variant after the same number of requests."""
-    names = ["bare", "otel", "metrics-plain", "metrics", "routes", "traced"]
+    names = ["bare", "otel", "metrics", "traced"]
     found: dict[str, Any] = {}
     with started(names, folders, 0, *cores) as services:
         for name, service in services.items():

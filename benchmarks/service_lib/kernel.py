@@ -42,6 +42,16 @@ def cpu_seconds(pid: int) -> float:
     return total / 1e9
 
 
+def cpu_behind(pid: int) -> float:
+    """The same of all threads but the main one: what runs behind the service's back."""
+    total = 0
+    for task in _tasks(pid):
+        if int(task.name) != pid:
+            with contextlib.suppress(OSError, ValueError, IndexError):
+                total += int((task / "schedstat").read_text().split()[0])
+    return total / 1e9
+
+
 def wake_ups(pid: int) -> int:
     """How often its present threads have given up a core of their own accord, that is, were woken up."""
     total = 0

@@ -47,12 +47,12 @@ def under_load(
 ) -> list[Load]:
     """CPU of the meter per settled request: with spans off, and with each request's span recorded for nobody."""
     found = []
-    with started(["spans-off", "metrics-plain"], folders, busy_rounds, *cores) as services:
+    with started(["metrics", "traced"], folders, busy_rounds, *cores) as services:
         for service in services.values():
             saturate(service.port, "/predict", 2, connections, cores[1])
         for name, service in services.items():
             for wanted in (100, 1000, 0):
-                if name == "spans-off" or not wanted:
+                if name == "metrics" or not wanted:
                     found.append(_one_rate(name, service, wanted, seconds, connections, cores[1]))
     return found
 
@@ -77,9 +77,9 @@ def _one_rate(name: str, service: Service, wanted: int, seconds: float, connecti
 
 def at_rest(folders: str, cores: tuple[int, int], seconds: float, quiet: float) -> list[Rest]:
     """Worker and meter after ``quiet`` seconds without a request; a meter whose service never had one; bare."""
-    with started(["bare", "spans-off"], folders, 0, *cores) as services:
+    with started(["bare", "metrics"], folders, 0, *cores) as services:
         time.sleep(quiet)
-        bare, ours = services["bare"], services["spans-off"]
+        bare, ours = services["bare"], services["metrics"]
         watched = {"worker, bare": bare.pid, "worker, measured": ours.pid, "meter, idle worker": ours.meter or 0}
         found = _watch(watched, seconds)
     return found + _alone(seconds, quiet)
@@ -141,7 +141,7 @@ def report(loads: list[Load], rests: list[Rest]) -> tuple[list[Target], dict[str
             f"at most {MAX_US:g} us", one.own_us <= MAX_US,
         )
         for one in loads
-        if one.variant == "spans-off"
+        if one.variant == "metrics"
     ]  # fmt: skip
     for one in rests:
         if one.who.startswith("meter"):

@@ -21,7 +21,6 @@ from service_lib.load import get
 APP = Path(__file__).parent / "app"
 INSTRUMENT = str(Path(sys.executable).parent / "ecolyzer-instrument")
 _EXPORT = {"OTEL_TRACES_EXPORTER": "bench_null"}
-_NO_WEB = {"OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "fastapi,asgi,starlette"}
 
 
 @dataclass(frozen=True)
@@ -44,18 +43,14 @@ VARIANTS = {
         Variant("bare", "the service as it is"),
         Variant("bare-again", "the same once more: what is noise"),
         Variant("otel", "OpenTelemetry SDK and FastAPI spans, every request traced", variables={"BENCH_OTEL": "1"}),
-        Variant("metrics", "ours, nothing traced or exported", True, variables=_NO_WEB),
         Variant(
-            "metrics-plain", "metrics, FastAPI's own telemetry off", True, variables=_NO_WEB | {"BENCH_PLAIN": "1"}
+            "otel-span", "the same, with a bare span around the model: what measuring by hand would cost",
+            variables={"BENCH_OTEL": "1", "BENCH_SPAN": "1"},
         ),
-        Variant("routes", "ours, FastAPI instrumented for the route, nothing exported", True),
+        Variant("metrics", "ours, nothing traced or exported", True),
         Variant("traced", "ours, FastAPI spans, every request traced", True, variables=_EXPORT),
-        Variant("metrics/1", "as metrics, the meter on the service's core", True, True, _NO_WEB),
+        Variant("metrics/1", "as metrics, the meter on the service's core", True, True),
         Variant("traced/1", "as traced, the meter on the service's core", True, True, _EXPORT),
-        Variant(
-            "spans-off", "as metrics-plain, OTEL_TRACES_SAMPLER=always_off", True,
-            variables=_NO_WEB | {"BENCH_PLAIN": "1", "OTEL_TRACES_SAMPLER": "always_off"},
-        ),
     )
 }  # fmt: skip
 

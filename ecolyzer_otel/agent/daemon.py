@@ -97,6 +97,7 @@ def _serve(setup: Setup, listener: socket.socket) -> None:
     before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
     watchdog = _Watchdog()
     setup.meter.on_tick = watchdog.pat
+    setup.meter.longest_tick = watchdog.longest_tick(setup.meter.longest_tick)
     _notify("READY=1")
     try:
         server.run()
@@ -221,6 +222,10 @@ class _Watchdog:
         mine = os.environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
         self._period = int(asked) / 2e6 if asked.isdecimal() and mine else 0.0
         self._next = 0.0
+
+    def longest_tick(self, seconds: float) -> float:
+        """Seconds from one tick to the next, so that no pat comes too late."""
+        return min(seconds, self._period / 2) if self._period else seconds
 
     def pat(self) -> None:
         now = monotonic()

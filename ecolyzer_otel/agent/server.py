@@ -87,10 +87,13 @@ class Server:
     def run(self) -> None:
         """Serve until the service is gone, or until :meth:`stop`."""
         lonely_since: float | None = None
+        ending, due_at = False, 0.0
         while not self._stopped and not self._meter.stopped:
-            delay = self._tick()
-            self._send_all()
-            self._close_silent()
+            if self._meter.due or ending:
+                due_at = monotonic() + self._tick()
+                self._send_all()
+            delay = max(0.0, due_at - monotonic())
+            ending = self._until and not self._alive
             if self._until and not self._alive:
                 self._meter.finish_early()
                 if self._meter.idle:
@@ -100,6 +103,9 @@ class Server:
                 else:
                     lonely_since = None
                 delay = min(delay, 0.05)
+            if any(not connection.client.greeted for connection in self._connections.values()):
+                self._close_silent()
+                delay = min(delay, 1.0)
             for key, events in self._selector.select(delay):
                 self._handle(key.fd, events)
 

@@ -41,6 +41,8 @@ _LOG = logging.getLogger(__name__)
 PERIOD: Final = 0.1
 _FLUSHING: Final = 0.01
 _QUIET_AFTER: Final = 2.0
+#: Without calls, how long to sleep, in seconds: a call, the meter, or a flush ends it.
+_REST: Final = 60.0
 #: First and longest pause between two tries to connect.
 _BACKOFF: Final = (0.1, 1.0)
 #: A meter that says that it cannot serve us is asked again after this long.
@@ -168,7 +170,10 @@ class Worker:
                 # What the meter says can wait until the next report, where nobody waits for it: on a busy core each
                 # time that this thread wakes costs the service more than what it does then.
                 attentive = flushing or not self._welcome or self._link.unsent or isinstance(self._link, LocalLink)
-                self._alarm.wait(pause, self._link.descriptor if attentive else -1, write=self._link.unsent)
+                if not attentive and self._may_rest():
+                    self._rest()
+                else:
+                    self._alarm.wait(pause, self._link.descriptor if attentive else -1, write=self._link.unsent)
             except Exception:  # noqa: BLE001 - never hurt the service
                 # Nothing of ours may end the service or be silent about it for ever.
                 _LOG.warning("ecolyzer: the worker thread met an error and goes on", exc_info=True)
@@ -177,6 +182,26 @@ class Worker:
         self._reporter.end_spans()
         self._alarm.close()
         self._running = False
+
+    def _may_rest(self) -> bool:
+        """Whether there is nothing to tell, and the meter knows that. The next call rings the alarm."""
+        if not (self._quiet and self._connected) or self._reporter.spans:
+            return False
+        self._state.resting = True
+        if self._reporter.busy:  # it came between the last look and that
+            self._state.resting = False
+        return self._state.resting
+
+    def _rest(self) -> None:
+        self._alarm.wait(_REST, self._link.descriptor)
+        self._state.resting = False
+        self._reporter.rest()  # a call that has woken us has spent next to nothing yet
+        if self._connected:
+            self._listen()
+
+    def wake(self) -> None:
+        """End a rest. Called on the request path."""
+        self._alarm.ring()
 
     def _turn(self) -> None:
         wanted, deliver = self._flush_wanted, self._deliver_wanted

@@ -60,6 +60,8 @@ _MAX_TOLD: Final = 2_000
 #: Counters of devices are brought up to date at least so often, in seconds, as long as there are ticks.
 _SHOW_SECONDS: Final = 1.0
 
+_LONGEST_TICK: Final = 5.0
+
 _NO_PHASES: Final[dict[str, float]] = {}
 
 
@@ -129,6 +131,10 @@ class Meter:
         #: When the meter started or a worker last said hello.
         self._stirred = monotonic()
         self._ticked = monotonic()
+        #: When the next tick is due.
+        self._due = 0.0
+        #: Seconds from one tick to the next, at most: who looks whether the meter lives expects no more.
+        self.longest_tick = _LONGEST_TICK
         self._shown = monotonic()
         #: How often the factors have changed.
         self._places = 0
@@ -233,7 +239,13 @@ class Meter:
                 self._sample(now)
             self._settle_due()
             self._cpu_seconds = thread_time() if self._thread_only else process_time()
-            return max(0.0, min(self._next_sample, now + self._period()) - monotonic())
+            self._due = min(self._next_sample, now + self._period())
+            return max(0.0, self._due - monotonic())
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time for the next tick: what workers tell can wait for it, unless somebody waits."""
+        return self._hurried or monotonic() >= self._due
 
     def _sample(self, now: float) -> None:
         self._ledger.meters = self._neighbours.count()
@@ -264,8 +276,10 @@ class Meter:
             self._neighbours.close()
 
     def before_scrape(self) -> None:
-        """Bring gauges up to date."""
+        """Bring gauges, and the counters of devices, up to date."""
         with self._lock:
+            if self.stopped:
+                return
             self._show()
             self._recorder.refresh(self._cpu_seconds)
 
@@ -326,7 +340,11 @@ class Meter:
         pace = self._pace()
         if pace == "flush":
             return FLUSH_PERIOD
-        return self._config.sampling_period if pace == "load" else max(REST_PERIOD, self._config.sampling_period)
+        if pace == "load":
+            return self._config.sampling_period
+        # At rest nothing changes but by a reading, or because a worker does not come back.
+        lost = any(client.lost_at is not None for client in self._clients)
+        return max(REST_PERIOD, self._config.sampling_period) if lost else self.longest_tick
 
     def _through(self, now: int) -> int:
         """The instant before which nothing can change any more."""
@@ -359,8 +377,8 @@ class Meter:
         for client in list(self._clients):
             self._late_shares(client, now, told)
             self._answer(client, told.get(client.number, []))
-        # Also without settlements: the journal and OTLP are not scraped, and idling costs joules too.
-        if found or monotonic() - self._shown > _SHOW_SECONDS:
+        # Whoever takes a snapshot has it brought up to date; this is for those who only look.
+        if monotonic() - self._shown > _SHOW_SECONDS:
             self._show()
 
     def _failed(self, client: Client, request: int, told: dict[int, list[Settled]]) -> None:

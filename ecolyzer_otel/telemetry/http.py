@@ -10,6 +10,7 @@ import gzip
 import json
 import logging
 import os
+import selectors
 import socket
 import socketserver
 import threading
@@ -31,6 +32,7 @@ _log = logging.getLogger(__name__)
 _MAX_CONNECTIONS: Final = 16
 _IDLE_SECONDS: Final = 5.0  # for the next byte
 _TOTAL_SECONDS: Final = 30.0  # for the whole connection, whatever trickles in
+_LOOK_SECONDS: Final = 0.2  # at open connections, for those that have had their time
 _GZIP_FROM_BYTES: Final = 1024
 _TEXT: Final = "text/plain; charset=utf-8"
 _BUSY: Final = (
@@ -104,6 +106,7 @@ class MetricsServer:
         self._server = _bind(host, port, _Site(store, health, before_scrape, page_seconds, version))
         self._thread: threading.Thread | None = None
         self._stopped = False
+        self._woken, self._waker = socket.socketpair()
         self.port: int = self._server.server_address[1]
         _servers.add(self)
 
@@ -116,10 +119,25 @@ class MetricsServer:
     def start(self) -> None:
         """Begin to answer. A second call does nothing."""
         if self._thread is None and not self._stopped:
-            self._thread = threading.Thread(
-                target=self._server.serve_forever, args=(0.2,), name="ecolyzer-http", daemon=True
-            )
+            self._thread = threading.Thread(target=self._serve, name="ecolyzer-http", daemon=True)
             self._thread.start()
+
+    def _serve(self) -> None:
+        """Answer until :meth:`stop`. Not ``serve_forever``, which wakes up all the time to look whether to end."""
+        server = self._server
+        with selectors.DefaultSelector() as selector:
+            selector.register(server, selectors.EVENT_READ)
+            selector.register(self._woken, selectors.EVENT_READ)
+            while not self._stopped:
+                ready = selector.select(_LOOK_SECONDS if server.busy else None)
+                if self._stopped:
+                    return
+                try:
+                    if any(key.fileobj is server for key, _ in ready):
+                        server.handle_request()
+                    server.service_actions()
+                except Exception:  # noqa: BLE001 - the page stays, whatever one request did
+                    _log.debug("a request could not be taken", exc_info=True)
 
     def stop(self) -> None:
         """Free the port. A second call does nothing; requests under way may still finish."""
@@ -127,14 +145,20 @@ class MetricsServer:
             return
         self._stopped = True
         if self._thread is not None:
-            self._server.shutdown()  # would wait for ever had serve_forever not been started
+            self._waker.close()  # the other end becomes readable
             self._thread.join(2.0)
-        self._server.server_close()
+        self._close()
 
     def _after_fork(self) -> None:
         # The child has no thread to answer, and its copy of the socket would keep the port taken.
-        self._stopped = True
-        self._server.socket.close()
+        if not self._stopped:
+            self._stopped = True
+            self._close()
+
+    def _close(self) -> None:
+        self._server.server_close()
+        self._waker.close()
+        self._woken.close()
 
 
 _servers: weakref.WeakSet[MetricsServer] = weakref.WeakSet()
@@ -262,6 +286,7 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
     daemon_threads = True
     block_on_close = False
     request_queue_size = 32
+    timeout = 0  # of handle_request: who calls it knows that there is one
     # On Linux this only skips the TIME_WAIT pause; on Windows it would let a second server steal the port.
     allow_reuse_address = os.name != "nt"
 
@@ -292,6 +317,11 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         with self._open_lock:
             self._open.pop(request, None)
         super().shutdown_request(request)
+
+    @property
+    def busy(self) -> bool:
+        """Whether connections are open, which may have to be ended."""
+        return bool(self._open)
 
     def service_actions(self) -> None:
         """End connections that have had their time; their thread then gets an error and goes."""

@@ -13,6 +13,7 @@ Usage::
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -55,6 +56,8 @@ _UNBOUNDED_LABELS: Final = frozenset({"model", "route"})
 
 _ChildT = TypeVar("_ChildT", bound=Child)
 
+_LOG = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class FamilySnapshot:
@@ -83,6 +86,8 @@ class MetricStore:
         self._limit = max_label_sets
         self._families = {spec.stem: Family(spec) for spec in specs}
         self._guard = Guard()
+        #: Called before each snapshot, so that it shows one instant.
+        self.refresh: Callable[[], None] = lambda: None
         # Bound at once: an alert on its increase needs the zero that comes before.
         self._overflow = self.counter(Metric.LABEL_OVERFLOW, ()) if Metric.LABEL_OVERFLOW in specs else None
 
@@ -132,6 +137,10 @@ class MetricStore:
                 since are copied, unless one has gone away.
         """
         since = since or {}
+        try:
+            self.refresh()
+        except Exception:  # noqa: BLE001 - what is there is shown
+            _LOG.debug("ecolyzer: the metrics could not be brought up to date", exc_info=True)
         with self._guard:
             return tuple(
                 _copy(family, since.get(stem, -1)) for stem, family in self._families.items() if family.version
