@@ -81,7 +81,6 @@ def prepare(
     timeline.start()
     store = MetricStore(max_label_sets=config.max_label_sets)
     meter = Meter(config, discovery, timeline, store, embodied=embodied, alone=alone, early=early, patient=patient)
-    store.refresh = meter.before_scrape
     setup = Setup(meter, timeline, discovery, problems=problems)
     _keep_journal(config, setup, store)
     _serve(config, setup, store, _PAGE_SECONDS if patient else 0.0)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 from ecolyzer_otel.agent.protocol import Busy
 from ecolyzer_otel.ledger import Partition
 from ecolyzer_otel.sensors import SensorInfo
 
 __all__ = ["DeviceMap"]
+
+#: No kernels, on no partition. Read only.
+_NOWHERE: Final[tuple[dict[str, list[tuple[int, int]]], dict[str, Partition]]] = {}, {}
 
 
 class DeviceMap:
@@ -46,6 +50,8 @@ class DeviceMap:
             start_ns: begin of the request.
             end_ns: its end, or the time up to which it is known.
         """
+        if not told and sensor not in self._known:
+            return _NOWHERE
         spans: dict[str, list[tuple[int, int]]] = {}
         partitions: dict[str, Partition] = {}
         for name, times in (told or {sensor: [(start_ns, end_ns)]}).items():

@@ -109,6 +109,7 @@ class Meter:
         self.flushes = 0
         self._ledger = Ledger(sensor_spec(sensor.info) for sensor in discovery.sensors)
         self._recorder = Recorder(store, config.quantization, config.max_label_sets)
+        store.refresh = self.before_scrape
         components = {sensor.info.id: sensor.info.component for sensor in discovery.sensors}
         self._factors = FactorGauges(store, self._embodied, components)
         self._timeline.begin(time())
@@ -376,6 +377,8 @@ class Meter:
                 self._failed(client, request, told)
         for client in list(self._clients):
             self._late_shares(client, now, told)
+        self._recorder.flush()
+        for client in list(self._clients):
             self._answer(client, told.get(client.number, []))
         # Whoever takes a snapshot has it brought up to date; this is for those who only look.
         if monotonic() - self._shown > _SHOW_SECONDS:

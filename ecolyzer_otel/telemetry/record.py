@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Recorder"]
 
 _Labels = tuple[str, ...]
+_NO_JOULES: Final = (0.0, 0.0)
 _SHARES: Final = ("requests", "process", "host", "idle")
 #: Where these are counted: the metric, and what its labels have beside L.
 _OTHERS: Final[dict[str, tuple[MetricSpec, _Labels]]] = {
@@ -53,6 +55,26 @@ class _Bound:
     others: dict[str, CounterChild] = field(default_factory=dict)
     statuses: dict[str, CounterChild] = field(default_factory=dict)
     joules: dict[str, tuple[CounterChild, CounterChild]] = field(default_factory=dict)
+    #: What has come since the last flush; None where nothing has.
+    news: _News | None = None
+
+
+class _News:
+    """Settlements of one label set since they were last put into the store."""
+
+    __slots__ = (
+        "co2e", "duration", "energy", "errors", "items", "joules", "number", "offsite", "onsite", "operational",
+        "uncertainty",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.number = self.errors = self.items = 0
+        self.operational = self.onsite = self.offsite = self.uncertainty = 0.0
+        self.joules: dict[str, tuple[float, float]] = {}
+        #: Of those that no exemplar shows.
+        self.energy: list[float] = []
+        self.co2e: list[float] = []
+        self.duration: list[float] = []
 
 
 class Recorder:
@@ -74,6 +96,9 @@ class Recorder:
         self._pending: set[str] = set()
         self._workers: set[tuple[str, str]] = set()
         self._lag = store.histogram(Metric.SETTLEMENT_LAG, ())
+        self._changed: list[tuple[_Labels, _Bound]] = []
+        self._lags: list[float] = []
+        store.refresh = self.flush
         self._meter_cpu = store.counter(Metric.METER_CPU, ())
         self._cpu_seconds = 0.0
         store.gauge(Metric.BUILD_INFO, (__version__,)).set(1)
@@ -109,26 +134,63 @@ class Recorder:
             What its span shows; None where nobody asks for it.
         """
         impact = bill.impact
+        joules, grams, seconds = settlement.joules, impact.grams, (done.end_ns - done.start_ns) / 1e9
+        operational, onsite, offsite = impact.operational_grams, impact.onsite_liters, impact.offsite_liters
+        uncertainty = settlement.uncertainty_joules
+        for value in (joules, grams, seconds, operational, onsite, offsite, uncertainty):
+            if not 0.0 <= value < math.inf:
+                raise ValueError(f"a settlement of {joules} J, {grams} g, {onsite + offsite} L in {seconds} s")
         labels = (service, name, model.framework, done.operation, model.device, route)
-        with self.store.transaction():
-            bound = self._children(labels, model)
-            self._count(bound, labels, done, settlement)
-            if phases or done.tokens is not None or done.first_token_ns:
-                self._generated(labels, done, phases)
-            bound.operational.grow(impact.operational_grams)
-            bound.onsite.grow(impact.onsite_liters)
-            bound.offsite.grow(impact.offsite_liters)
-            bound.doubt.grow(settlement.uncertainty_joules)
+        bound = self._bound.get((*labels, model.dtype, model.parameters)) or self._children(labels, model)
+        news = bound.news
+        if news is None:
+            news = bound.news = _News()
+            self._changed.append((labels, bound))
+        news.number += 1
+        if done.error:
+            news.errors += 1
+        news.items += done.items
+        for charge in settlement.charges:
+            active, idle = news.joules.get(charge.component, _NO_JOULES)
+            news.joules[charge.component] = active + charge.active, idle + charge.idle
+        news.operational += operational
+        news.onsite += onsite
+        news.offsite += offsite
+        news.uncertainty += uncertainty
+        if done.span_id:
+            self._observe(bound, done, joules, grams, seconds)
+        else:
+            news.energy.append(joules)
+            news.co2e.append(grams)
+            news.duration.append(seconds)
+        self._lags.append(lag_seconds if lag_seconds > 0.0 else 0.0)
+        if phases or done.tokens is not None or done.first_token_ns:
+            self._generated(labels, done, phases)
+        embodied = impact.embodied_grams
+        if embodied is not None or impact.market_grams is not None or impact.marginal_grams is not None:
             self._count_others(bound.others, labels, impact)
-            self._observe(bound, done, settlement.joules, impact.grams)
-            if bound.effective is not None:
-                bound.window.add(time.monotonic(), bound.effective, 1, done.items, impact.operational_grams)
-            if impact.embodied_grams is not None:
+            if embodied is not None:
                 if bound.sci is None:
                     bound.sci = self._scores.sci_of((labels[0], labels[1], labels[2], labels[4]))
-                bound.sci.add(time.monotonic(), impact.grams, done.items, done.tokens)
-            self._lag.note(max(0.0, lag_seconds))
+                bound.sci.add(time.monotonic(), grams, done.items, done.tokens)
         return None if heat is None else self._tell(done, settlement, bill, heat, bound, phases)
+
+    def flush(self) -> None:
+        """Put what was settled since the last time into the store, in one step.
+
+        Per settlement that would be a dozen steps; there are many settlements of one label set in each tick.
+        """
+        changed, self._changed = self._changed, []
+        lags, self._lags = self._lags, []
+        if not (changed or lags):
+            return
+        now = time.monotonic()
+        with self.store.transaction():
+            for labels, bound in changed:
+                news, bound.news = bound.news, None
+                if news is not None:
+                    self._count(bound, labels, news, now)
+            self._lag.note_all(lags)
 
     @staticmethod
     def _tell(
@@ -293,38 +355,44 @@ class Recorder:
         Args:
             cpu_seconds: CPU time of the meter so far.
         """
+        self.flush()
         self._scores.refresh(time.monotonic())
         self._meter_cpu.inc(max(0.0, cpu_seconds - self._cpu_seconds))
         self._cpu_seconds = max(self._cpu_seconds, cpu_seconds)
 
-    def _count(self, bound: _Bound, labels: _Labels, done: Done, settlement: Settlement) -> None:
-        status = "error" if done.error else "ok"
-        requests = bound.statuses.get(status)
-        if requests is None:
-            requests = bound.statuses[status] = self.store.counter(Metric.REQUESTS, (*labels, status))
-        requests.grow(1)
-        bound.items.grow(done.items)
-        for component, (active, idle, _) in settlement.components.items():
+    def _count(self, bound: _Bound, labels: _Labels, news: _News, now: float) -> None:
+        for status, number in (("ok", news.number - news.errors), ("error", news.errors)):
+            if number:
+                requests = bound.statuses.get(status)
+                if requests is None:
+                    requests = bound.statuses[status] = self.store.counter(Metric.REQUESTS, (*labels, status))
+                requests.grow(number)
+        bound.items.grow(news.items)
+        for component, (active, idle) in news.joules.items():
             pair = bound.joules.get(component)
             if pair is None:
                 pair = bound.joules[component] = (
                     self.store.counter(Metric.ENERGY, (*labels, component, "active")),
                     self.store.counter(Metric.ENERGY, (*labels, component, "idle")),
                 )
-            pair[0].grow(active)
-            pair[1].grow(idle)
+            pair[0].grow(max(0.0, active))
+            pair[1].grow(max(0.0, idle))
+        bound.operational.grow(news.operational)
+        bound.onsite.grow(news.onsite)
+        bound.offsite.grow(news.offsite)
+        bound.doubt.grow(news.uncertainty)
+        if news.energy:
+            bound.energy.note_all(news.energy)
+            bound.co2e.note_all(news.co2e)
+            bound.duration.note_all(news.duration)
+        if bound.effective is not None:
+            bound.window.add(now, bound.effective, news.number, news.items, news.operational)
 
-    @staticmethod
-    def _observe(bound: _Bound, done: Done, joules: float, grams: float) -> None:
-        seconds = (done.end_ns - done.start_ns) / 1e9
-        if not done.span_id:
-            bound.energy.note(joules)
-            bound.co2e.note(grams)
-            bound.duration.note(seconds)
-            return
+    def _observe(self, bound: _Bound, done: Done, joules: float, grams: float, seconds: float) -> None:
         now = time.time()
-        for child, value in ((bound.energy, joules), (bound.co2e, grams), (bound.duration, seconds)):
-            child.note(value, Exemplar(done.trace_id, done.span_id, value, now))
+        with self.store.transaction():
+            for child, value in ((bound.energy, joules), (bound.co2e, grams), (bound.duration, seconds)):
+                child.note(value, Exemplar(done.trace_id, done.span_id, value, now))
 
     def _children(self, labels: _Labels, model: Model) -> _Bound:
         key = (*labels, model.dtype, model.parameters)
@@ -337,6 +405,7 @@ class Recorder:
 
     def _forget_all(self) -> None:
         """Names without end: bind afresh rather than hold them all. Scores begin anew."""
+        self.flush()
         self._bound.clear()
         self._scores.forget()
 

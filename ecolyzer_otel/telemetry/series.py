@@ -10,7 +10,7 @@ import math
 import re
 import threading
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Final
@@ -181,7 +181,8 @@ class CounterChild(Child):
         if not 0.0 <= value < math.inf:  # also refuses NaN
             raise ValueError(f"{self._family.spec.stem} cannot grow by {value}")
         self._value += float(value)  # a numpy scalar would show as np.float64(...)
-        self._touch()
+        family = self._family
+        family.version = self.changed = family.version + 1
 
     def point(self) -> Point:
         """The sum so far; 0 from the start, so that Prometheus sees the first increase."""
@@ -259,6 +260,24 @@ class HistogramChild(Child):
         self._touch()
         if self._guard.observers:
             self._guard.note(spec, self.labels, value, exemplar)
+
+    def note_all(self, values: Sequence[float]) -> None:
+        """:meth:`note` each of these, none of them negative or without an end."""
+        spec, counts = self._family.spec, self._counts
+        if not values:
+            return
+        if not (min(values) >= 0.0 and max(values) < math.inf):
+            raise ValueError(f"{spec.stem} cannot observe all of {min(values)} to {max(values)}")
+        buckets = spec.buckets
+        for value in values:
+            counts[bisect_left(buckets, value)] += 1
+        self._sum += sum(values)
+        self._min = min(self._min, min(values))
+        self._max = max(self._max, max(values))
+        self._touch()
+        if self._guard.observers:
+            for value in values:
+                self._guard.note(spec, self.labels, value, None)
 
     def point(self) -> HistogramPoint:
         """A copy of the counts."""
