@@ -25,6 +25,8 @@ _MAX_UNREAD: Final = 8 * 1024 * 1024
 _MAX_CLIENTS: Final = 1024
 #: After everything else is gone, a worker that was forked and has not connected yet gets this long.
 _LINGER: Final = 0.3
+#: A pause of this length, in seconds, may be a little longer.
+_WORTH_IT: Final = 0.05
 
 
 #: So many lines about connections are logged in so many seconds; more are counted.
@@ -93,6 +95,9 @@ class Server:
                 due_at = monotonic() + self._tick()
                 self._send_all()
             delay = max(0.0, due_at - monotonic())
+            if delay > _WORTH_IT:
+                # A report that comes in about then wakes us once for both; workers report at the same pace.
+                delay += self._meter.slack
             ending = self._until and not self._alive
             if self._until and not self._alive:
                 self._meter.finish_early()

@@ -61,6 +61,7 @@ _MAX_TOLD: Final = 2_000
 _SHOW_SECONDS: Final = 1.0
 
 _LONGEST_TICK: Final = 5.0
+_SLACK: Final = 0.01
 
 _NO_PHASES: Final[dict[str, float]] = {}
 
@@ -136,6 +137,9 @@ class Meter:
         self._due = 0.0
         #: Seconds from one tick to the next, at most: who looks whether the meter lives expects no more.
         self.longest_tick = _LONGEST_TICK
+        #: A tick may be so much early, in seconds, where something wakes the meter anyway. Not of one that may be
+        #: made to read its sensors faster by those it measures.
+        self.slack = 0.0 if patient else _SLACK
         self._shown = monotonic()
         #: How often the factors have changed.
         self._places = 0
@@ -236,7 +240,7 @@ class Meter:
             self._intake.sweep(closing=self._closing)
             if self._timeline.changes:
                 self._look_at_factors()
-            if now >= self._next_sample:
+            if now >= self._next_sample - self.slack:
                 self._sample(now)
             self._settle_due()
             self._cpu_seconds = thread_time() if self._thread_only else process_time()
@@ -246,7 +250,7 @@ class Meter:
     @property
     def due(self) -> bool:
         """Whether it is time for the next tick: what workers tell can wait for it, unless somebody waits."""
-        return self._hurried or monotonic() >= self._due
+        return self._hurried or monotonic() >= self._due - self.slack
 
     def _sample(self, now: float) -> None:
         self._ledger.meters = self._neighbours.count()
