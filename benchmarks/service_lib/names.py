@@ -59,6 +59,7 @@ def settle_all(recorder: Recorder, numbers: Iterable[int]) -> None:
     """One more request of each of these models."""
     for number in numbers:
         _settle(recorder, f"model-{number:04}", f"/models/{number:04}/generate", number)
+    recorder.flush()  # as at the end of a tick
 
 
 def fill(recorder: Recorder, sets: int) -> None:
@@ -92,4 +93,5 @@ def throw(recorder: Recorder, numbers: Iterable[int]) -> None:
         for _ in range(THROWN):
             name = f"tenant-{number}"
             _settle(recorder, name, f"/tenants/{number}", number)
+        recorder.flush()
     _model.cache_clear()

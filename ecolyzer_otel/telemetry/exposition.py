@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import threading
 import weakref
+from itertools import accumulate, chain
 from typing import Final
 
 from ecolyzer_otel.names import MetricSpec
@@ -21,6 +22,9 @@ __all__ = ["CLASSIC_CONTENT_TYPE", "OPENMETRICS_CONTENT_TYPE", "render"]
 
 OPENMETRICS_CONTENT_TYPE: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 CLASSIC_CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+_COMMON: Final = ("service", "model", "framework", "operation", "device")
+_MAX_SHARED: Final = 10_000
+_SPECIAL: Final = frozenset('\\\n"')
 
 
 def render(store: MetricStore, openmetrics: bool) -> bytes:
@@ -40,6 +44,7 @@ class _Renderer:
         self._lock = threading.Lock()
         self._families: dict[str, _FamilyText] = {}
         self._versions: dict[str, int] = {}
+        self._shared: dict[Labels, str] = {}
 
     def render(self, store: MetricStore) -> bytes:
         with self._lock:  # two scrapes at once must not interleave their updates
@@ -48,7 +53,7 @@ class _Renderer:
                 stem = family.spec.stem
                 text = self._families.get(stem)
                 if text is None:
-                    text = self._families[stem] = _FamilyText(family.spec, self._openmetrics)
+                    text = self._families[stem] = _FamilyText(family.spec, self._openmetrics, self._shared)
                 text.update(family)
                 self._versions[stem] = family.version
                 if text.blocks:
@@ -60,14 +65,22 @@ class _Renderer:
 
 
 class _FamilyText:
-    """The lines of one family: its metadata, and one block of bytes per child."""
+    """The lines of one family: its metadata, and one block of bytes per child.
 
-    def __init__(self, spec: MetricSpec, openmetrics: bool) -> None:
+    ``shared`` has the text of the labels that nearly all families begin with, by their values.
+    """
+
+    def __init__(self, spec: MetricSpec, openmetrics: bool, shared: dict[Labels, str]) -> None:
         self._spec = spec
         self._openmetrics = openmetrics
-        self._names = {label: f'{label}="' for label in spec.labels}
-        self._bounds = [f'le="{bound!r}"}} ' for bound in spec.buckets] + ['le="+Inf"} ']
-        self._labels: dict[Labels, str] = {}
+        self._common = len(_COMMON) if spec.labels[: len(_COMMON)] == _COMMON else 0
+        self._shared = shared
+        self._all = ",".join(f'{label}="%s"' for label in spec.labels)
+        self._first = ",".join(f'{label}="%s"' for label in spec.labels[: self._common])
+        self._rest = ",".join(["%s", *(f'{label}="%s"' for label in spec.labels[self._common :])])
+        #: By child: of a histogram its labels, of others all before the value.
+        self._heads: dict[Labels, str] = {}
+        self._plain, self._marked = _skeletons(spec)
         self.header = _header(spec, openmetrics).encode()
         self.blocks: dict[Labels, bytes] = {}
 
@@ -76,36 +89,60 @@ class _FamilyText:
         if family.complete:
             known = {point.labels for point in family.points}
             self.blocks = {}  # also takes over the store's order
-            self._labels = {labels: text for labels, text in self._labels.items() if labels in known}
+            self._heads = {labels: text for labels, text in self._heads.items() if labels in known}
+        heads, blocks = self._heads, self.blocks
         for point in family.points:
-            text = self._labels.get(point.labels)
-            if text is None:
-                text = self._labels[point.labels] = self._label_text(point.labels)
-            block = self._simple(point, text) if isinstance(point, Point) else self._histogram(point, text)
-            self.blocks[point.labels] = block.encode()
+            labels = point.labels
+            head = heads.get(labels)
+            if head is None:
+                head = heads[labels] = self._head(labels)
+            if isinstance(point, Point):
+                blocks[labels] = f"{head}{point.value!r}\n".encode()
+            else:
+                blocks[labels] = self._histogram(point, head).encode()
+
+    def _head(self, labels: Labels) -> str:
+        text = self._label_text(labels)
+        if self._spec.type == "histogram":
+            return text
+        name = self._spec.prometheus_name
+        return f"{name}{{{text}}} " if text else f"{name} "
 
     def _label_text(self, values: Labels) -> str:
-        pairs = zip(self._names.values(), values, strict=True)
-        return ",".join([f'{prefix}{_escape(value)}"' for prefix, value in pairs])
-
-    def _simple(self, point: Point, labels: str) -> str:
-        name = self._spec.prometheus_name
-        return f"{name}{{{labels}}} {point.value!r}\n" if labels else f"{name} {point.value!r}\n"
+        if not _SPECIAL.isdisjoint("".join(values)):
+            values = tuple([_escape(value) for value in values])
+        common = self._common
+        if not common:
+            return self._all % values
+        key = values[:common]
+        text = self._shared.get(key)
+        if text is None:
+            if len(self._shared) >= _MAX_SHARED:
+                self._shared.clear()
+            text = self._shared[key] = self._first % key
+        return text if len(values) == common else self._rest % (text, *values[common:])
 
     def _histogram(self, point: HistogramPoint, labels: str) -> str:
+        totals = tuple(accumulate(point.counts))
+        values: tuple[object, ...] = totals
+        skeleton = self._plain
+        if self._openmetrics and point.exemplars.count(None) < len(totals):
+            marks = ["" if one is None else _exemplar(one) for one in point.exemplars]
+            skeleton, values = self._marked, tuple(chain(*zip(totals, marks, strict=True)))
         stem = self._spec.stem
-        bucket = f"{stem}_bucket{{{labels}," if labels else f"{stem}_bucket{{"
-        labels = f"{{{labels}}}" if labels else ""
-        lines: list[str] = []
-        total = 0
-        for bound, count, exemplar in zip(self._bounds, point.counts, point.exemplars, strict=True):
-            total += count
-            if exemplar is None or not self._openmetrics:
-                lines.append(f"{bucket}{bound}{total}\n")
-            else:
-                lines.append(f"{bucket}{bound}{total}{_exemplar(exemplar)}\n")
-        lines.append(f"{stem}_sum{labels} {point.sum!r}\n{stem}_count{labels} {total}\n")
-        return "".join(lines)
+        inside = labels.replace("%", "%%") + "," if labels else ""
+        after = f"{{{labels}}}" if labels else ""
+        buckets = skeleton.replace("\0", inside) % values
+        return f"{buckets}{stem}_sum{after} {point.sum!r}\n{stem}_count{after} {totals[-1]}\n"
+
+
+def _skeletons(spec: MetricSpec) -> tuple[str, str]:
+    """The buckets of one child, to be filled in: NUL stands for its labels. The second has room for exemplars."""
+    bounds = [repr(bound) for bound in spec.buckets] + ["+Inf"]
+    plain, marked = (
+        "".join(f'{spec.stem}_bucket{{\0le="{bound}"}} {number}\n' for bound in bounds) for number in ("%d", "%d%s")
+    )
+    return plain, marked
 
 
 def _header(spec: MetricSpec, openmetrics: bool) -> str:

@@ -11,9 +11,10 @@ import re
 import threading
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Final
+
+import msgspec
 
 from ecolyzer_otel.names import MetricSpec
 
@@ -40,8 +41,7 @@ _SPAN_ID: Final = re.compile(r"[0-9a-f]{16}")
 Labels = tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Exemplar:
+class Exemplar(msgspec.Struct, frozen=True, gc=False):
     """One observation that can be looked up: ids in lower-case hex, the observed value, Unix seconds."""
 
     trace_id: str
@@ -56,16 +56,14 @@ class Exemplar:
             raise ValueError(f"an exemplar needs finite numbers, not {self.value} at {self.timestamp_seconds}")
 
 
-@dataclass(frozen=True, slots=True)
-class Point:
+class Point(msgspec.Struct, frozen=True, gc=False):
     """The value of one counter or gauge."""
 
     labels: Labels
     value: float
 
 
-@dataclass(frozen=True, slots=True)
-class HistogramPoint:
+class HistogramPoint(msgspec.Struct, frozen=True, gc=False):
     """One histogram; ``counts`` and ``exemplars`` are per bucket (not cumulative), the last being +Inf."""
 
     labels: Labels

@@ -198,3 +198,16 @@ def test_a_thousand_label_sets_are_one_cheap_scrape() -> None:
         took.append(time.perf_counter() - begin)
     assert len(again) >= len(first) > 10_000_000
     assert min(took) < 0.1
+
+
+@pytest.mark.parametrize("odd", ["100 %d", "%s", "a\0b", "a\1b", 'q"\\\n', "é", "%%"])
+@pytest.mark.parametrize("openmetrics", [True, False])
+def test_whatever_a_name_holds_it_is_in_every_line_of_its_histogram(odd: str, openmetrics: bool) -> None:
+    store = MetricStore()
+    labels = ("shop", odd, "torch", "infer", "cpu")
+    store.histogram(Metric.REQUEST_ENERGY, labels).observe(0.5)
+    store.counter(Metric.REQUESTS, (*labels, "/x", "ok")).inc()
+    escaped = odd.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
+    lines = [line for line in render(store, openmetrics).decode().splitlines() if f'model="{escaped}"' in line]
+    assert len(lines) == len(Metric.REQUEST_ENERGY.buckets) + 1 + 2 + 1
+    assert len({line.rpartition("} ")[0].partition(",le=")[0] for line in lines if "_bucket" in line}) == 1
