@@ -121,7 +121,8 @@ class _Ours(Variant):
         if "--exported" in sys.argv:
             from opentelemetry import trace
 
-            trace.get_tracer_provider().add_span_processor(_processor())  # type: ignore[attr-defined]
+            processor = _processor()  # with this import of the SDK the launcher's provider is there
+            trace.get_tracer_provider().add_span_processor(processor)  # type: ignore[attr-defined]
 
     def _patched(self) -> list[tuple[Any, str, Any, Any]]:
         """Owner, name, what stood there, what stands there now."""

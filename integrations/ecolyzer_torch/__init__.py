@@ -21,6 +21,7 @@ Verified with torch 2.13; before 2.5 the compiler is asked at each inner module,
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import sys
 from collections.abc import Callable, Mapping
@@ -28,7 +29,7 @@ from typing import Any, Final
 
 from ecolyzer_otel.call import current_call, forget_model
 from ecolyzer_otel.instrumentor import FrameworkInstrumentor
-from ecolyzer_otel.wrap import leaf
+from ecolyzer_otel.wrap import CallSpec, leaf
 from ecolyzer_torch.facts import describe_module
 from ecolyzer_torch.forward import called, folding, spec
 from ecolyzer_torch.functions import compiling, describe_method, describe_package, describe_script, note_package
@@ -74,7 +75,7 @@ class TorchInstrumentor(FrameworkInstrumentor):
         folds = all(hasattr(module, name) for name in ("_call_impl", "_compiled_call_impl")) and hasattr(
             torch.compiler, "substitute_in_graph"
         )
-        replace(module, "__call__", called(torch, original, _FORWARD, folds=folds))
+        replace(module, "__call__", called(torch, original, _forward(torch), folds=folds))
         replace(module, "_apply", _forgetting(module._apply))
         replace(torch, "compile", compiling(torch.compile, torch, lambda: self._active))
         replace(torch.optim.Optimizer, "__init__", optimizing(torch.optim.Optimizer.__init__))
@@ -105,6 +106,13 @@ class TorchInstrumentor(FrameworkInstrumentor):
         if kind is not None:
             self.patches.replace(kind, "__call__", leaf(kind.__call__, spec("call", describe_package)))
             self.patches.replace(module, "load_package", note_package(module.load_package))
+
+
+def _forward(torch: Any) -> CallSpec:
+    """What a call of a module is: without a look for kernels where this torch can have none."""
+    if torch.version.cuda or getattr(torch.version, "hip", None):
+        return _FORWARD
+    return dataclasses.replace(_FORWARD, kernels=None, started=None, ended=None)
 
 
 def _kind(module: Any) -> Any:

@@ -55,6 +55,10 @@ def folding(torch: Any) -> None:
 
 def items_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """First dimension of the first tensor, wherever it is; the length of a list of them (images of many sizes)."""
+    if args:  # as good as always: a tensor
+        shape = getattr(args[0], "shape", None)
+        if shape:
+            return shape[0]
     for value in (*args, *kwargs.values()) if kwargs else args:
         if isinstance(value, dict) or hasattr(value, "keys"):
             value = next(iter(value.values()), None)
@@ -82,7 +86,7 @@ def called(torch: Any, original: Any, forward: CallSpec, *, folds: bool) -> Any:
         forward: what a call is.
         folds: whether Dynamo has been, or will be, told of :data:`current`; otherwise it is asked first.
     """
-    compiling, tracing = torch.compiler.is_compiling, torch.jit.is_tracing
+    compiling, tracing = torch.compiler.is_compiling, getattr(torch._C, "_is_tracing", torch.jit.is_tracing)
     graded = torch.is_grad_enabled
     trained = training(original)
 
