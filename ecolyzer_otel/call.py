@@ -63,7 +63,7 @@ MAX_PHASES: Final = 16
 _MAX_EXTRA: Final = 64
 
 #: How the span of a container is started; set when the first framework is patched, for it needs the SDK.
-open_span: Callable[[Call], tuple[Span, Context]] | None = None
+open_span: Callable[[Call], tuple[Span, Context] | None] | None = None
 #: Whether forward passes of training count like requests (``ECOLYZER_COUNT_TRAINING``).
 counts_training = False
 
@@ -380,9 +380,10 @@ def begin(
 
 def _open_span(call: Call) -> None:
     """Start the span of a container call and make it the current one."""
-    more = call.note()
-    if open_span is not None:
-        more.span, context = open_span(call)
+    opened = None if open_span is None else open_span(call)
+    if opened is not None:
+        more = call.note()
+        more.span, context = opened
         more.attached = attach(context)
 
 

@@ -110,11 +110,16 @@ def error_name(error: BaseException | type[BaseException] | None) -> str:
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
-def open_span(call: Call) -> tuple[Span, Context]:
+_NOBODY: Final = (trace.ProxyTracerProvider, trace.NoOpTracerProvider)
+
+
+def open_span(call: Call) -> tuple[Span, Context] | None:
     """Start the span of a container call at its begin; the context in which it is the current one.
 
-    What is not known yet is added when the call is told of (:func:`start_span`).
+    What is not known yet is added when the call is told of (:func:`start_span`). None where there are no spans.
     """
+    if isinstance(trace.get_tracer_provider(), _NOBODY):
+        return None
     spec = call.spec
     name = call.state.names.get(id(call.model))
     span = _tracer().start_span(
@@ -336,7 +341,7 @@ def route_of(call: Call) -> tuple[str, bool]:
 def spans_are_exported() -> bool:
     """Whether an exemplar may point at spans of this process: somebody beside us processes them."""
     provider = trace.get_tracer_provider()
-    if isinstance(provider, (trace.ProxyTracerProvider, trace.NoOpTracerProvider)):
+    if isinstance(provider, _NOBODY):
         return False
     processors = getattr(getattr(provider, "_active_span_processor", None), "_span_processors", None)
     if processors is None:
