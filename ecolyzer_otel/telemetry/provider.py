@@ -25,6 +25,11 @@ __all__ = ["ensure", "expect", "is_set_up", "when_set_up"]
 _LOG = logging.getLogger(__name__)
 _ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 _EXPORTERS: Final = ("OTEL_TRACES_EXPORTER", "OTEL_METRICS_EXPORTER", "OTEL_LOGS_EXPORTER")
+_SET_ONCE: Final = (
+    ("opentelemetry.trace", "_TRACER_PROVIDER_SET_ONCE"),
+    ("opentelemetry.metrics._internal", "_METER_PROVIDER_SET_ONCE"),
+    ("opentelemetry._logs._internal", "_LOGGER_PROVIDER_SET_ONCE"),
+)
 _PROTOCOL: Final = "OTEL_EXPORTER_OTLP_PROTOCOL"
 
 _expected: dict[str, Any] | None = None
@@ -37,11 +42,14 @@ def expect(**kwargs: Any) -> None:
     global _expected
     _expected = kwargs
     _prepare_environment()
-    exporting = any(os.environ.get(key, "none").strip().lower() not in ("", "none") for key in _EXPORTERS)
-    if exporting or "opentelemetry.sdk.trace" in sys.modules:
+    if _exporting() or "opentelemetry.sdk.trace" in sys.modules:
         ensure()
     else:
         wrapt.register_post_import_hook(lambda _: ensure(), "opentelemetry.sdk.trace")
+
+
+def _exporting() -> bool:
+    return any(os.environ.get(key, "none").strip().lower() not in ("", "none") for key in _EXPORTERS)
 
 
 def ensure() -> None:
@@ -105,6 +113,27 @@ def _configure(kwargs: dict[str, Any]) -> None:
     except Exception as error:  # noqa: BLE001 - a wrong exporter must not cost the measurement
         _LOG.error("ecolyzer: OTEL_*: the exporters cannot be set up (%s); nothing is exported", error)
         _without_exporters(sampler)
+    if not _exporting():
+        _let_others_set_theirs()
+
+
+def _let_others_set_theirs() -> None:
+    """A service that sets up its own providers does so: ours, which nobody exports from, give way.
+
+    OpenTelemetry takes the first that is set and warns of others. What remembers that is private, and is replaced
+    where it goes by the name that we know; elsewhere ours stay, as upstream's would.
+    """
+    from importlib import import_module
+
+    from opentelemetry.util._once import Once
+
+    for module, name in _SET_ONCE:
+        try:
+            place = import_module(module)
+            if isinstance(getattr(place, name), Once):
+                setattr(place, name, Once())
+        except (ImportError, AttributeError):
+            _LOG.debug("ecolyzer: %s has no %s; providers set by the service are not taken", module, name)
 
 
 def _without_exporters(sampler: Sampler) -> None:

@@ -88,3 +88,29 @@ trace.get_tracer_provider().add_span_processor(SimpleSpanProcessor(ConsoleSpanEx
     assert service.stdout.count('"name": "GET /items/{number}"') == 1
     assert service.stdout.count('"name": "infer engine"') == 1
     assert '"ecolyzer.energy.joules"' in service.stdout
+
+
+OWN = """
+from opentelemetry import metrics, trace
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SimpleSpanProcessor
+provider = TracerProvider()
+provider.add_span_processor(SimpleSpanProcessor(ConsoleSpanExporter()))
+trace.set_tracer_provider(provider)
+assert trace.get_tracer_provider() is provider
+meters = MeterProvider()
+metrics.set_meter_provider(meters)
+assert metrics.get_meter_provider() is meters
+"""
+
+
+def test_a_service_that_sets_up_its_own_providers_keeps_them(launch):
+    asked = 'url = serve(app); ask(url + "/items/7")\n'
+    service = launch(ENGINE + WEB + OWN + APP + asked + END)
+    service.wait_for("done")
+    assert service.total("ecolyzer_requests_total", 'route="/items/{number}"') == 1
+    assert service.stdout.count('"name": "GET /items/{number}"') == 1
+    assert service.stdout.count('"name": "infer engine"') == 1
+    assert '"ecolyzer.energy.joules"' in service.stdout
+    assert "Overriding" not in service.stderr
