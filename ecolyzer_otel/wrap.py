@@ -70,7 +70,11 @@ def batch_of(value: Any) -> Any:
 
 def _first_argument(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if args:
-        return batch_of(args[0])
+        value = args[0]  # as batch_of, without its call
+        shape = getattr(value, "shape", None)
+        if shape is not None:
+            return shape[0] if len(shape) else 1
+        return len(value) if isinstance(value, (list, tuple)) else 1
     for value in kwargs.values():
         return batch_of(value)
     return 1
