@@ -1,4 +1,4 @@
-"""A guard against a hot path that grows: counts that are the same on every machine, and one ratio with much room.
+"""A guard against costs that grow: counts that are the same on every machine, and one ratio with much room.
 
 What it costs in time: ``benchmarks/overhead.py`` and docs/performance.md.
 """
@@ -21,12 +21,21 @@ from opentelemetry.sdk.trace import TracerProvider
 
 from ecolyzer_otel import call as hot
 from ecolyzer_otel import pace
+from ecolyzer_otel.agent.accounts import Accounts
+from ecolyzer_otel.agent.protocol import VERSION, Batch, Done, Hello, Model
+from ecolyzer_otel.agent.reports import Reporter
+from ecolyzer_otel.assembly import prepare
 from ecolyzer_otel.call import State, replace_state
+from ecolyzer_otel.config import load
 from ecolyzer_otel.wrap import CallSpec, ModelFacts, leaf
 
 #: Seen on CPython 3.11: 366 bytecode instructions in 10 frames, the caller's and the method's own included.
 MOST_OPCODES = 450
 MOST_FRAMES = 12
+#: Seen on CPython 3.11: 274 bytecode instructions in 7 frames per call that the background thread tells of.
+MOST_TOLD_OPCODES, MOST_TOLD_FRAMES = 350, 9
+#: Seen on CPython 3.11: 2 300 bytecode instructions per request, from hearing of it to its settlement.
+MOST_SETTLED_OPCODES = 3_000
 #: Seen: 0.22 of a bare span. A quarter is the aim; this is for a machine under load.
 MOST_OF_A_SPAN = 0.6
 
@@ -77,6 +86,60 @@ def test_a_brief_call_takes_no_more_instructions_than_it_did(here: State) -> Non
     assert max(opcodes for opcodes, _ in seen) <= MOST_OPCODES + 150, "also where it reads the clock"
     assert statistics.median(frames for _, frames in seen) <= MOST_FRAMES, seen
     assert len(here.done) == 80, "it was measured all the same"
+
+
+def test_the_background_thread_takes_no_more_instructions_than_it_did(here: State) -> None:
+    engine, reporter = Wrapped(), Reporter(here, Accounts(here))
+
+    def turn() -> None:
+        for _ in reporter.batches(hold=True, quiet=False):
+            pass
+
+    def told(number: int) -> tuple[int, int]:
+        for _ in range(number):
+            engine.infer([1])
+        return counted(turn)
+
+    told(100)  # it learns of the model
+    few, many = told(100), told(1100)
+    assert (many[0] - few[0]) / 1000 <= MOST_TOLD_OPCODES
+    assert (many[1] - few[1]) / 1000 <= MOST_TOLD_FRAMES
+
+
+def test_the_meter_takes_no_more_instructions_than_it_did() -> None:
+    config = load({"zone": "FR", "port": "0", "sensors": "modelled", "cloud_metadata": "off"}, environ={}).config
+    setup = prepare(config)
+    try:
+        meter = setup.meter
+        client = meter.hear(meter.join(), Hello(VERSION, 1, "shop", token="counted"))
+        model = Model(0, "engine", "custom", 1000, "float32", "cpu")
+
+        def settle(first: int, number: int) -> int:
+            nonlocal client
+            now = time.monotonic_ns()
+            done = [
+                Done(first + one, 0, "infer", now - 5_000_000 - one * 2000, now - one * 2000, 1_000_000, 1, "",
+                     "/x", "", "", False)
+                for one in range(number)
+            ]  # fmt: skip
+            batch = Batch(now, now, [(now, first * 1_000_000, 0)], [model], [], done, first + number, {})
+
+            def hear() -> None:
+                nonlocal client
+                client = meter.hear(client, batch)
+
+            spent, deadline = counted(hear)[0], time.monotonic() + 10
+            while client.waiting and time.monotonic() < deadline:
+                time.sleep(0.2)
+                spent += counted(meter.tick)[0]
+            assert not client.waiting
+            return spent
+
+        settle(1, 500)  # what is learned of the model
+        settle(501, 500)
+        assert settle(1001, 1000) / 1000 <= MOST_SETTLED_OPCODES
+    finally:
+        setup.close()
 
 
 def test_a_call_inside_another_takes_next_to_nothing(here: State) -> None:
