@@ -45,6 +45,9 @@ _QUIET_AFTER: Final = 2.0
 _REST: Final = 60.0
 #: First and longest pause between two tries to connect.
 _BACKOFF: Final = (0.1, 1.0)
+#: So many tries are made at the first pace: a meter that another worker has just started closes its first intervals
+#: less than a second after it is up, and what is told of them later comes too late.
+_SOON: Final = 20
 #: A meter that says that it cannot serve us is asked again after this long.
 _REFUSED: Final = 60.0
 #: Spans of requests that are on their way to a meter that is gone wait this long for it to come back.
@@ -74,6 +77,7 @@ class Worker:
         self._connected = self._welcome = False
         self._since = 0.0  # of the connection, or of its end
         self._retry_at = self._backoff = 0.0
+        self._tries = 0
         self._quiet = False
         self._last_busy = monotonic()
         self._alarm = Alarm()
@@ -236,12 +240,15 @@ class Worker:
         if monotonic() < self._retry_at:
             return False
         if not self._link.connect():
-            self._backoff = min(max(self._backoff * 2, _BACKOFF[0]), _BACKOFF[1])
+            self._tries += 1
+            patient = self._backoff * 2 if self._tries > _SOON else 0.0
+            self._backoff = min(max(patient, _BACKOFF[0]), _BACKOFF[1])
             self._retry_at = monotonic() + self._backoff
             return False
         self._connections += 1
         # The first one is sent records before it answers: the worker may not live that long.
         self._connected, self._welcome, self._backoff = True, self._connections == 1, 0.0
+        self._tries = 0
         self._since = self._last_busy = monotonic()
         self._quiet = False
         self._flush_sent = self._flush_done

@@ -181,7 +181,8 @@ class Running:
             time.sleep(0.1)
         time.sleep(0.3)  # none may come that is one too many
         found = self.metrics()
-        assert (found.settled, found.accounted) == (expected, expected), self.output
+        told = {key: value for key, value in found.samples.items() if "unsettled" in key or "dropped" in key}
+        assert (found.settled, found.accounted) == (expected, expected), f"{told}\n{self.output}"
         return found
 
     def meter_lines(self) -> list[str]:

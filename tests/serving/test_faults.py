@@ -37,6 +37,20 @@ engine = Engine()
 """
 
 
+#: Recorded sensors have no reading from before the meter: what ends before its first one is nobody's. (The word PORT
+#: in a command is replaced by that of the service.)
+METER_IS_UP = """
+import urllib.request
+while True:
+    try:
+        urllib.request.urlopen("http://127.0.0.1:" + os.environ["ECOLYZER_PO" "RT"] + "/healthz", timeout=5).read()
+        break
+    except OSError:
+        time.sleep(0.05)
+time.sleep(0.3)
+"""
+
+
 @pytest.fixture
 def script(serve, tmp_path):
     """``script(code, ...)`` runs it under the launcher, with its standard output and error in one file."""
@@ -171,7 +185,9 @@ def test_a_meter_of_its_own_killed_under_load_is_back_within_two_seconds(script)
 
 def test_the_joules_of_a_worker_killed_in_the_middle_of_a_request_become_process_share(script, tmp_path):
     file = recording(tmp_path / "cpu.json", 40.0, 120.0)
-    code = """
+    code = (
+        METER_IS_UP
+        + """
 child = os.fork()
 if child == 0:
     engine.infer()
@@ -182,10 +198,14 @@ os.waitpid(child, 0)
 print("GONE", flush=True)
 time.sleep(60)
 """
+    )
     service = script(code, env={"ECOLYZER_SENSORS": f"replay:{file}"})
     wait_for("CHILD", service)
     child = int(re.search(r"CHILD (\d+)", service.output)[1])
     deadline = time.monotonic() + 15
+    while "/metrics" not in service.output:  # the service may be up before its meter is
+        assert time.monotonic() < deadline, service.output
+        time.sleep(0.05)
     while service.metrics().shares()["pending"] < 50.0 and time.monotonic() < deadline:
         time.sleep(0.1)
     before = service.metrics()
@@ -227,7 +247,9 @@ time.sleep(60)
 
 def test_a_request_of_thirty_seconds_spans_hundreds_of_intervals_and_holds_up_nobody(script, tmp_path):
     file = recording(tmp_path / "cpu.json", 40.0, 120.0, idle_watts=10.0)
-    code = """
+    code = (
+        METER_IS_UP
+        + """
 def long():
     end = time.monotonic() + 30.0
     while time.monotonic() < end:
@@ -245,6 +267,7 @@ assert ecolyzer_otel.flush(5)
 print("MADE", count, flush=True)
 time.sleep(60)
 """
+    )
     service = script(code, env={"ECOLYZER_SENSORS": f"replay:{file}", "ECOLYZER_SAMPLING_PERIOD": "0.05"})
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
