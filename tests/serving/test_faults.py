@@ -37,8 +37,8 @@ engine = Engine()
 """
 
 
-#: Recorded sensors have no reading from before the meter: what ends before its first one is nobody's. (The word PORT
-#: in a command is replaced by that of the service.)
+#: Recorded sensors have no reading from before the meter: what ends before its first one is nobody's. (PORT as a
+#: word of a command is replaced by that of the service.)
 METER_IS_UP = """
 import urllib.request
 while True:
