@@ -62,7 +62,7 @@ MAX_PHASES: Final = 16
 #: Entries of a call's ``extra_cpu`` before they are added up.
 _MAX_EXTRA: Final = 64
 
-#: How the span of a container is started; set when the first framework is patched, for it needs the SDK.
+#: How the span of a container is started; set when the first framework is patched. None where there are no spans.
 open_span: Callable[[Call], tuple[Span, Context] | None] | None = None
 #: Whether forward passes of training count like requests (``ECOLYZER_COUNT_TRAINING``).
 counts_training = False

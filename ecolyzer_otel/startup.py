@@ -104,8 +104,8 @@ def _load(entry_point: EntryPoint) -> None:
 def load_when_needed(entry_point: EntryPoint, load: Callable[[], None]) -> None:
     """Load and apply an instrumentor when the library is imported that it is for; at once where that is not known.
 
-    Most instrumentors import their library, and all of them what OpenTelemetry has for instrumentors; a process
-    that never uses a library must not pay for that.
+    Most instrumentors import their library, and others' what OpenTelemetry has for instrumentors; a process that
+    never uses a library must not pay for that.
 
     Args:
         entry_point: the instrumentor's.

@@ -32,10 +32,7 @@ FRAMEWORKS = {
 
 @pytest.mark.parametrize("module", FRAMEWORKS)
 def test_a_framework_that_is_imported_first_is_patched(module, tmp_path):
-    done = subprocess.run(
-        [LAUNCHER, "--port", "0", "--cloud-metadata", "off", sys.executable, "-c", SCRIPT.format(module=module)],
-        capture_output=True, text=True, timeout=110, cwd=tmp_path,
-    )  # fmt: skip
+    done = run(SCRIPT.format(module=module), tmp_path)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.strip().splitlines()[-1])[FRAMEWORKS[module]] > 0
 
