@@ -35,7 +35,8 @@ class Config:
 
     Units: ``pue`` is a ratio of at least 1, ``wue`` litres per IT kWh, ``ewif`` litres per kWh, ``market_factor``
     gCO2e per kWh, ``reserved`` a ratio; ``sampling_period``, ``grid_refresh`` and ``grid_max_age`` are seconds.
-    ``embodied`` and ``lifetime`` are pairs as :mod:`ecolyzer_otel.impact.embodied` reads them.
+    ``embodied`` and ``lifetime`` are pairs as :mod:`ecolyzer_otel.impact.embodied` reads them;
+    ``carbon_budget_per_request`` is pairs of a pattern of model names and grams, ``carbon_budget_per_month`` grams.
     """
 
     host: str = "127.0.0.1"
@@ -71,6 +72,8 @@ class Config:
     exit_flush: bool = True
     count_training: bool = False
     model_names: Renames = ()
+    carbon_budget_per_request: Pairs = ()
+    carbon_budget_per_month: float | None = None
     journal: str | None = None
     journal_days: float = 400.0
 

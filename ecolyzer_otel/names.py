@@ -304,6 +304,15 @@ class Metric:
         "J",
         "joules",
     )
+    DEVICE_MEASURED: Final = MetricSpec(
+        "ecolyzer_device_measured_joules",
+        "counter",
+        "Joules that the device's sensor told, as they came and before they were divided (with those modelled for a "
+        "time that it told nothing of): what the four shares and the pending joules must add up to.",
+        _DEVICE,
+        "J",
+        "joules",
+    )
     DEVICE_ENERGY_PENDING: Final = MetricSpec(
         "ecolyzer_device_energy_pending_joules",
         "gauge",
@@ -567,14 +576,15 @@ class Metric:
     BUDGET_PER_REQUEST: Final = MetricSpec(
         "ecolyzer_carbon_budget_grams_per_request",
         "gauge",
-        "Carbon budget of one request in grams of CO2e, as configured.",
+        "Carbon budget of one request in grams of CO2e, as configured (carbon_budget_per_request).",
         ("model",),
         "{gram_per_request}",
     )
     BUDGET_PER_MONTH: Final = MetricSpec(
         "ecolyzer_carbon_budget_grams_per_month",
         "gauge",
-        "Carbon budget of a month in grams of CO2e, as configured.",
+        "Carbon budget of a month in grams of CO2e for all requests of this meter, as configured "
+        "(carbon_budget_per_month).",
         (),
         "{gram_per_month}",
     )

@@ -87,6 +87,14 @@ def _renames(text: str) -> Renames:
     return rules
 
 
+def _budgets(text: str) -> Pairs:
+    """grams above 0, or NAME=GRAMS pairs with commas between, where NAME may hold * and ?"""
+    pairs = _pairs(text) if "=" in text else (("*", text.strip()),)
+    for _, grams in pairs:
+        _number(1e-15, 1e9, "")(grams)
+    return pairs
+
+
 def _live(*names: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
         text = text.strip()
@@ -272,6 +280,18 @@ OPTIONS: Final[tuple[Option, ...]] = (
     ),
     Option("count_training", _boolean, "", "count forward passes of training like requests"),
     Option("model_names", _renames, "NAME=NEW,...", "other names for models (BertModel=support-bot,*/tmp*=draft)"),
+    Option(
+        "carbon_budget_per_request",
+        _budgets,
+        "MODEL=GRAMS,...",
+        "gCO2e that one request may cost, for alerts and dashboards: of each model, or by name (bert*=0.002,*=0.05)",
+    ),
+    Option(
+        "carbon_budget_per_month",
+        _number(1e-9, 1e15, " grams"),
+        "GRAMS",
+        "gCO2e that all requests of this meter may cost in 30 days, for alerts and dashboards",
+    ),
     Option("journal", _text, "FOLDER", "keep a journal of all figures there, for ecolyzer report --journal"),
     Option("journal_days", _number(1.0, 36500.0, " days"), "DAYS", "how long the journal is kept"),
 )

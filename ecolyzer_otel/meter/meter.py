@@ -41,6 +41,7 @@ from ecolyzer_otel.meter.parts import Joint, add_shares, merge
 from ecolyzer_otel.meter.sampler import Sampler, sensor_spec
 from ecolyzer_otel.meter.schedule import FLUSH_PERIOD, REST_PERIOD, Pace
 from ecolyzer_otel.sensors import Discovery
+from ecolyzer_otel.telemetry.budgets import Budgets
 from ecolyzer_otel.telemetry.factors import FactorGauges
 from ecolyzer_otel.telemetry.record import Recorder
 from ecolyzer_otel.telemetry.store import MetricStore
@@ -109,7 +110,8 @@ class Meter:
         #: Flushes answered so far.
         self.flushes = 0
         self._ledger = Ledger(sensor_spec(sensor.info) for sensor in discovery.sensors)
-        self._recorder = Recorder(store, config.quantization, config.max_label_sets)
+        budgets = Budgets(store, config.carbon_budget_per_request, config.carbon_budget_per_month)
+        self._recorder = Recorder(store, config.quantization, config.max_label_sets, budgets)
         store.refresh = self.before_scrape
         components = {sensor.info.id: sensor.info.component for sensor in discovery.sensors}
         self._factors = FactorGauges(store, self._embodied, components)

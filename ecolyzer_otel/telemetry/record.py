@@ -12,6 +12,7 @@ from ecolyzer_otel.agent.protocol import Done, Model, Settled
 from ecolyzer_otel.impact import EssWindow, Impact, SciWindow, effective_parameters, ess, quantization_factor, sci
 from ecolyzer_otel.ledger import Settlement, Shares
 from ecolyzer_otel.names import Metric, MetricSpec
+from ecolyzer_otel.telemetry.budgets import Budgets
 from ecolyzer_otel.telemetry.scores import Scores
 from ecolyzer_otel.telemetry.store import CounterChild, Exemplar, HistogramChild, MetricStore
 from ecolyzer_otel.version import __version__
@@ -84,10 +85,14 @@ class Recorder:
         store: the aggregates.
         quantization: the preset of quantization factors, or a table of them.
         max_label_sets: how many label sets are kept bound.
+        budgets: of carbon; None where none is configured.
     """
 
-    def __init__(self, store: MetricStore, quantization: str, max_label_sets: int) -> None:
+    def __init__(
+        self, store: MetricStore, quantization: str, max_label_sets: int, budgets: Budgets | None = None
+    ) -> None:
         self.store = store
+        self._budgets = budgets
         self._quantization = quantization
         self._limit = 2 * max_label_sets
         self._bound: dict[tuple[str | int | None, ...], _Bound] = {}
@@ -337,6 +342,9 @@ class Recorder:
                 grown = value - self._shown.get((device, way, share), 0.0)
                 self.store.counter(Metric.DEVICE_ENERGY, (device, component, way, share)).inc(max(0.0, grown))
                 self._shown[device, way, share] = value
+            grown = shares.measured - self._shown.get((device, "", "measured"), 0.0)
+            self.store.counter(Metric.DEVICE_MEASURED, (device, component)).inc(max(0.0, grown))
+            self._shown[device, "", "measured"] = shares.measured
             self.store.gauge(Metric.DEVICE_ENERGY_PENDING, (device, component)).set(max(0.0, shares.pending) + held)
 
     def learned(self, device: str, component: str, idle: float, trusted: bool, ceiling: float | None) -> None:
@@ -418,6 +426,8 @@ class Recorder:
             effective = effective_parameters(model.parameters, model.dtype, self._quantization)
             self.store.gauge(Metric.MODEL_PARAMETERS, about).set(model.parameters)
             self.store.gauge(Metric.MODEL_EFFECTIVE_PARAMETERS, about).set(effective)
+        if self._budgets is not None:
+            self._budgets.show(labels[1])
         window = self._scores.ess_of((labels[0], labels[1], labels[2], labels[4], dtype))
         counter, histogram = self.store.counter, self.store.histogram
         return _Bound(

@@ -21,7 +21,7 @@ Every name that the meter puts on the wire. `/metrics` serves them as OpenMetric
 ## How the numbers relate
 
 - Per device, the four shares of `ecolyzer_device_energy_joules_total` (`requests`, `process`, `host`, `idle`) plus
-  `ecolyzer_device_energy_pending_joules` are what the sensor measured.
+  `ecolyzer_device_energy_pending_joules` are what the sensor measured, `ecolyzer_device_measured_joules_total`.
 - `ecolyzer_energy_joules_total{share="active"}` over all requests is
   `ecolyzer_device_energy_joules_total{share="requests"}`; its `share="idle"` is a part of the device's
   `share="idle"`.
