@@ -13,6 +13,7 @@ POST /ocr       the bytes of a picture   -> the text in it          (RapidOCR, t
 POST /speech    a WAV file, 16 kHz, mono -> when somebody speaks    (Silero VAD, ONNX Runtime)
 POST /embed     {"texts": ["...", ...]}  -> how similar they are    (MiniLM, sentence-transformers, PyTorch);
                                             with FULL=1 also /embed?precision=bf16 and ?precision=int8
+POST /continue  {"text": "...", "tokens": 40} -> letters that may follow (tiny writer, transformers, PyTorch)
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ def if_installed(name: str) -> ModuleType | None:
 
 magika = Magika()
 vision, audio, text = if_installed("models_vision"), if_installed("models_audio"), if_installed("models_text")
+writer = if_installed("models_writer")
 app = FastAPI(title="Real models")
 
 
@@ -95,6 +97,14 @@ if text:
     def embed(body: text.Texts, precision: text.Precision = "fp32") -> dict[str, Any]:
         """{"texts": ["...", ...]}: how similar are they to each other?"""
         return {"precision": precision, "similarities": text.similarities(body.texts, precision)}
+
+
+if writer:
+
+    @app.post("/continue")
+    def write(body: writer.Beginning) -> dict[str, str]:
+        """{"text": "...", "tokens": 1 to 200}: how may it go on?"""
+        return {"text": writer.continued(body.text, body.tokens)}
 
 
 def main() -> None:

@@ -38,6 +38,8 @@ def payloads(offered: Collection[str], full: bool) -> list[tuple[str, str, bytes
     texts = json.dumps({"texts": TEXTS}).encode()
     for precision in ("fp32", "bf16", "int8") if full else ("fp32",):
         found += [(f"/embed?precision={precision}", "application/json", texts)] * 4
+    for text, tokens in zip(TEXTS, (10, 20, 40, 80), strict=True):
+        found.append(("/continue", "application/json", json.dumps({"text": text, "tokens": tokens}).encode()))
     return [one for one in found if one[0].partition("?")[0] in offered]
 
 
