@@ -1,0 +1,93 @@
+"""Prints the alerts that Alertmanager sends, for people to read: it stands for a real chat or pager.
+
+python examples/notifications.py --port 8080
+
+POST /  what a webhook receiver of Alertmanager is sent; each alert is printed on stdout
+GET  /  ok
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import signal
+import sys
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+#: Alertmanager cuts nothing off by itself; a group of a thousand alerts is about as large as this.
+MOST_BYTES = 4 * 1024 * 1024
+#: Not worth a line of their own: they are in the headline, or only for machines.
+SHOWN = ("alertname", "severity")
+ANNOTATIONS = ("summary", "description", "runbook_url")
+
+
+def lines_of(message: dict[str, Any]) -> Iterator[str]:
+    """One notification as lines of text. Raises where it is not Alertmanager's."""
+    for alert in message["alerts"]:
+        labels, annotations = alert["labels"], alert.get("annotations", {})
+        over = alert["status"] == "resolved"
+        state = "RESOLVED" if over else "FIRING"
+        severity = labels.get("severity", "unknown")
+        yield _plain(f"{state} {severity} {labels['alertname']} {alert['endsAt' if over else 'startsAt']}")
+        yield _plain("  " + " ".join(f"{key}={labels[key]}" for key in sorted(labels) if key not in SHOWN))
+        yield from (_plain(f"  {annotations[key]}") for key in ANNOTATIONS if annotations.get(key))
+    if cut := message.get("truncatedAlerts", 0):
+        yield f"and {cut} more"
+
+
+def _plain(text: str) -> str:
+    """On one line, and without anything that a terminal would obey: labels are somebody else's words."""
+    return "".join(one if one.isprintable() else " " for one in text).rstrip()
+
+
+class Receiver(BaseHTTPRequestHandler):
+    """Prints what is posted."""
+
+    timeout = 10
+
+    def do_GET(self) -> None:
+        self._answer(200, "ok")
+
+    def do_POST(self) -> None:
+        try:
+            size = int(self.headers["Content-Length"])
+            if not 0 < size <= MOST_BYTES:
+                raise ValueError(f"{size} bytes")
+            text = "\n".join(lines_of(json.loads(self.rfile.read(size))))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            # A 4xx is not tried again; Alertmanager logs it.
+            self._answer(400, f"no notification of Alertmanager: {error!r}")
+            return
+        print(text, flush=True)
+        self._answer(200, "ok")
+
+    def _answer(self, status: int, text: str) -> None:
+        body = f"{text}\n".encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "text/plain; charset=utf-8")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Only alerts are printed, not each health check."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8080)
+    options = parser.parse_args()
+    # As PID 1 of a container, SIGTERM would be ignored otherwise.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    with ThreadingHTTPServer((options.host, options.port), Receiver) as server:
+        print(f"waiting for alerts on http://{options.host}:{server.server_address[1]}/", flush=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            server.serve_forever()
+
+
+if __name__ == "__main__":
+    main()
