@@ -13,17 +13,24 @@ class DemoError(Exception):
     """What went wrong, for the user."""
 
 
-def fetch(port: int, method: str, path: str, body: bytes | None = None, kind: str = "") -> bytes:
-    """One HTTP exchange on loopback."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+def exchange(
+    port: int, method: str, path: str, body: bytes | None = None, kind: str = "", host: str = "127.0.0.1"
+) -> tuple[int, bytes]:
+    """One HTTP exchange: status and answer."""
+    connection = http.client.HTTPConnection(host, port, timeout=10)
     try:
         connection.request(method, path, body, {"Content-Type": kind} if kind else {})
         response = connection.getresponse()
-        data = response.read()
+        return response.status, response.read()
     finally:
         connection.close()
-    if response.status != 200:
-        raise DemoError(f"{method} {path} on port {port} answered {response.status}: {data[:200]!r}")
+
+
+def fetch(port: int, method: str, path: str, host: str = "127.0.0.1") -> bytes:
+    """What is answered with status 200."""
+    status, data = exchange(port, method, path, host=host)
+    if status != 200:
+        raise DemoError(f"{method} {path} on port {port} answered {status}: {data[:200]!r}")
     return data
 
 

@@ -112,7 +112,7 @@ def wait_until_up(running: subprocess.Popen[bytes], port: int, meter_port: int) 
     return health
 
 
-def endpoints(port: int) -> list[str]:
+def endpoints(port: int, host: str = "127.0.0.1") -> list[str]:
     """The paths that the service lists: not all of its models may be installed."""
-    listed = json.loads(fetch(port, "GET", "/"))
+    listed = json.loads(fetch(port, "GET", "/", host))
     return [path for method, path in map(str.split, listed) if method == "POST"]
