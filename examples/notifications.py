@@ -19,9 +19,10 @@ from typing import Any
 
 #: Alertmanager cuts nothing off by itself; a group of a thousand alerts is about as large as this.
 MOST_BYTES = 4 * 1024 * 1024
-#: Not worth a line of their own: they are in the headline, or only for machines.
-SHOWN = ("alertname", "severity")
-ANNOTATIONS = ("summary", "description", "runbook_url")
+#: Labels that the headline has.
+IN_HEADLINE = ("alertname", "severity")
+#: Where these are, they are printed; a description says all that the summary says.
+LINKS = ("dashboard_url", "runbook_url")
 
 
 def lines_of(message: dict[str, Any]) -> Iterator[str]:
@@ -31,9 +32,11 @@ def lines_of(message: dict[str, Any]) -> Iterator[str]:
         over = alert["status"] == "resolved"
         state = "RESOLVED" if over else "FIRING"
         severity = labels.get("severity", "unknown")
-        yield _plain(f"{state} {severity} {labels['alertname']} {alert['endsAt' if over else 'startsAt']}")
-        yield _plain("  " + " ".join(f"{key}={labels[key]}" for key in sorted(labels) if key not in SHOWN))
-        yield from (_plain(f"  {annotations[key]}") for key in ANNOTATIONS if annotations.get(key))
+        when = alert["endsAt" if over else "startsAt"].partition(".")[0]
+        yield _plain(f"{state} {severity} {labels['alertname']} {when}")
+        yield _plain("  " + " ".join(f"{key}={labels[key]}" for key in sorted(labels) if key not in IN_HEADLINE))
+        told = annotations.get("description") or annotations.get("summary")
+        yield from (_plain(f"  {text}") for text in (told, *map(annotations.get, LINKS)) if text)
     if cut := message.get("truncatedAlerts", 0):
         yield f"and {cut} more"
 

@@ -38,7 +38,7 @@ ENV PATH=/opt/ecolyzer/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 \
     HOST=0.0.0.0 ECOLYZER_HOST=0.0.0.0 ECOLYZER_CACHE=none FULL=$FULL
 USER 10001:10001
 EXPOSE 8000 9465
-HEALTHCHECK --interval=10s --timeout=5s --start-period=60s \
+HEALTHCHECK --interval=10s --timeout=8s --start-period=90s --retries=3 \
   CMD ["python", "-c", "import urllib.request as u; [u.urlopen(f'http://127.0.0.1:{p}', timeout=2) for p in ('8000/', '9465/healthz')]"]
 # The launcher is PID 1: it stays, forwards signals, reaps, and lets the meter finish.
 CMD ["ecolyzer-instrument", "python", "examples/serve.py"]
