@@ -1,0 +1,100 @@
+"""The played machine, as a meter sees it: its sensors, their faults, and that they come back."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from measured import Scrape, get
+from prometheus_client.samples import Sample
+
+from .machine import CPU_LIMIT_CELSIUS, GPU_LIMIT_CELSIUS, Machine
+
+pytest.importorskip("pynvml")
+
+SERVICE = """
+import time, ecolyzer_otel
+while True:
+    with ecolyzer_otel.request("worker"):
+        end = time.thread_time() + 0.01
+        while time.thread_time() < end:
+            pass
+    time.sleep(0.03)
+"""
+
+
+class Meter:
+    """The page of a started meter."""
+
+    def __init__(self, port: int) -> None:
+        self._url = f"http://127.0.0.1:{port}/metrics"
+
+    def when(self, true: Callable[[Scrape], object], what: str, seconds: float = 15.0) -> Scrape:
+        deadline = time.monotonic() + seconds
+        page: Scrape | None = None
+        while time.monotonic() < deadline:
+            try:
+                page = Scrape(get(self._url))
+            except OSError:  # not up yet
+                time.sleep(0.1)
+                continue
+            if true(page):
+                return page
+            time.sleep(0.2)
+        raise AssertionError(f"{what}: {told(page) if page else 'no page'}")
+
+
+def told(page: Scrape) -> list[Sample]:
+    return [one for one in page.samples if one.name.startswith(("ecolyzer_sensor", "ecolyzer_device"))]
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[Machine]:
+    with Machine(tmp_path) as one:
+        yield one
+
+
+@pytest.fixture
+def meter(machine: Machine) -> Iterator[Meter]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    launcher = str(Path(sys.executable).with_name("ecolyzer-instrument"))
+    command = [launcher, *machine.options(), "--zone", "FR", "--port", str(port), sys.executable, "-c", SERVICE]
+    clean = {key: value for key, value in os.environ.items() if not key.startswith(("ECOLYZER_", "OTEL_"))}
+    running = subprocess.Popen(command, env=clean | machine.environment(), stdin=subprocess.DEVNULL)
+    yield Meter(port)
+    running.terminate()
+    running.wait(10)
+
+
+def test_its_sensors_are_read_fail_and_come_back(machine: Machine, meter: Meter):
+    page = meter.when(lambda page: page.total("ecolyzer_requests_total") > 20, "requests")
+    up = {one.labels["sensor"]: (one.labels["method"], one.value) for one in page.find("ecolyzer_sensor_up")}
+    assert up == dict.fromkeys(("package-0", "dram-0", "gpu0"), ("measured", 1.0))
+    limits = {one.labels["component"]: one.value for one in page.find("ecolyzer_device_temperature_limit_celsius")}
+    assert limits == {"cpu": CPU_LIMIT_CELSIUS, "gpu": GPU_LIMIT_CELSIUS}
+    assert 40 < page.total("ecolyzer_device_temperature_celsius", component="cpu") < CPU_LIMIT_CELSIUS
+    assert page.total("ecolyzer_device_temperature_celsius", component="gpu") == 46
+    assert page.total("ecolyzer_device_power_limit_watts", component="gpu") == 700
+    assert page.total("ecolyzer_energy_joules_total", component="cpu", share="active") > 0
+    meter.when(lambda page: 70 < page.total("ecolyzer_device_power_watts", component="gpu") < 100, "GPU's watts")
+    meter.when(lambda page: page.find("ecolyzer_device_utilization_ratio", component="gpu"), "GPU's utilisation")
+
+    machine.throttle(True)
+    hot = {"device": "gpu0", "reason": "sw_thermal"}
+    meter.when(lambda page: page.total("ecolyzer_device_throttled_seconds_total", **hot) > 0.5, "throttled")
+    machine.throttle(False)
+
+    machine.lose_gpu()
+    page = meter.when(lambda page: page.total("ecolyzer_sensor_up", sensor="gpu0") == 0, "the GPU is lost")
+    assert page.total("ecolyzer_sensor_errors_total", sensor="gpu0") > 0
+    assert page.total("ecolyzer_sensor_up") == 2
+    machine.find_gpu()
+    meter.when(lambda page: page.total("ecolyzer_sensor_up", sensor="gpu0") == 1, "the GPU is back")
