@@ -1,0 +1,220 @@
+// The panels whose drawing is in Grafana's server and not on npm: heatmap, state timeline and XY chart, redrawn here on
+// Grafana's plot (axes, scales, palette and legend are Grafana's; the marks are ours).
+import { FieldType, formattedValueToString, getFieldDisplayName, getFieldSeriesColor, getValueFormat } from '@grafana/data';
+import { AxisPlacement, ScaleDirection, ScaleDistribution, ScaleOrientation } from '@grafana/schema';
+import { UPlotChart, UPlotConfigBuilder, VizLayout, VizLegend } from '@grafana/ui';
+import * as chromatic from 'd3-scale-chromatic';
+import { Exemplars } from './panels.jsx';
+
+const LIGHT_TO_DARK = new Set('Blues Greens Greys Oranges Purples Reds BuGn BuPu GnBu OrRd PuBuGn PuBu PuRd RdPu YlGnBu YlGn YlOrBr YlOrRd'.split(' '));
+const ACROSS = { orientation: ScaleOrientation.Horizontal, direction: ScaleDirection.Right };
+const UP = { orientation: ScaleOrientation.Vertical, direction: ScaleDirection.Up };
+
+/** A plot of Grafana with a time axis, on which `draw` paints. */
+function timePlot({ theme, timeZone, timeRange }, draw) {
+  const config = new UPlotConfigBuilder(timeZone);
+  config.setCursor({ show: false });
+  config.addScale({ scaleKey: 'x', isTime: true, ...ACROSS, range: [timeRange.from.valueOf(), timeRange.to.valueOf()] });
+  config.addAxis({ scaleKey: 'x', isTime: true, placement: AxisPlacement.Bottom, theme, timeZone });
+  config.addHook('draw', (u) => {
+    const { left, top, width, height } = u.bbox;
+    u.ctx.save();
+    u.ctx.beginPath();
+    u.ctx.rect(left, top, width, height);
+    u.ctx.clip();
+    draw(u);
+    u.ctx.restore();
+  });
+  return config;
+}
+
+function invisibleSeries(config, scaleKey, theme) {
+  config.addSeries({ scaleKey, theme, show: true, drawStyle: 'points', showPoints: 'never', lineWidth: 0, pxAlign: false });
+}
+
+function colorsOf({ scheme = 'Oranges', reverse, steps = 64 } = {}, theme) {
+  const of = chromatic[`interpolate${scheme}`] ?? chromatic.interpolateOranges;
+  const turned = (LIGHT_TO_DARK.has(scheme) && theme.isDark) !== Boolean(reverse);
+  return Array.from({ length: steps }, (_, i) => of(turned ? 1 - i / (steps - 1) : i / (steps - 1)));
+}
+
+export function Heatmap(props) {
+  const { panel, frames, exemplars, theme, width, height } = props;
+  const { color, yAxis = {}, legend, filterValues } = panel.options;
+  const [time, ...rows] = frames[0].fields;
+  const least = filterValues?.le ?? 1e-9;
+  const cells = rows.flatMap((row, y) => row.values.map((value, i) => ({ value, y, time: time.values[i] })));
+  const shown = cells.filter(({ value }) => value > least);
+  const high = color?.max ?? Math.max(...shown.map(({ value }) => value));
+  const low = color?.min ?? Math.min(0, ...shown.map(({ value }) => value));
+  const colors = colorsOf(color, theme);
+  const colorOf = (value) => colors[Math.min(colors.length - 1, Math.floor(((value - low) / (high - low || 1)) * colors.length))];
+  const bounds = rows.map((row) => Number(row.name.replace('+', '')));
+  const step = time.config.interval;
+  const config = timePlot(props, (u) => {
+    const gap = panel.options.cellGap ?? 1;
+    for (const { value, y, time: at } of shown) {
+      const [x0, x1] = [u.valToPos(at - step, 'x', true), u.valToPos(at, 'x', true)];
+      const [y0, y1] = [u.valToPos(y + 1, 'y', true), u.valToPos(y, 'y', true)];
+      u.ctx.fillStyle = colorOf(value);
+      u.ctx.fillRect(x0, y0, Math.max(1, x1 - x0 - gap), Math.max(1, y1 - y0 - gap));
+    }
+  });
+  config.addScale({ scaleKey: 'y', ...UP, range: [0, rows.length] });
+  const format = getValueFormat(yAxis.unit ?? 'short');
+  const labels = (at) => at.map((i) => (i ? (rows[i - 1].name === '+Inf' ? '+Inf' : formattedValueToString(format(bounds[i - 1], yAxis.decimals))) : ''));
+  const every = Math.ceil((rows.length * 18) / Math.max(50, height - 60));
+  const splits = rows.map((_, i) => i + 1).filter((i) => (rows.length - i) % every === 0);
+  config.addAxis({ scaleKey: 'y', placement: AxisPlacement.Left, theme, splits: () => splits, values: (_, at) => labels(at), grid: { show: false } });
+  invisibleSeries(config, 'y', theme);
+  const unit = getValueFormat(panel.options.cellValues?.unit ?? 'short');
+  const text = (value) => formattedValueToString(unit(value, value < 10 ? 1 : 0));
+  // Between the bounds of a bucket the axis is as the eye expects it: by the ratio.
+  const yOf = (value) => {
+    const above = bounds.findIndex((bound) => value <= bound);
+    if (above < 1) return above === 0 ? 0.5 : rows.length - 0.5;
+    const [from, to] = [bounds[above - 1], bounds[above]];
+    return above + (to === Infinity ? 0.5 : Math.log(value / from) / Math.log(to / from));
+  };
+  const scale = legend?.show !== false && (
+    <VizLayout.Legend placement="bottom">
+      <div className="preview-scale">
+        <span>{text(low)}</span>
+        <i style={{ background: `linear-gradient(90deg, ${colors.join(',')})` }} />
+        <span>{text(high)}</span>
+      </div>
+    </VizLayout.Legend>
+  );
+  return (
+    <VizLayout width={width} height={height} legend={scale || null}>
+      {(w, h) => (
+        <UPlotChart config={config} data={[time.values, time.values.map(() => null)]} width={w} height={h}>
+          {exemplars.length > 0 && <Exemplars config={config} events={exemplars} yOf={yOf} />}
+        </UPlotChart>
+      )}
+    </VizLayout>
+  );
+}
+
+/** Runs of one state: from when to when, and how it is shown. */
+function runsOf(field, times, step, end, merge) {
+  const runs = [];
+  field.values.forEach((value, i) => {
+    if (value == null) return;
+    const last = runs.at(-1);
+    const from = times[i];
+    const to = Math.min(i + 1 < times.length ? times[i + 1] : from + step, from + step * 1.5, end);
+    if (merge && last && last.value === value && from - last.to < step) last.to = to;
+    else runs.push({ value, from, to, ...shownAs(field, value) });
+  });
+  return runs;
+}
+
+const shownAs = (field, value) => ({ text: formattedValueToString(field.display(value)), color: field.display(value).color ?? '#808080' });
+
+export function StateTimeline(props) {
+  const { panel, frames, theme, timeRange, width, height } = props;
+  const { mergeValues = true, showValue = 'auto', rowHeight = 0.9, legend } = panel.options;
+  const rows = frames.flatMap((frame) => {
+    const time = frame.fields.find(({ type }) => type === FieldType.time);
+    const states = frame.fields.filter((field) => field !== time);
+    return states.map((field) => ({
+      name: getFieldDisplayName(field, frame, frames),
+      opacity: (field.config.custom?.fillOpacity ?? 70) / 100,
+      runs: runsOf(field, time.values, time.config.interval, timeRange.to.valueOf(), mergeValues),
+    }));
+  });
+  const config = timePlot(props, (u) => {
+    u.ctx.font = `${12 * devicePixelRatio}px ${theme.typography.fontFamily}`;
+    u.ctx.textBaseline = 'middle';
+    u.ctx.textAlign = 'left';
+    rows.forEach(({ runs, opacity }, i) => {
+      const [y0, y1] = [i + (1 - rowHeight) / 2, i + (1 + rowHeight) / 2].map((y) => u.valToPos(rows.length - y, 'y', true));
+      for (const { from, to, text, color } of runs) {
+        const [x0, x1] = [u.valToPos(from, 'x', true), u.valToPos(to, 'x', true)];
+        u.ctx.globalAlpha = opacity;
+        u.ctx.fillStyle = color;
+        u.ctx.fillRect(x0, y0, x1 - x0, y1 - y0);
+        u.ctx.globalAlpha = 1;
+        if (showValue === 'never' || u.ctx.measureText(text).width + 8 > x1 - x0) continue;
+        u.ctx.fillStyle = theme.colors.getContrastText(color, theme.colors.contrastThreshold);
+        u.ctx.fillText(text, x0 + 6, (y0 + y1) / 2);
+      }
+    });
+  });
+  config.addScale({ scaleKey: 'y', ...UP, range: [0, rows.length] });
+  const names = (_, at) => at.map((y) => rows[Math.round(rows.length - y - 0.5)]?.name ?? '');
+  const middles = rows.map((_, i) => i + 0.5);
+  config.addAxis({ scaleKey: 'y', placement: AxisPlacement.Left, theme, splits: () => middles, values: names, grid: { show: false }, ticks: { show: false } });
+  invisibleSeries(config, 'y', theme);
+  const seen = new Map(rows.flatMap(({ runs }) => runs.map(({ text, color }) => [text, color])));
+  const items = [...seen].map(([label, color]) => ({ label, color, yAxis: 1 }));
+  return <Plot {...{ config, width, height, legend, items }} data={[[timeRange.from.valueOf()], [null]]} />;
+}
+
+function Plot({ config, data, width, height, legend, items }) {
+  const shown = legend?.showLegend !== false && items.length > 0;
+  const placement = legend?.placement ?? 'bottom';
+  const below = shown ? (
+    <VizLayout.Legend placement={placement}>
+      <VizLegend placement={placement} items={items} displayMode={legend?.displayMode ?? 'list'} />
+    </VizLayout.Legend>
+  ) : null;
+  return (
+    <VizLayout width={width} height={height} legend={below}>
+      {(w, h) => <UPlotChart config={config} data={data} width={w} height={h} />}
+    </VizLayout>
+  );
+}
+
+/** The field that a series of an XY chart names, by name or simply as the next one that has numbers. */
+function fieldOf(frame, frames, matcher, otherwise) {
+  if (!matcher) return otherwise;
+  return frame.fields.find((field) => [field.name, getFieldDisplayName(field, frame, frames)].includes(matcher.options ?? matcher));
+}
+
+function axisOf(config, scaleKey, field, values, placement, theme) {
+  const { axisLabel, scaleDistribution } = field.config.custom ?? {};
+  const log = scaleDistribution?.type === ScaleDistribution.Log ? (scaleDistribution.log ?? 10) : undefined;
+  const distribution = log ? { distribution: ScaleDistribution.Log, log } : {};
+  const pad = log ? (v, by) => v * 1.6 ** by : (v, by) => v + by * 0.08 * (Math.max(...values) - Math.min(...values) || 1);
+  const range = [field.config.min ?? pad(Math.min(...values), -1), field.config.max ?? pad(Math.max(...values), 1)];
+  config.addScale({ scaleKey, ...(placement === AxisPlacement.Bottom ? ACROSS : UP), ...distribution, range });
+  const formatValue = (value, decimals) => formattedValueToString(field.display(value, field.config.decimals ?? decimals));
+  config.addAxis({ scaleKey, placement, theme, label: axisLabel, formatValue, distr: distribution.distribution });
+}
+
+export function XYChart({ panel, frames, theme, width, height }) {
+  const { series: wanted = [], legend } = panel.options;
+  const series = frames.flatMap((frame) => {
+    const numbers = frame.fields.filter(({ type }) => type === FieldType.number);
+    const named = frame.fields.find(({ type }) => type === FieldType.string);
+    const [{ x, y, size } = {}] = wanted;
+    const [fx, fy] = [fieldOf(frame, frames, x?.matcher, numbers[0]), fieldOf(frame, frames, y?.matcher, numbers.find((f) => f !== numbers[0]))];
+    const fs = size && fieldOf(frame, frames, size.matcher);
+    return fx && fy ? [{ frame, fx, fy, fs, named, color: getFieldSeriesColor(fy, theme).color }] : [];
+  });
+  if (!series.length) return null;
+  const all = (pick) => series.flatMap((one) => one[pick].values).filter(Number.isFinite);
+  const config = new UPlotConfigBuilder();
+  config.setCursor({ show: false });
+  axisOf(config, 'x', series[0].fx, all('fx'), AxisPlacement.Bottom, theme);
+  axisOf(config, 'y', series[0].fy, all('fy'), AxisPlacement.Left, theme);
+  invisibleSeries(config, 'y', theme);
+  config.addHook('draw', (u) => {
+    for (const { fx, fy, color } of series) {
+      const radius = ((fy.config.custom?.pointSize?.fixed ?? 5) * devicePixelRatio) / 2;
+      fx.values.forEach((x, i) => {
+        if (!Number.isFinite(x) || !Number.isFinite(fy.values[i])) return;
+        u.ctx.beginPath();
+        u.ctx.arc(u.valToPos(x, 'x', true), u.valToPos(fy.values[i], 'y', true), radius, 0, 2 * Math.PI);
+        u.ctx.fillStyle = `${color}80`;
+        u.ctx.strokeStyle = color;
+        u.ctx.fill();
+        u.ctx.stroke();
+      });
+    }
+  });
+  const items = series.map(({ frame, fy, color }) => ({ label: frame.name || getFieldDisplayName(fy, frame, frames), color, yAxis: 1 }));
+  return <Plot {...{ config, width, height, legend, items }} data={[all('fx'), all('fx').map(() => null)]} />;
+}
