@@ -1,0 +1,1 @@
+"""The parts of ``generate.py``: what the dashboards, rules and manifests are made from."""

@@ -1,0 +1,522 @@
+"""The alerts. The text of each says who, how much, compared with what, since when, and what to do first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from parts import recording as r
+
+#: Where Grafana is found by whoever reads an alert; ``generate.py --grafana-url`` puts another one in its place.
+GRAFANA = "http://127.0.0.1:3000"
+#: Less traffic than this in an hour says nothing about a model: one cold start would alert.
+MINIMUM_REQUESTS = 100
+
+_MODEL = ("job", "service", "model")
+_METER = ("job", "instance")
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """One alerting rule.
+
+    ``dashboard`` is the uid of the dashboard to open, ``variables`` its variables and the labels that they are set
+    to. ``summary`` has who and the two figures; ``more`` goes into the description behind "since when"; ``first`` is
+    what to do first. All three are Prometheus templates.
+    """
+
+    name: str
+    severity: str
+    expr: str
+    wait: str
+    by: tuple[str, ...]
+    dashboard: str
+    summary: str
+    more: str
+    first: str
+    labels: dict[str, str] = field(default_factory=dict)
+    variables: tuple[str, ...] = ()
+
+    @property
+    def description(self) -> str:
+        """Everything a person needs who sees nothing else."""
+        return f"{self.summary} Since {_since(self)}. {self.more} First: {self.first}"
+
+    def dashboard_url(self, grafana: str) -> str:
+        """The dashboard, at what the alert is about."""
+        values = "&".join(f"var-{name}={{{{ $labels.{name} | urlquery }}}}" for name in self.variables)
+        return f"{grafana}/d/{self.dashboard}" + (f"?{values}" if values else "")
+
+
+def _since(alert: Alert) -> str:
+    """When the condition became true: Prometheus keeps it as the value of ``ALERTS_FOR_STATE``."""
+    fixed = "".join(f',{name}="{value}"' for name, value in alert.labels.items())
+    values = "".join(f",{name}=%q" for name in alert.by)
+    names = " ".join(f"$labels.{name}" for name in alert.by)
+    selector = f'ALERTS_FOR_STATE{{alertname="{alert.name}"{fixed}{values}}}'
+    return (
+        f"{{{{ with printf `{selector}` {names} | query }}}}{{{{ . | first | value | humanizeTimestamp }}}}"
+        "{{ else }}now{{ end }}"
+    )
+
+
+def _ask(expr: str, names: Iterable[str], shown: str, none: str = "unknown") -> str:
+    """The first value of a query, shown by a template of ``.``; %q in ``expr`` are the labels ``names``."""
+    labels = " ".join(f"$labels.{name}" for name in names)
+    return f"{{{{ with printf `{expr}` {labels} | query }}}}{shown}{{{{ else }}}}{none}{{{{ end }}}}"
+
+
+def _first(unit: str, how: str = "humanize") -> str:
+    return f"{{{{ . | first | value | {how} }}}}{unit}"
+
+
+def _list(expr: str, names: Iterable[str], one: str, none: str) -> str:
+    """Every result of a query, with commas between."""
+    labels = " ".join(f"$labels.{name}" for name in names)
+    each = "{{ range $i, $found := . }}{{ if $i }}, {{ end }}" + one + "{{ end }}"
+    return f"{{{{ with printf `{expr}` {labels} | query }}}}{each}{{{{ else }}}}{none}{{{{ end }}}}"
+
+
+def _by_model(name: str) -> str:
+    return f"{name}{{job=%q,service=%q,model=%q}}"
+
+
+_WHO = "{{ $labels.service }}, model {{ $labels.model }}:"
+_JOULES_NOW = _ask(_by_model(r.JOULES_5M), _MODEL, _first("J"))
+_GRID = _ask(
+    "avg by (job) (ecolyzer_grid_carbon_intensity_grams_per_kwh{job=%q})",
+    ("job",),
+    _first(" g/kWh", 'printf "%.0f"'),
+)
+_TOP_OF_METER = _list(
+    "sort_desc(topk(3, sum by (service, model) (rate(ecolyzer_co2e_grams_total{job=%q,instance=%q}[1h])) > 0))",
+    _METER,
+    "{{ $found.Labels.service }}/{{ $found.Labels.model }} {{ $found.Value | humanize }}g/s",
+    "none",
+)
+_MODELS_OF_METER = _list(
+    "sort_desc(topk(3, sum by (service, model) (increase(ecolyzer_requests_total{job=%q,instance=%q}[1h])) > 0))",
+    _METER,
+    "{{ $found.Labels.service }}/{{ $found.Labels.model }}",
+    "none",
+)
+
+
+def _burn(long: str, short: str, factor: float, severity: str, part: str) -> Alert:
+    return Alert(
+        name="EcolyzerMonthlyCarbonBudgetBurn",
+        severity=severity,
+        expr=f"{r.BURN[long]} > {factor:g}\nand\n{r.BURN[short]} > {factor:g}",
+        wait="2m",
+        by=_METER,
+        labels={"window": long},
+        dashboard="ecolyzer-fleet",
+        summary=(
+            "Meter {{ $labels.instance }}: the month's carbon budget is used {{ $value | humanize }} times as fast as "
+            f"it lasts (last {long}), {factor:g} is the limit."
+        ),
+        more=(
+            "Budget: "
+            + _ask(
+                "max(ecolyzer_carbon_budget_grams_per_month{job=%q,instance=%q})",
+                _METER,
+                _first("g in 30 days", "humanize"),
+            )
+            + ", used now: "
+            + _ask("job_instance:ecolyzer_co2e_grams:rate1h{job=%q,instance=%q} * 2592000", _METER, _first("g in 30 days"))
+            + f". {factor:g} times uses {part} of it in {long}. Largest now: "
+            + _TOP_OF_METER
+            + "."
+        ),
+        first=(
+            "see whether requests per second or grams per request grew; shed, move or defer what is named above, or "
+            "set carbon_budget_per_month to what the load is meant to cost."
+        ),
+        variables=("job",),
+    )
+
+
+def _imbalance(identity: str, expr: str, by: tuple[str, ...], what: str) -> Alert:
+    return Alert(
+        name="EcolyzerLedgerImbalance",
+        severity="critical",
+        expr=expr,
+        wait="5m",
+        by=by,
+        labels={"identity": identity},
+        dashboard="ecolyzer-quality",
+        summary=(
+            f"Meter {{{{ $labels.instance }}}}{what}: the sums differ by {{{{ $value | humanizePercentage }}}}, 0.1% is "
+            "the limit."
+        ),
+        more="Figures of these models cannot be trusted until this is understood: " + _MODELS_OF_METER + ".",
+        first=(
+            "note the version (ecolyzer_build_info), save the page /metrics and the meter's log, restart the meter, and "
+            "report it with both: this is a fault of the meter, not of your service."
+        ),
+        variables=("job", "instance"),
+    )
+
+
+_SHARES = "sum by (job, instance, device) (ecolyzer_device_energy_joules_total)"
+_PENDING = "sum by (job, instance, device) (ecolyzer_device_energy_pending_joules)"
+_MEASURED = "sum by (job, instance, device) (ecolyzer_device_measured_joules_total)"
+_CHARGED = f'sum by ({r.METER}) (ecolyzer_energy_joules_total{{share="active"}})'
+_GIVEN = f'sum by ({r.METER}) (ecolyzer_device_energy_joules_total{{share="requests"}})'
+
+ALERTS: tuple[Alert, ...] = (
+    Alert(
+        name="EcolyzerCarbonPerRequestHigh",
+        severity="warning",
+        expr=(
+            f"({r.GRAMS_5M} > on (job, model) group_left () {r.BUDGET})\n"
+            f"and\n({r.GRAMS_1H} > on (job, model) group_left () {r.BUDGET})\n"
+            f"and\n{r.REQUESTS_1H} >= {MINIMUM_REQUESTS}"
+        ),
+        wait="1m",
+        by=_MODEL,
+        dashboard="ecolyzer-fleet",
+        summary=(
+            f"{_WHO} {{{{ $value | humanize }}}}gCO2e per request (last 5 min), budget "
+            + _ask(f"{r.BUDGET}{{job=%q,model=%q}}", ("job", "model"), _first("g"))
+            + "."
+        ),
+        more=(
+            "Last hour: "
+            + _ask(_by_model(r.GRAMS_1H), _MODEL, _first("g"))
+            + " per request over "
+            + _ask(_by_model(r.REQUESTS_1H), _MODEL, _first(" requests", 'printf "%.0f"'))
+            + f". It is {_JOULES_NOW} per request x {_GRID} (x PUE, plus embodied)."
+        ),
+        first=(
+            "compare J per request with its 7-day baseline; if that is as ever, the grid is dirty and load can wait or "
+            "move; if it grew, look at batch size, precision, and what was deployed."
+        ),
+        variables=_MODEL,
+    ),
+    _burn("1h", "5m", 14.4, "critical", "2%"),
+    _burn("6h", "30m", 6, "warning", "5%"),
+    _burn("3d", "6h", 1, "warning", "10%"),
+    Alert(
+        name="EcolyzerEnergyPerRequestRegression",
+        severity="warning",
+        expr=(
+            f"{r.JOULES_1H} > 1.5 * {r.JOULES_7D}\nand\n{r.REQUESTS_1H} >= {MINIMUM_REQUESTS}"
+        ),
+        wait="15m",
+        by=_MODEL,
+        dashboard="ecolyzer-models",
+        summary=(
+            f"{_WHO} {{{{ $value | humanize }}}}J per request (last hour), "
+            + _ask(_by_model(r.JOULES_7D), _MODEL, _first("J"))
+            + " in the 7 days that ended yesterday."
+        ),
+        more=(
+            "Idle power is "
+            + _ask(
+                'sum(rate(ecolyzer_energy_joules_total{share="idle",job=%q,service=%q,model=%q}[1h])) '
+                "/ sum(rate(ecolyzer_energy_joules_total{job=%q,service=%q,model=%q}[1h]))",
+                (*_MODEL, *_MODEL),
+                _first("", "humanizePercentage"),
+            )
+            + " of it; requests in the last hour: "
+            + _ask(_by_model(r.REQUESTS_1H), _MODEL, _first("", 'printf "%.0f"'))
+            + ". Grid and factors play no part in joules."
+        ),
+        first=(
+            "look at what was deployed at that time; much idle power means fewer requests at once, little means more "
+            "work per request (longer inputs, another precision, a fallback to the CPU)."
+        ),
+        variables=_MODEL,
+    ),
+    Alert(
+        name="EcolyzerEssDrop",
+        severity="warning",
+        expr=f"avg_over_time({r.ESS}[30m]) < 0.67 * {r.ESS_7D}",
+        wait="15m",
+        by=(*_MODEL, "device", "dtype"),
+        dashboard="ecolyzer-models",
+        summary=(
+            "{{ $labels.service }}, model {{ $labels.model }} ({{ $labels.dtype }} on {{ $labels.device }}): ESS "
+            "{{ $value | humanize }} (last 30 min), "
+            + _ask(
+                f"{r.ESS_7D}{{job=%q,service=%q,model=%q,device=%q,dtype=%q}}",
+                (*_MODEL, "device", "dtype"),
+                _first(""),
+            )
+            + " in the 7 days that ended yesterday."
+        ),
+        more=f"ESS falls as grams per request rise: now {_JOULES_NOW} per request x {_GRID}.",
+        first=(
+            "tell the two causes apart on the dashboard: joules per request (the model, its load) or g/kWh (the grid); "
+            "for the first see EcolyzerEnergyPerRequestRegression."
+        ),
+        variables=_MODEL,
+    ),
+    Alert(
+        name="EcolyzerThermalThrottling",
+        severity="warning",
+        expr=(
+            "max by (job, instance, device) "
+            '(rate(ecolyzer_device_throttled_seconds_total{reason=~".*thermal.*|hw_slowdown|throttled"}[10m])) > 0.05'
+        ),
+        wait="2m",
+        by=(*_METER, "device"),
+        dashboard="ecolyzer-hardware",
+        summary=(
+            "{{ $labels.device }} of {{ $labels.instance }}: slowed down by heat {{ $value | humanizePercentage }} of the "
+            "time (last 10 min), 5% is the limit."
+        ),
+        more=(
+            "Temperature: "
+            + _ask(
+                "max(ecolyzer_device_temperature_celsius{job=%q,instance=%q,device=%q})",
+                (*_METER, "device"),
+                _first(" C", 'printf "%.0f"'),
+            )
+            + ", it protects itself at "
+            + _ask(
+                "min(ecolyzer_device_temperature_limit_celsius{job=%q,instance=%q,device=%q})",
+                (*_METER, "device"),
+                _first(" C", 'printf "%.0f"'),
+            )
+            + ". Models on this host: "
+            + _MODELS_OF_METER
+            + "."
+        ),
+        first="check fans, inlet air and dust of the host; until then lower the power limit or send part of the load elsewhere.",
+        variables=("job", "instance", "device"),
+    ),
+    Alert(
+        name="EcolyzerSensorLost",
+        severity="critical",
+        expr=(
+            "ecolyzer_sensor_up == 0\nor\n"
+            # One that is no longer told of at all, though its meter is there.
+            "(\n  last_over_time(ecolyzer_sensor_up[1h]) unless on (job, instance, sensor) ecolyzer_sensor_up\n)\n"
+            "and on (job, instance) ecolyzer_build_info"
+        ),
+        wait="2m",
+        by=(*_METER, "sensor"),
+        dashboard="ecolyzer-quality",
+        summary=(
+            "Sensor {{ $labels.sensor }} of {{ $labels.instance }} gives no readings; its last one is of "
+            + _ask(
+                "max(last_over_time(ecolyzer_sensor_last_sample_timestamp_seconds{job=%q,instance=%q,sensor=%q}[1d]))",
+                (*_METER, "sensor"),
+                _first("", "humanizeTimestamp"),
+                "an unknown time",
+            )
+            + "."
+        ),
+        more=(
+            "What requests draw of it meanwhile is modelled from before, or unknown: "
+            + _MODELS_OF_METER
+            + ". Errors in the last 10 min: "
+            + _list(
+                "sum by (reason) (increase(ecolyzer_sensor_errors_total{job=%q,instance=%q,sensor=%q}[10m])) > 0",
+                (*_METER, "sensor"),
+                '{{ $found.Labels.reason }} {{ $found.Value | printf "%.0f" }}',
+                "none counted",
+            )
+            + "."
+        ),
+        first="open /healthz of the meter, which says why and what to do; then the driver (nvidia-smi, rights on /sys/class/powercap).",
+        variables=("job", "instance"),
+    ),
+    Alert(
+        name="EcolyzerModelledShareHigh",
+        severity="warning",
+        expr=(
+            f"{r.MODELLED} > 0.2\nand on (job, instance, device)\n"
+            # A device that never was measured has nothing to be mended: the dashboard shows it.
+            "sum by (job, instance, device) "
+            '(increase(ecolyzer_device_energy_joules_total{method="measured"}[1d])) > 0'
+        ),
+        wait="15m",
+        by=(*_METER, "device"),
+        dashboard="ecolyzer-quality",
+        summary=(
+            "{{ $labels.device }} of {{ $labels.instance }}: {{ $value | humanizePercentage }} of its joules were modelled "
+            "in the last hour, 20% is the limit."
+        ),
+        more="It is measured otherwise. Expect tens of percent of error in figures of " + _MODELS_OF_METER + ".",
+        first="look at the sensor's errors on the dashboard; a counter that stands still or was reset is counted there by reason.",
+        variables=("job", "instance"),
+    ),
+    _imbalance(
+        "shares",
+        f"abs({_SHARES} + {_PENDING} - {_MEASURED})\n/ ({_MEASURED} > 100) > 0.001",
+        (*_METER, "device"),
+        ", {{ $labels.device }}, requests + process + host + idle + pending against measured",
+    ),
+    _imbalance(
+        "requests",
+        f"abs({_CHARGED} - {_GIVEN})\n/ ({_GIVEN} > 100) > 0.001",
+        _METER,
+        ", active joules of all requests against what devices gave to requests",
+    ),
+    Alert(
+        name="EcolyzerMeterDown",
+        severity="critical",
+        expr=(
+            # A target that was a meter within the hour, or is scraped as one.
+            "(up == 0 and on (job, instance) last_over_time(ecolyzer_build_info[1h]))\n"
+            'or up{job=~"ecolyzer.*"} == 0\n'
+            # Targets that are gone altogether leave no up behind.
+            "or (count by (job) (last_over_time(ecolyzer_build_info[1h])) unless on (job) count by (job) (up))"
+        ),
+        wait="1m",
+        by=_METER,
+        dashboard="ecolyzer-quality",
+        summary=(
+            "No meter of job {{ $labels.job }} answers{{ with $labels.instance }} at {{ . }}{{ end }}: "
+            + _ask("sum(up{job=%q})", ("job",), _first(""), "0")
+            + " of "
+            + _ask("count(up{job=%q})", ("job",), _first(""), "0")
+            + " targets of the job are up."
+        ),
+        more=(
+            "Requests go on and are not measured. Services that reported in the last hour: "
+            + _list(
+                "count by (service) (last_over_time(ecolyzer_workers{job=%q}[1h]))",
+                ("job",),
+                "{{ $found.Labels.service }}",
+                "none known",
+            )
+            + "."
+        ),
+        first="see whether the process is there (ps, kubectl get pods) and what its last lines say; then port and ECOLYZER_HOST.",
+        variables=("job",),
+    ),
+    *(
+        Alert(
+            name=name,
+            severity=severity,
+            expr=(
+                f'{r.OUTCOMES}{{outcome="{outcome}"}}\n/ on (job, service)\n'
+                f"(sum by (job, service) ({r.OUTCOMES}) > 0)\n> {limit}"
+            ),
+            wait="1m",
+            by=("job", "service"),
+            dashboard="ecolyzer-quality",
+            summary=(
+                f"{{{{ $labels.service }}}}: {{{{ $value | humanizePercentage }}}} of its requests {what} (last 10 min), "
+                f"{limit:.0%} is the limit."
+            ),
+            more=(
+                "Reasons: "
+                + _list(
+                    f"sum by (reason) (increase({stem}_total{{job=%q,service=%q}}[10m])) > 0",
+                    ("job", "service"),
+                    '{{ $found.Labels.reason }} {{ $found.Value | printf "%.0f" }}',
+                    "none counted",
+                )
+                + ". Models of the service: "
+                + _list(
+                    "sort_desc(topk(3, sum by (model) (rate(ecolyzer_requests_total{job=%q,service=%q}[1h])) > 0))",
+                    ("job", "service"),
+                    "{{ $found.Labels.model }}",
+                    "none",
+                )
+                + f". {effect}"
+            ),
+            first=first,
+            variables=("job", "service"),
+        )
+        for name, severity, outcome, limit, stem, what, effect, first in (
+            (
+                "EcolyzerRequestsDropped",
+                "warning",
+                "dropped",
+                0.01,
+                "ecolyzer_dropped_requests",
+                "were lost before they reached the meter",
+                "Their joules are in the process' share, so totals hold and requests look too few.",
+                "no_meter and meter_lost: is the meter or agent up? queue_full: it is too slow, give it CPU; worker_died: see the service.",
+            ),
+            (
+                "EcolyzerRequestsUnsettled",
+                "warning",
+                "unsettled",
+                0.05,
+                "ecolyzer_unsettled_requests",
+                "got no energy",
+                "Their spans say unsettled; totals hold.",
+                "no_reading: a sensor is missing or just starting; late: the service or its host is stalled; limit: too many in flight.",
+            ),
+        )
+    ),
+    Alert(
+        name="EcolyzerFactorsStale",
+        severity="warning",
+        expr=(
+            "max by (job, instance, zone, source) (time() - ecolyzer_grid_data_timestamp_seconds) > 3 * 3600\n"
+            # Only where a live source is configured: tables are of a year.
+            "and on (job, instance)\ncount by (job, instance) (ecolyzer_grid_fetches_total)"
+        ),
+        wait="5m",
+        by=(*_METER, "zone", "source"),
+        labels={"factors": "live"},
+        dashboard="ecolyzer-quality",
+        summary=(
+            "Meter {{ $labels.instance }}: the carbon intensity of {{ $labels.zone }} that is in use ({{ $labels.source }}) "
+            "is {{ $value | humanizeDuration }} old, 3h is the limit of a live source."
+        ),
+        more=(
+            "In use: "
+            + _ask(
+                "max(ecolyzer_grid_carbon_intensity_grams_per_kwh{job=%q,instance=%q})",
+                _METER,
+                _first(" g/kWh", 'printf "%.0f"'),
+            )
+            + ". What the source answered in the last 3 h: "
+            + _list(
+                "sum by (source, outcome) (increase(ecolyzer_grid_fetches_total{job=%q,instance=%q}[3h])) > 0",
+                _METER,
+                '{{ $found.Labels.source }} {{ $found.Labels.outcome }} {{ $found.Value | printf "%.0f" }}',
+                "nothing",
+            )
+            + ". Grams of "
+            + _MODELS_OF_METER
+            + " are by this figure."
+        ),
+        first="see the outcome above: a token that expired, a limit of calls, a region's name, or no way out to the Internet.",
+        variables=("job",),
+    ),
+    Alert(
+        name="EcolyzerFactorsStale",
+        severity="info",
+        expr=(
+            "max by (job, instance, zone, source) (time() - ecolyzer_grid_data_timestamp_seconds) > 3 * 365 * 86400\n"
+            "unless on (job, instance)\ncount by (job, instance) (ecolyzer_grid_fetches_total)"
+        ),
+        wait="1h",
+        by=(*_METER, "zone", "source"),
+        labels={"factors": "table"},
+        dashboard="ecolyzer-quality",
+        summary=(
+            "Meter {{ $labels.instance }}: the table's carbon intensity of {{ $labels.zone }} ({{ $labels.source }}) is "
+            "{{ $value | humanizeDuration }} old, 3 years is the limit."
+        ),
+        more="Grids get cleaner by some percent a year; grams of " + _MODELS_OF_METER + " are by this figure.",
+        first="update ecolyzer-otel, whose tables are renewed, or use a live source (--grid).",
+        variables=("job",),
+    ),
+    Alert(
+        name="EcolyzerLabelOverflow",
+        severity="info",
+        expr=f"sum by ({r.METER}) (increase(ecolyzer_label_overflow_total[1h])) > 0",
+        wait="0s",
+        by=_METER,
+        dashboard="ecolyzer-quality",
+        summary=(
+            'Meter {{ $labels.instance }}: {{ $value | printf "%.0f" }} new label sets in the last hour were counted under '
+            "__other__, 0 is normal."
+        ),
+        more="Sums hold, but these models or routes cannot be told apart. Known here: " + _MODELS_OF_METER + ".",
+        first="find names without end (a path with an id as route, a folder as model name) and give them one name (--model-names), or raise --max-label-sets.",
+        variables=("job",),
+    ),
+)
+NAMES: tuple[str, ...] = tuple(dict.fromkeys(alert.name for alert in ALERTS))

@@ -1,0 +1,170 @@
+"""Recording rules, named ``level:metric:operations`` (newest operation first, ``_total`` dropped once rated).
+
+Numerators and denominators are aggregated apart and then divided. Both grow at settlement, so their quotient does not
+lie when traffic changes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+#: Of one model of one service, over all its replicas.
+MODEL = "job, service, model"
+#: Of one meter.
+METER = "job, instance"
+MONTH_SECONDS = 2_592_000
+
+REQUESTS_1H = "job_service_model:ecolyzer_requests:increase1h"
+ENERGY_5M = "job_service_model:ecolyzer_energy_joules:rate5m"
+JOULES_5M = "job_service_model:ecolyzer_energy_joules_per_request:ratio_rate5m"
+JOULES_1H = "job_service_model:ecolyzer_energy_joules_per_request:ratio_rate1h"
+JOULES_7D = "job_service_model:ecolyzer_energy_joules_per_request:ratio_avg7d_rate1h"
+CO2E_1H = "job_service_model:ecolyzer_co2e_grams:rate1h"
+GRAMS_5M = "job_service_model:ecolyzer_co2e_grams_per_request:ratio_rate5m"
+GRAMS_1H = "job_service_model:ecolyzer_co2e_grams_per_request:ratio_rate1h"
+BUDGET = "job_model:ecolyzer_carbon_budget_grams_per_request:min"
+ESS = "job_service_model_device_dtype:ecolyzer_ess:avg"
+ESS_7D = "job_service_model_device_dtype:ecolyzer_ess:avg7d_avg"
+OUTCOMES = "job_service_outcome:ecolyzer_requests:increase10m"
+MODELLED = "job_instance_device:ecolyzer_modelled_energy:ratio_rate1h"
+#: How fast the month's budget is used, by window: 1 uses it up in exactly 30 days.
+BURN = {
+    window: f"job_instance:ecolyzer_carbon_budget_burn:ratio_{way}"
+    for window, way in (
+        ("5m", "rate5m"),
+        ("30m", "rate30m"),
+        ("1h", "rate1h"),
+        ("6h", "avg6h_rate5m"),
+        ("3d", "avg3d_rate5m"),
+    )
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One recording rule."""
+
+    record: str
+    expr: str
+    labels: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Rules that are evaluated together, in this order; ``interval`` only where the server's own is too often."""
+
+    name: str
+    rules: tuple[Rule, ...]
+    interval: str = ""
+
+
+def _rates(window: str) -> tuple[Rule, ...]:
+    """What the models of all services use, and that per request."""
+    found = [
+        Rule(
+            f"job_service_model:{stem}:rate{window}",
+            f"sum by ({MODEL}) (rate({stem}_total[{window}]))",
+        )
+        for stem in ("ecolyzer_requests", "ecolyzer_energy_joules", "ecolyzer_co2e_grams", "ecolyzer_water_liters")
+    ]
+    # > 0: nothing per request where there was none, rather than a division by 0.
+    requests = f"(job_service_model:ecolyzer_requests:rate{window} > 0)"
+    found += [
+        Rule(
+            f"job_service_model:{stem}_per_request:ratio_rate{window}",
+            f"job_service_model:{stem}:rate{window} / {requests}",
+        )
+        for stem in ("ecolyzer_energy_joules", "ecolyzer_co2e_grams", "ecolyzer_water_liters")
+    ]
+    return tuple(found)
+
+
+def _baseline(level: str, stem: str) -> str:
+    """The mean over the 7 days that ended a day ago, so that what is wrong now is not compared with itself.
+
+    A subquery of 5 min keeps it at 2 016 points per series whatever the evaluation interval is.
+    """
+    return f"avg_over_time({level}:{stem}[7d:5m] offset 1d)"
+
+
+def _burn(window: str, rate: str) -> Rule:
+    budget = f"({METER}) (ecolyzer_carbon_budget_grams_per_month)"
+    return Rule(BURN[window], f"{rate}\n/ on ({METER})\n(max by {budget} / {MONTH_SECONDS})")
+
+
+GROUPS: tuple[Group, ...] = (
+    Group("ecolyzer-now", _rates("5m")),
+    Group(
+        "ecolyzer-hour",
+        (
+            *_rates("1h"),
+            Rule(REQUESTS_1H, f"sum by ({MODEL}) (increase(ecolyzer_requests_total[1h]))"),
+            # The strictest, where replicas are configured differently.
+            Rule(BUDGET, "min by (job, model) (ecolyzer_carbon_budget_grams_per_request)"),
+            Rule(
+                ESS,
+                'avg by (job, service, model, device, dtype) (ecolyzer_ess{per="request"})',
+            ),
+            Rule(
+                MODELLED,
+                "sum by (job, instance, device) "
+                '(rate(ecolyzer_device_energy_joules_total{method="modelled"}[1h]))\n'
+                "/\n"
+                "(sum by (job, instance, device) (rate(ecolyzer_device_energy_joules_total[1h])) > 0)",
+            ),
+            *(
+                Rule(
+                    OUTCOMES,
+                    f"sum by (job, service) (increase({stem}_total[10m]))",
+                    {"outcome": outcome},
+                )
+                for outcome, stem in (
+                    ("settled", "ecolyzer_requests"),
+                    ("unsettled", "ecolyzer_unsettled_requests"),
+                    ("dropped", "ecolyzer_dropped_requests"),
+                )
+            ),
+        ),
+    ),
+    Group(
+        "ecolyzer-month",
+        (
+            *(
+                Rule(
+                    f"job_instance:ecolyzer_co2e_grams:rate{window}",
+                    f"sum by ({METER}) (rate(ecolyzer_co2e_grams_total[{window}]))",
+                )
+                for window in ("5m", "30m", "1h")
+            ),
+            # Of the recorded rate: three days of every label set would be read anew each time.
+            *(
+                Rule(
+                    f"job_instance:ecolyzer_co2e_grams:avg{window}_rate5m",
+                    f"avg_over_time(job_instance:ecolyzer_co2e_grams:rate5m[{window}])",
+                )
+                for window in ("6h", "3d")
+            ),
+            *(_burn(window, f"job_instance:ecolyzer_co2e_grams:{BURN[window].rpartition('ratio_')[2]}") for window in BURN),
+        ),
+        "30s",
+    ),
+    Group(
+        "ecolyzer-baseline",
+        (
+            # Weighted by requests: quiet nights, when each request carries more idle power, count as little as they are.
+            Rule(
+                JOULES_7D,
+                f"(\n  {_baseline('job_service_model', 'ecolyzer_energy_joules:rate1h')}\n  /\n"
+                f"  ({_baseline('job_service_model', 'ecolyzer_requests:rate1h')} > 0)\n)\n"
+                # A day of it at least, else it is no baseline.
+                "and\ncount_over_time(job_service_model:ecolyzer_requests:rate1h[7d:5m] offset 1d) >= 288",
+            ),
+            Rule(
+                ESS_7D,
+                f"{_baseline('job_service_model_device_dtype', 'ecolyzer_ess:avg')}\n"
+                f"and\ncount_over_time({ESS}[7d:5m] offset 1d) >= 288",
+            ),
+        ),
+        "5m",
+    ),
+)
