@@ -2,7 +2,7 @@
 // Grafana's plot (axes, scales, palette and legend are Grafana's; the marks are ours).
 import { FieldType, formattedValueToString, getFieldDisplayName, getFieldSeriesColor, getValueFormat } from '@grafana/data';
 import { AxisPlacement, ScaleDirection, ScaleDistribution, ScaleOrientation } from '@grafana/schema';
-import { UPlotChart, UPlotConfigBuilder, VizLayout, VizLegend } from '@grafana/ui';
+import { measureText, UPlotChart, UPlotConfigBuilder, VizLayout, VizLegend } from '@grafana/ui';
 import * as chromatic from 'd3-scale-chromatic';
 import { Exemplars } from './panels.jsx';
 
@@ -181,7 +181,9 @@ function axisOf(config, scaleKey, field, values, placement, theme) {
   const range = [field.config.min ?? pad(Math.min(...values), -1), field.config.max ?? pad(Math.max(...values), 1)];
   config.addScale({ scaleKey, ...(placement === AxisPlacement.Bottom ? ACROSS : UP), ...distribution, range });
   const formatValue = (value, decimals) => formattedValueToString(field.display(value, field.config.decimals ?? decimals));
-  config.addAxis({ scaleKey, placement, theme, label: axisLabel, formatValue, distr: distribution.distribution });
+  const longest = Math.max(...range.map((value) => measureText(formatValue(value), 12).width));
+  const size = placement === AxisPlacement.Left ? Math.ceil(longest) + 20 : undefined;
+  config.addAxis({ scaleKey, placement, theme, size, label: axisLabel, formatValue, distr: distribution.distribution });
 }
 
 export function XYChart({ panel, frames, theme, width, height }) {

@@ -91,8 +91,24 @@ function heatmapFrame(result) {
   return toDataFrame({ refId: result.refId, fields: [time, ...fields] });
 }
 
+/** As Grafana thins them: for each step the highest, then only what lies two standard deviations below the last kept. */
+function thinned(exemplars, step) {
+  const values = exemplars.map(({ value }) => Number(value));
+  const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
+  const deviation = Math.sqrt(values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / Math.max(1, values.length - 1));
+  const last = new Map();
+  return [...exemplars]
+    .sort((a, b) => b.value - a.value)
+    .filter(({ timestamp, value }) => {
+      const at = Math.floor(timestamp / step);
+      const keep = !last.has(at) || last.get(at) - value > 2 * deviation;
+      if (keep) last.set(at, value);
+      return keep;
+    });
+}
+
 function exemplarFrames(result) {
-  const found = (result.exemplars ?? []).flatMap(({ exemplars }) => exemplars);
+  const found = thinned((result.exemplars ?? []).flatMap(({ exemplars }) => exemplars), result.step);
   if (!found.length) return [];
   const fields = [
     { name: 'Time', type: FieldType.time, values: found.map(({ timestamp }) => timestamp * 1000) },

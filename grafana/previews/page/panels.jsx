@@ -18,6 +18,7 @@ import {
   VizRepeater,
 } from '@grafana/ui';
 import { TableNG } from '@grafana/ui/unstable';
+import { useLayoutEffect, useRef } from 'react';
 
 const DIAMOND = { width: 8, height: 8, background: '#5794F2', transform: 'translate(-50%, -50%) rotate(45deg)', opacity: 0.9 };
 
@@ -116,11 +117,12 @@ export function Lines({ panel, frames, exemplars, timeRange, timeZone, width, he
 }
 
 export function Exemplars({ config, events, yOf = (value) => value }) {
-  let plot;
-  config.addHook('init', (u) => (plot = u));
+  const drawn = useRef();
+  useLayoutEffect(() => config.addHook('init', (u) => (drawn.current = u)), [config]);
   const where = (frame, row) => {
+    const plot = drawn.current;
     const [time, value] = frame.fields.map((field) => field.values[row]);
-    const [x, y] = Object.keys(plot?.scales ?? {});
+    const [x, y] = plot?.series.slice(0, 2).map(({ scale }) => scale) ?? [];
     if (!y || plot.scales[y].min == null || time < plot.scales[x].min || time > plot.scales[x].max) return undefined;
     const at = { x: plot.valToPos(time, x), y: plot.valToPos(yOf(value), y) };
     return at.y >= 0 && at.y <= plot.over.clientHeight ? at : undefined;
