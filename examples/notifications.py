@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import re
 import signal
 import sys
 from collections.abc import Iterator
@@ -32,7 +33,7 @@ def lines_of(message: dict[str, Any]) -> Iterator[str]:
         over = alert["status"] == "resolved"
         state = "RESOLVED" if over else "FIRING"
         severity = labels.get("severity", "unknown")
-        when = alert["endsAt" if over else "startsAt"].partition(".")[0]
+        when = re.sub(r"\.\d+", "", alert["endsAt" if over else "startsAt"])
         yield _plain(f"{state} {severity} {labels['alertname']} {when}")
         yield _plain("  " + " ".join(f"{key}={labels[key]}" for key in sorted(labels) if key not in IN_HEADLINE))
         told = annotations.get("description") or annotations.get("summary")
