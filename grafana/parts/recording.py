@@ -82,9 +82,9 @@ def _rates(window: str) -> tuple[Rule, ...]:
 def _baseline(level: str, stem: str) -> str:
     """The mean over the 7 days that ended a day ago, so that what is wrong now is not compared with itself.
 
-    A subquery of 5 min keeps it at 2 016 points per series whatever the evaluation interval is.
+    A subquery of 15 min keeps it at 672 points per series whatever the evaluation interval is.
     """
-    return f"avg_over_time({level}:{stem}[7d:5m] offset 1d)"
+    return f"avg_over_time({level}:{stem}[7d:15m] offset 1d)"
 
 
 def _burn(window: str, rate: str) -> Rule:
@@ -157,12 +157,12 @@ GROUPS: tuple[Group, ...] = (
                 f"(\n  {_baseline('job_service_model', 'ecolyzer_energy_joules:rate1h')}\n  /\n"
                 f"  ({_baseline('job_service_model', 'ecolyzer_requests:rate1h')} > 0)\n)\n"
                 # A day of it at least, else it is no baseline.
-                "and\ncount_over_time(job_service_model:ecolyzer_requests:rate1h[7d:5m] offset 1d) >= 288",
+                "and\ncount_over_time(job_service_model:ecolyzer_requests:rate1h[7d:15m] offset 1d) >= 96",
             ),
             Rule(
                 ESS_7D,
                 f"{_baseline('job_service_model_device_dtype', 'ecolyzer_ess:avg')}\n"
-                f"and\ncount_over_time({ESS}[7d:5m] offset 1d) >= 288",
+                f"and\ncount_over_time({ESS}[7d:15m] offset 1d) >= 96",
             ),
         ),
         "5m",

@@ -1,0 +1,72 @@
+"""Writes everything that is generated for Grafana, Prometheus and Kubernetes; what it writes is committed.
+
+    python grafana/generate.py                                   # write the files
+    python grafana/generate.py --check                           # only say which are not what it would write
+    python grafana/generate.py --grafana-url https://g.example   # links in alerts lead there
+
+Needs Python 3.11 and the dependency group ``dashboards``; ``make dashboards`` sees to both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from parts.alerts import GRAFANA  # noqa: E402 - after the path
+from parts.fleet import fleet  # noqa: E402
+from parts.hardware import hardware  # noqa: E402
+from parts.kubernetes import documents  # noqa: E402
+from parts.models import models  # noqa: E402
+from parts.quality import quality  # noqa: E402
+from parts.requests import requests  # noqa: E402
+from parts.rules import rule_files  # noqa: E402
+from parts.runbooks import PANELS, runbooks  # noqa: E402
+
+ROOT = Path(__file__).parents[1]
+
+
+def files(grafana: str = GRAFANA) -> dict[str, str]:
+    """Path from the project's root, and text, of every generated file."""
+    dashboards = {
+        "fleet.json": fleet(),
+        "models.json": models(),
+        "requests.json": requests(),
+        "hardware.json": hardware(),
+        "quality.json": quality(),
+        "runbooks.json": runbooks(),
+    }
+    rules = rule_files(PANELS, grafana)
+    found = {f"grafana/dashboards/{name}": text for name, text in dashboards.items()}
+    found |= {f"grafana/prometheus/rules/{name}": text for name, text in rules.items()}
+    manifests = documents(dashboards, rules, namespace="ecolyzer")
+    return found | {f"deploy/kubernetes/{name}": text for name, text in manifests.items()}
+
+
+def main() -> int:
+    """The command; 1 when ``--check`` finds a difference."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--check", action="store_true", help="write nothing, tell what differs")
+    parser.add_argument("--grafana-url", default=GRAFANA, metavar="URL", help=f"where alerts link to ({GRAFANA})")
+    options = parser.parse_args()
+    made = files(options.grafana_url.rstrip("/"))
+    stale = [name for name, text in made.items() if not _same(ROOT / name, text)]
+    if options.check:
+        for name in stale:
+            print(f"{name} is not what grafana/generate.py writes: run make dashboards")
+        return 1 if stale else 0
+    for name in stale:
+        (ROOT / name).parent.mkdir(parents=True, exist_ok=True)
+        (ROOT / name).write_text(made[name], encoding="utf-8")
+        print(f"wrote {name}")
+    return 0
+
+
+def _same(path: Path, text: str) -> bool:
+    return path.exists() and path.read_text(encoding="utf-8") == text
+
+
+if __name__ == "__main__":
+    sys.exit(main())
