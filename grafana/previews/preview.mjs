@@ -3,6 +3,7 @@
 //   node preview.mjs --prometheus http://127.0.0.1:9090 --dashboard ../dashboards/fleet.json --out fleet.png
 //        [--from now-15m] [--to now] [--var service=shop] [--scrape-interval 15s]
 //        [--width 1600] [--rows N: only what ends above this line of the grid] [--theme dark|light] [--scale 1]
+//        [--note TEXT: stands at the foot]
 import { spawn } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { createServer } from 'node:http';
@@ -35,6 +36,7 @@ const { values: given } = parseArgs({
     rows: { type: 'string', default: 'Infinity' },
     theme: { type: 'string', default: 'dark' },
     scale: { type: 'string', default: '1' },
+    note: { type: 'string', default: '' },
     chromium: { type: 'string', default: process.env.CHROMIUM ?? 'chromium' },
   },
 });
@@ -71,7 +73,7 @@ async function gather() {
   const panels = [];
   for (const panel of visiblePanels(dashboard, Number(given.rows))) panels.push(await collect(panel, around));
   const { title, timezone } = dashboard;
-  return { title, timezone, bar, from, to, width, theme: given.theme, panels };
+  return { title, timezone, bar, from, to, width, theme: given.theme, note: given.note, panels };
 }
 
 /** Serves the page to Chromium and hears what the page has to say. */

@@ -2,11 +2,13 @@
 // Grafana's plot (axes, scales, palette and legend are Grafana's; the marks are ours).
 import { FieldType, formattedValueToString, getFieldDisplayName, getFieldSeriesColor, getValueFormat } from '@grafana/data';
 import { AxisPlacement, ScaleDirection, ScaleDistribution, ScaleOrientation } from '@grafana/schema';
-import { measureText, UPlotChart, UPlotConfigBuilder, VizLayout, VizLegend } from '@grafana/ui';
+import { UPlotChart, UPlotConfigBuilder, VizLayout, VizLegend } from '@grafana/ui';
 import * as chromatic from 'd3-scale-chromatic';
 import { Exemplars } from './panels.jsx';
 
-const LIGHT_TO_DARK = new Set('Blues Greens Greys Oranges Purples Reds BuGn BuPu GnBu OrRd PuBuGn PuBu PuRd RdPu YlGnBu YlGn YlOrBr YlOrRd'.split(' '));
+// Grafana turns some scales of d3 round, so that much stands out from the background.
+const ALWAYS_TURNED = /^(BrBG|PiYG|PRGn|PuOr|RdBu|RdGy|RdYlBu|RdYlGn|Spectral|Rainbow|Sinebow)$/;
+const TURNED_IN_LIGHT = /^(Turbo|Cividis|Viridis|Magma|Inferno|Plasma|Warm|Cool|Cubehelix)$/;
 const ACROSS = { orientation: ScaleOrientation.Horizontal, direction: ScaleDirection.Right };
 const UP = { orientation: ScaleOrientation.Vertical, direction: ScaleDirection.Up };
 
@@ -33,8 +35,9 @@ function invisibleSeries(config, scaleKey, theme) {
 }
 
 function colorsOf({ scheme = 'Oranges', reverse, steps = 64 } = {}, theme) {
-  const of = chromatic[`interpolate${scheme}`] ?? chromatic.interpolateOranges;
-  const turned = (LIGHT_TO_DARK.has(scheme) && theme.isDark) !== Boolean(reverse);
+  const of = chromatic[`interpolate${scheme === 'Cubehelix' ? 'CubehelixDefault' : scheme}`];
+  const alone = ALWAYS_TURNED.test(scheme) || TURNED_IN_LIGHT.test(scheme) !== theme.isDark;
+  const turned = alone !== Boolean(reverse);
   return Array.from({ length: steps }, (_, i) => of(turned ? 1 - i / (steps - 1) : i / (steps - 1)));
 }
 
@@ -181,9 +184,7 @@ function axisOf(config, scaleKey, field, values, placement, theme) {
   const range = [field.config.min ?? pad(Math.min(...values), -1), field.config.max ?? pad(Math.max(...values), 1)];
   config.addScale({ scaleKey, ...(placement === AxisPlacement.Bottom ? ACROSS : UP), ...distribution, range });
   const formatValue = (value, decimals) => formattedValueToString(field.display(value, field.config.decimals ?? decimals));
-  const longest = Math.max(...range.map((value) => measureText(formatValue(value), 12).width));
-  const size = placement === AxisPlacement.Left ? Math.ceil(longest) + 20 : undefined;
-  config.addAxis({ scaleKey, placement, theme, size, label: axisLabel, formatValue, distr: distribution.distribution });
+  config.addAxis({ scaleKey, placement, theme, label: axisLabel, formatValue, distr: distribution.distribution });
 }
 
 export function XYChart({ panel, frames, theme, width, height }) {

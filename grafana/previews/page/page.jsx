@@ -128,6 +128,7 @@ function Page({ dashboard, panels, theme, timeZone }) {
       </div>
       <div className="preview-foot" style={quiet}>
         Preview drawn with @grafana/ui {uiPackage.version} from live data, not a screenshot of Grafana
+        {dashboard.note && `; ${dashboard.note}`}
       </div>
     </div>
   );
@@ -145,7 +146,8 @@ async function main() {
     for (const id of framed.unknown) note(gathered.panel, `no transformation ${id} here`);
     if (gathered.panel.type !== 'row' && !PANELS[gathered.panel.type]) note(gathered.panel, `a ${gathered.panel.type} cannot be drawn here`);
   }
-  await document.fonts.ready;
+  // Now: Grafana measures texts before it draws them, and keeps what it measured.
+  await Promise.all(['400', '500'].map((weight) => document.fonts.load(`${weight} 12px Inter`, 'µ1aĀ')));
   createRoot(document.getElementById('page')).render(
     <MemoryRouter>
       <ThemeContext.Provider value={theme}>

@@ -145,6 +145,7 @@ export function Table({ panel, frames, fieldConfig, timeRange, width, height }) 
       noHeader={!showHeader}
       frozenColumns={frozenColumns?.left}
       structureRev={1}
+      enableVirtualization={false}
       {...{ sortBy, cellHeight, enablePagination, fieldConfig, timeRange, width, height }}
     />
   );
