@@ -7,18 +7,19 @@ OLDER := onnxruntime==1.19.2 transformers==4.57.6 "huggingface-hub==0.36.*" "tok
 OLDER_TESTS := $(addprefix tests/integrations/test_,onnxruntime.py onnxruntime_files.py transformers.py generate.py)
 # The package of a model whose code needs PyTorch; its ONNX file, which is what is used, does not.
 SILERO = $(PIP) --no-deps silero-vad==6.2.3
+PROMETHEUS ?= http://127.0.0.1:9090
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test older bench accuracy lint format docs clean
+.PHONY: help demo test older bench accuracy lint format docs dashboards previews clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.demo $(if $(filter 1,$(FULL)),$(VENV)/.full) ## a real service, measured for 30 s (FULL=1 with torch; DEMO_SECONDS=5; DEMO=keep stays up)
 	@$(BIN)/python examples/demo.py
 
-test: $(VENV)/.test ## all tests (ARGS="-k ledger" chooses)
+test: $(VENV)/.test $(VENV)/.servers ## all tests (ARGS="-k ledger" chooses)
 	@$(BIN)/python -m pytest $(ARGS)
 
 older: $(VENV)/.older ## tests of transformers and onnxruntime with an older release of each
@@ -41,6 +42,15 @@ format: $(VENV)/.lint ## mend what ruff can mend
 
 docs: $(VENV)/.demo ## docs/metrics.md from the declarations
 	@$(BIN)/python -m ecolyzer_otel.telemetry.reference > docs/metrics.md.new && mv docs/metrics.md.new docs/metrics.md
+
+dashboards: $(VENV)/.test ## Grafana dashboards, Prometheus rules and Kubernetes manifests from grafana/parts (ARGS="--grafana-url URL")
+	@$(BIN)/python grafana/generate.py $(ARGS)
+
+previews: ## docs/images/dashboard-*.png from a Prometheus with data (PROMETHEUS=http://127.0.0.1:9090; needs Node.js, Chromium)
+	@cd grafana/previews && npm install --silent --no-audit --no-fund --legacy-peer-deps --ignore-scripts
+	@for name in fleet models requests hardware quality; do \
+		node grafana/previews/preview.mjs --prometheus $(PROMETHEUS) --dashboard grafana/dashboards/$$name.json \
+			--out docs/images/dashboard-$$name.png || exit 1; done
 
 clean: ## remove .venv and all caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
@@ -78,6 +88,9 @@ $(VENV)/.test: $(VENV)/.python pyproject.toml
 	@$(PIP) --editable . --group test
 	@$(SILERO)
 	@touch $@ $(VENV)/.demo $(VENV)/.full
+
+$(VENV)/.servers: $(VENV)/.python tests/monitoring/servers.sh
+	@! tests/monitoring/servers.sh $(abspath $(VENV))/servers || touch $@
 
 $(VENV)/.older: $(VENV)/.test
 	@rm -rf $(VENV)/older

@@ -15,15 +15,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from parts.alerts import GRAFANA  # noqa: E402 - after the path
-from parts.fleet import fleet  # noqa: E402
-from parts.hardware import hardware  # noqa: E402
-from parts.kubernetes import documents  # noqa: E402
-from parts.models import models  # noqa: E402
-from parts.quality import quality  # noqa: E402
-from parts.requests import requests  # noqa: E402
-from parts.rules import rule_files  # noqa: E402
-from parts.runbooks import PANELS, runbooks  # noqa: E402
+from parts.alerts import GRAFANA
+from parts.fleet import fleet
+from parts.hardware import hardware
+from parts.kubernetes import documents
+from parts.models import models
+from parts.quality import quality
+from parts.requests import requests
+from parts.rules import rule_files
+from parts.runbooks import PANELS, runbooks
 
 ROOT = Path(__file__).parents[1]
 

@@ -123,7 +123,11 @@ def _burn(long: str, short: str, factor: float, severity: str, part: str) -> Ale
                 _first("g in 30 days", "humanize"),
             )
             + ", used now: "
-            + _ask("job_instance:ecolyzer_co2e_grams:rate1h{job=%q,instance=%q} * 2592000", _METER, _first("g in 30 days"))
+            + _ask(
+                "job_instance:ecolyzer_co2e_grams:rate1h{job=%q,instance=%q} * 2592000",
+                _METER,
+                _first("g in 30 days"),
+            )
             + f". {factor:g} times uses {part} of it in {long}. Largest now: "
             + _TOP_OF_METER
             + "."
@@ -200,9 +204,7 @@ ALERTS: tuple[Alert, ...] = (
     Alert(
         name="EcolyzerEnergyPerRequestRegression",
         severity="warning",
-        expr=(
-            f"{r.JOULES_1H} > 1.5 * {r.JOULES_7D}\nand\n{r.REQUESTS_1H} >= {MINIMUM_REQUESTS}"
-        ),
+        expr=(f"{r.JOULES_1H} > 1.5 * {r.JOULES_7D}\nand\n{r.REQUESTS_1H} >= {MINIMUM_REQUESTS}"),
         wait="15m",
         by=_MODEL,
         dashboard="ecolyzer-models",

@@ -56,7 +56,9 @@ def _by(label: str, title: str) -> Any:
             Column("Requests", f"sum by ({label}) (increase(ecolyzer_requests_total{_RANGE}))", NUMBER),
             Column("CO2e", f"sum by ({label}) (increase(ecolyzer_co2e_grams_total{_RANGE}))", GRAMS),
             Column("CO2e per request", _per("ecolyzer_co2e_grams", label), GRAMS),
-            Column("Energy", f"sum by ({label}) (increase(ecolyzer_energy_joules_total{_RANGE})) / 3600", WATT_HOURS),
+            Column(
+                "Energy", f"sum by ({label}) (increase(ecolyzer_energy_joules_total{_RANGE})) / 3600", WATT_HOURS
+            ),
             Column("Energy per request", _per("ecolyzer_energy_joules", label), JOULES),
             Column("Water", f"sum by ({label}) (increase(ecolyzer_water_liters_total{_RANGE}))", LITERS),
         ),
@@ -166,7 +168,7 @@ def fleet() -> str:
                         "1 uses the month's budget (carbon_budget_per_month) in exactly 30 days. Alerts: 14.4 over 1 h, "
                         "6 over 6 h, 1 over 3 d. Sums over the meters of each job.",
                         [
-                            Query(f"max by (job) ({r.BURN[window]}{{job=~\"$job\"}})", f"{{{{job}}}} {window}")
+                            Query(f'max by (job) ({r.BURN[window]}{{job=~"$job"}})', f"{{{{job}}}} {window}")
                             for window in ("1h", "6h", "3d")
                         ],
                         Look(unit=NUMBER, levels=(1, 14.4), width=8, height=7, empty="No budget set"),

@@ -35,7 +35,9 @@ _COLORS = {
 
 
 def _share(share: str) -> str:
-    return f'sum by ({_KEY}) (increase(ecolyzer_device_energy_joules_total{{share="{share}", {DEVICES}}}[$__range]))'
+    return (
+        f'sum by ({_KEY}) (increase(ecolyzer_device_energy_joules_total{{share="{share}", {DEVICES}}}[$__range]))'
+    )
 
 
 _PENDING = f"sum by ({_KEY}) (delta(ecolyzer_device_energy_pending_joules{{{DEVICES}}}[$__range]))"
@@ -75,16 +77,24 @@ def hardware() -> str:
                             Query(f"sum(rate(ecolyzer_device_measured_joules_total{_NOW}))", "measured"),
                         ),
                         Look(
-                            unit=WATTS, stack=True, width=16, height=11, dashed=("measured",), colors=_COLORS,
+                            unit=WATTS,
+                            stack=True,
+                            width=16,
+                            height=11,
+                            dashed=("measured",),
+                            colors=_COLORS,
                             minimum=None,
                         ),
-                    ),  # fmt: skip
+                    ),
                     number(
                         "Energy in this time",
                         "Of all devices chosen, by share, as the sensors told it. ecolyzer_device_energy_joules_total, "
                         "ecolyzer_device_measured_joules_total.",
                         (
-                            Query(f"sum(increase(ecolyzer_device_measured_joules_total{{{DEVICES}}}[$__range])) / 3600", "measured"),
+                            Query(
+                                f"sum(increase(ecolyzer_device_measured_joules_total{{{DEVICES}}}[$__range])) / 3600",
+                                "measured",
+                            ),
                             *(
                                 Query(
                                     f'sum(increase(ecolyzer_device_energy_joules_total{{share="{share}", {DEVICES}}}'
@@ -104,7 +114,10 @@ def hardware() -> str:
                         _KEY.split(", "),
                         (
                             Column("Measured", _MEASURED, JOULES),
-                            *(Column(share.capitalize(), _share(share), JOULES) for share in ("requests", "process", "host", "idle")),
+                            *(
+                                Column(share.capitalize(), _share(share), JOULES)
+                                for share in ("requests", "process", "host", "idle")
+                            ),
                             Column("Pending", _PENDING, JOULES),
                             Column("Difference", f"{_MEASURED} - {_ALL} - {_PENDING}", JOULES),
                         ),
@@ -136,7 +149,14 @@ def hardware() -> str:
                             f"{_gauge('ecolyzer_device_power_watts')} / {_gauge('ecolyzer_device_power_limit_watts')}",
                             _NAME,
                         ),
-                        Look(unit=RATIO, height=9, maximum=1, levels=(0.9, 1), width=6, empty="No device tells a limit"),
+                        Look(
+                            unit=RATIO,
+                            height=9,
+                            maximum=1,
+                            levels=(0.9, 1),
+                            width=6,
+                            empty="No device tells a limit",
+                        ),
                     ),
                     lines(
                         "Busy",
@@ -158,7 +178,14 @@ def hardware() -> str:
                             Query(_gauge("ecolyzer_device_temperature_celsius"), _NAME),
                             Query(_gauge("ecolyzer_device_temperature_limit_celsius"), f"{_NAME} limit"),
                         ),
-                        Look(unit=CELSIUS, height=8, minimum=None, decimals=0, width=8, empty="No device tells a temperature"),
+                        Look(
+                            unit=CELSIUS,
+                            height=8,
+                            minimum=None,
+                            decimals=0,
+                            width=8,
+                            empty="No device tells a temperature",
+                        ),
                     ),
                     lines(
                         "Degrees left to the limit",
@@ -168,7 +195,14 @@ def hardware() -> str:
                             f"{_gauge('ecolyzer_device_temperature_celsius')}",
                             _NAME,
                         ),
-                        Look(unit=CELSIUS, height=8, minimum=None, decimals=0, width=8, empty="No device tells a limit"),
+                        Look(
+                            unit=CELSIUS,
+                            height=8,
+                            minimum=None,
+                            decimals=0,
+                            width=8,
+                            empty="No device tells a limit",
+                        ),
                     ),
                     lines(
                         "Slowed down",
@@ -179,7 +213,14 @@ def hardware() -> str:
                             f"sum by (instance, device, reason) (rate(ecolyzer_device_throttled_seconds_total{_NOW}))",
                             "{{device}} {{reason}}",
                         ),
-                        Look(unit=RATIO, height=8, maximum=1, levels=(0.05,), width=8, empty="No device tells of throttling"),
+                        Look(
+                            unit=RATIO,
+                            height=8,
+                            maximum=1,
+                            levels=(0.05,),
+                            width=8,
+                            empty="No device tells of throttling",
+                        ),
                     ),
                     states(
                         "Throttled when",
@@ -199,7 +240,9 @@ def hardware() -> str:
                     lines(
                         "Workers",
                         "Processes that report to the meter, by service: ecolyzer_workers.",
-                        Query(f"sum by (instance, service) (ecolyzer_workers{{{METERS}}})", "{{instance}} {{service}}"),
+                        Query(
+                            f"sum by (instance, service) (ecolyzer_workers{{{METERS}}})", "{{instance}} {{service}}"
+                        ),
                         Look(unit=NUMBER, width=8, decimals=0, empty="No worker"),
                     ),
                     lines(
@@ -207,7 +250,8 @@ def hardware() -> str:
                         "Of making the hardware, spread over its lifetime, grams per hour, by device: "
                         "ecolyzer_embodied_grams_per_second.",
                         Query(
-                            f"3600 * max by (instance, device) (ecolyzer_embodied_grams_per_second{{{DEVICES}}})", _NAME
+                            f"3600 * max by (instance, device) (ecolyzer_embodied_grams_per_second{{{DEVICES}}})",
+                            _NAME,
                         ),
                         Look(unit="si:gCO2e/h", stack=True, width=8, empty="Not configured (--embodied)"),
                     ),

@@ -31,20 +31,18 @@ _TOKENS = f"(sum by (service, model) (increase(ecolyzer_tokens_total{_RANGE})) >
 #: metrics with a dtype are ESS and facts of models; this is how grams of each precision are had from them.
 _ESS = f'max by (job, instance, {_KEY}) (ecolyzer_ess{{per="request", {MODELS}}})'
 _GRAMS = (
-    f"(max by ({_FACTS}) (ecolyzer_model_effective_parameters{{job=~\"$job\"}}) / 1e6) "
+    f'(max by ({_FACTS}) (ecolyzer_model_effective_parameters{{job=~"$job"}}) / 1e6) '
     f"/ on ({_FACTS}) group_right () {_ESS}"
 )
 _GRAMS_PER_JOULE = (
-    f"max by ({r.METER}) (ecolyzer_grid_carbon_intensity_grams_per_kwh{{job=~\"$job\"}}) * on ({r.METER}) "
-    f"max by ({r.METER}) (ecolyzer_pue_ratio{{job=~\"$job\"}}) / 3.6e6"
+    f'max by ({r.METER}) (ecolyzer_grid_carbon_intensity_grams_per_kwh{{job=~"$job"}}) * on ({r.METER}) '
+    f'max by ({r.METER}) (ecolyzer_pue_ratio{{job=~"$job"}}) / 3.6e6'
 )
 
 
 def _fact(name: str) -> str:
     """A fact of each model in the rows of the leaderboard."""
-    return (
-        f"avg by ({_KEY}) (0 * {_ESS} + on ({_FACTS}) group_left () max by ({_FACTS}) ({name}{{job=~\"$job\"}}))"
-    )
+    return f'avg by ({_KEY}) (0 * {_ESS} + on ({_FACTS}) group_left () max by ({_FACTS}) ({name}{{job=~"$job"}}))'
 
 
 def _each(stem: str, per: str, factor: str = "") -> str:
@@ -94,7 +92,11 @@ def models() -> str:
                             Column("Parameters", _fact("ecolyzer_model_parameters"), NUMBER),
                             Column("Effective", _fact("ecolyzer_model_effective_parameters"), NUMBER),
                         ),
-                        Look(width=24, height=9, empty="No model with known parameters answered in the last 5 minutes"),
+                        Look(
+                            width=24,
+                            height=9,
+                            empty="No model with known parameters answered in the last 5 minutes",
+                        ),
                         sort="ESS per request",
                         links={
                             "model": (
@@ -120,7 +122,8 @@ def models() -> str:
                         "ESS per request, by model and precision; the scale is logarithmic. It falls when joules per "
                         "request rise, and when the grid gets dirtier. ecolyzer_ess.",
                         Query(
-                            f'avg by (model, dtype) (ecolyzer_ess{{per="request", {MODELS}}})', "{{model}} {{dtype}}"
+                            f'avg by (model, dtype) (ecolyzer_ess{{per="request", {MODELS}}})',
+                            "{{model}} {{dtype}}",
                         ),
                         Look(unit=NUMBER, logarithmic=True, height=9, empty="No model with known parameters"),
                     ),
@@ -139,7 +142,11 @@ def models() -> str:
                             Column("CO2e", _each("ecolyzer_co2e_grams", _REQUESTS), GRAMS),
                             Column("Water", _each("ecolyzer_water_liters", _REQUESTS), LITERS),
                             Column("Items", _each("ecolyzer_items", _REQUESTS), NUMBER, decimals=1),
-                            Column("Requests", f"sum by (service, model) (increase(ecolyzer_requests_total{_RANGE}))", NUMBER),
+                            Column(
+                                "Requests",
+                                f"sum by (service, model) (increase(ecolyzer_requests_total{_RANGE}))",
+                                NUMBER,
+                            ),
                         ),
                         Look(height=8, empty="No requests in this time"),
                         sort="Energy",
@@ -153,7 +160,11 @@ def models() -> str:
                             Column("Energy", _each("ecolyzer_energy_joules", f"({_TOKENS} / 1e6)"), JOULES),
                             Column("CO2e", _each("ecolyzer_co2e_grams", f"({_TOKENS} / 1e6)"), GRAMS),
                             Column("Water", _each("ecolyzer_water_liters", f"({_TOKENS} / 1e6)"), LITERS),
-                            Column("Tokens", f"sum by (service, model) (increase(ecolyzer_tokens_total{_RANGE}))", NUMBER),
+                            Column(
+                                "Tokens",
+                                f"sum by (service, model) (increase(ecolyzer_tokens_total{_RANGE}))",
+                                NUMBER,
+                            ),
                         ),
                         Look(height=8, empty="No model generated tokens in this time"),
                         sort="Energy",
@@ -175,7 +186,8 @@ def models() -> str:
                         "million tokens over the last 5 minutes. Absent while embodied is not configured. "
                         "ecolyzer_sci_grams.",
                         Query(
-                            f"sort_desc(avg by (model, per) (ecolyzer_sci_grams{{{MODELS}}}))", "{{model}} per {{per}}"
+                            f"sort_desc(avg by (model, per) (ecolyzer_sci_grams{{{MODELS}}}))",
+                            "{{model}} per {{per}}",
                         ),
                         Look(unit=CO2E, height=8, empty="Embodied emissions are not configured (--embodied)"),
                     ),
@@ -192,7 +204,9 @@ def models() -> str:
                         "models on one device, a MIG partition, a smaller device.",
                         _DEVICE.split(", "),
                         (
-                            Column("Busy", _device("ecolyzer_device_utilization_ratio"), RATIO, gauge=True, decimals=0),
+                            Column(
+                                "Busy", _device("ecolyzer_device_utilization_ratio"), RATIO, gauge=True, decimals=0
+                            ),
                             Column(
                                 "Idle part of energy",
                                 f"sum by ({_DEVICE}) (increase(ecolyzer_device_energy_joules_total"
@@ -238,7 +252,8 @@ def models() -> str:
                         "Items per second",
                         "Batch elements (rows, images, texts) per second, by model: ecolyzer_items_total.",
                         Query(
-                            f"sum by (model) (rate(ecolyzer_items_total{{{MODELS}}}[$__rate_interval]))", "{{model}}"
+                            f"sum by (model) (rate(ecolyzer_items_total{{{MODELS}}}[$__rate_interval]))",
+                            "{{model}}",
                         ),
                         Look(unit=PER_SECOND.replace("reqps", "si:items/s"), empty="No requests"),
                     ),

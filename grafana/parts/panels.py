@@ -154,7 +154,9 @@ def lines(title: str, about: str, queries: Query | Sequence[Query], look: Look) 
         .show_legend(True)
         .calcs(["mean", "lastNotNull"])
     )
-    panel.tooltip(common.VizTooltipOptions().mode(models.TooltipDisplayMode.MULTI).sort(models.SortOrder.DESCENDING))
+    panel.tooltip(
+        common.VizTooltipOptions().mode(models.TooltipDisplayMode.MULTI).sort(models.SortOrder.DESCENDING)
+    )
     for name, color in look.colors.items():
         panel.override_by_name(name, [_set("color", {"mode": "fixed", "fixedColor": color})])
     for name in look.dashed:
@@ -278,8 +280,13 @@ def states(title: str, about: str, query: Query, look: Look, texts: dict[str, tu
             )
         ]
     )
-    panel.legend(common.VizLegendOptions().show_legend(False).display_mode(models.LegendDisplayMode.LIST)
-                 .placement(models.LegendPlacement.BOTTOM).calcs([]))
+    panel.legend(
+        common.VizLegendOptions()
+        .show_legend(False)
+        .display_mode(models.LegendDisplayMode.LIST)
+        .placement(models.LegendPlacement.BOTTOM)
+        .calcs([])
+    )
     return _targets(panel, [query], instant=False)
 
 
@@ -293,5 +300,7 @@ def traces(title: str, about: str, search: str, look: Look) -> Any:
     """Spans that a TraceQL search finds."""
     panel = _common(table.Panel(), title, about, look).datasource(TRACES)
     query = tempo.Dataquery()
-    query.ref_id("A").query_type("traceql").query(search).limit(20).table_type(tempo_models.SearchTableType.SPANS).datasource(TRACES)
+    query.ref_id("A").query_type("traceql").query(search).limit(20).table_type(
+        tempo_models.SearchTableType.SPANS
+    ).datasource(TRACES)
     return panel.with_target(query)

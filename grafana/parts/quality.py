@@ -165,7 +165,8 @@ def quality() -> str:
                         "(some 40 % where models differ): at first, and where learned watts explain a device no better. "
                         "ecolyzer_device_learned.",
                         Query(
-                            f"max by (instance, device) (ecolyzer_device_learned{{{METERS}}})", "{{instance}} {{device}}"
+                            f"max by (instance, device) (ecolyzer_device_learned{{{METERS}}})",
+                            "{{instance}} {{device}}",
                         ),
                         Look(width=8, empty="No device"),
                         {"1": ("learned", "green"), "0": ("by activity", "orange")},
@@ -284,7 +285,10 @@ def quality() -> str:
                         "Marginal intensity of the grid (ecolyzer_grid_marginal_intensity_grams_per_kwh) and the contractual "
                         "factor (ecolyzer_market_factor_grams_per_kwh), where configured: figures of their own.",
                         (
-                            Query(_place("ecolyzer_grid_marginal_intensity_grams_per_kwh"), "marginal {{zone}} ({{source}})"),
+                            Query(
+                                _place("ecolyzer_grid_marginal_intensity_grams_per_kwh"),
+                                "marginal {{zone}} ({{source}})",
+                            ),
                             Query(_place("ecolyzer_market_factor_grams_per_kwh"), "contract ({{source}})"),
                         ),
                         Look(unit="suffix:g/kWh", width=8, empty="Not configured (--marginal, --market-factor)"),

@@ -144,7 +144,10 @@ GROUPS: tuple[Group, ...] = (
                 )
                 for window in ("6h", "3d")
             ),
-            *(_burn(window, f"job_instance:ecolyzer_co2e_grams:{BURN[window].rpartition('ratio_')[2]}") for window in BURN),
+            *(
+                _burn(window, f"job_instance:ecolyzer_co2e_grams:{BURN[window].rpartition('ratio_')[2]}")
+                for window in BURN
+            ),
         ),
         "30s",
     ),

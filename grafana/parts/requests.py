@@ -46,7 +46,7 @@ def _quantiles(stem: str, title: str, about: str, unit: str, empty: str = "No re
 
 def _traces(title: str, about: str, condition: str) -> Any:
     search = (
-        f"{{ {condition} && span.ecolyzer.model.name =~ \"${{model:regex}}\" }} | select("
+        f'{{ {condition} && span.ecolyzer.model.name =~ "${{model:regex}}" }} | select('
         "span.ecolyzer.model.name, span.ecolyzer.energy.joules, span.ecolyzer.co2e.grams, span.ecolyzer.energy.method)"
     )
     return traces(title, f"{about} TraceQL: {{ {condition} }}.", search, Look(height=9, empty="No such span"))
@@ -77,10 +77,15 @@ def requests() -> str:
                         f"sum by (le) (increase(ecolyzer_request_co2e_grams_bucket{_NOW}))",
                         Look(unit=CO2E, width=12, height=10, empty="No requests"),
                     ),
-                    _quantiles("ecolyzer_request_energy_joules", "Energy: percentiles", "Joules of a request.", JOULES),
+                    _quantiles(
+                        "ecolyzer_request_energy_joules", "Energy: percentiles", "Joules of a request.", JOULES
+                    ),
                     _quantiles("ecolyzer_request_co2e_grams", "CO2e: percentiles", "Grams of a request.", CO2E),
                     _quantiles(
-                        "ecolyzer_request_duration_seconds", "Duration: percentiles", "Wall time of a request.", SECONDS
+                        "ecolyzer_request_duration_seconds",
+                        "Duration: percentiles",
+                        "Wall time of a request.",
+                        SECONDS,
                     ),
                 ),
             ),
@@ -103,7 +108,9 @@ def requests() -> str:
                         "Requests per second that were settled, by status: error means that the call raised. What got no "
                         "energy is on Data quality. ecolyzer_requests_total.",
                         Query(f"sum by (status) (rate(ecolyzer_requests_total{_NOW}))", "{{status}}"),
-                        Look(unit=PER_SECOND, stack=True, colors={"ok": "green", "error": "red"}, empty="No requests"),
+                        Look(
+                            unit=PER_SECOND, stack=True, colors={"ok": "green", "error": "red"}, empty="No requests"
+                        ),
                     ),
                     sheet(
                         "By route and operation",
@@ -111,7 +118,9 @@ def requests() -> str:
                         "ecolyzer_energy_joules_total, ecolyzer_co2e_grams_total, ecolyzer_water_liters_total.",
                         key.split(", "),
                         (
-                            Column("Requests", f"sum by ({key}) (increase(ecolyzer_requests_total{_RANGE}))", NUMBER),
+                            Column(
+                                "Requests", f"sum by ({key}) (increase(ecolyzer_requests_total{_RANGE}))", NUMBER
+                            ),
                             *(
                                 Column(head, f"sum by ({key}) (increase({stem}_total{_RANGE})) / {settled}", unit)
                                 for head, stem, unit in (
