@@ -89,7 +89,9 @@ function serve(dashboard) {
     const file = icon === path ? join(HERE, 'build', path) : resolve(HERE, icon);
     try {
       const body = path === '/' ? PAGE : path === '/dashboard.json' ? JSON.stringify(dashboard) : readFileSync(file);
-      response.writeHead(200, { 'Content-Type': TYPES[extname(path)] ?? (path === '/' ? 'text/html' : 'application/json') });
+      response.writeHead(200, {
+        'Content-Type': TYPES[extname(path)] ?? (path === '/' ? 'text/html' : 'application/json'),
+      });
       response.end(body);
     } catch {
       response.writeHead(404).end();

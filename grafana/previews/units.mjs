@@ -10,10 +10,14 @@ import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
 
 globalThis.navigator ??= { language: 'en-US', languages: ['en-US'] }; // @grafana/data reads it as it loads
-const { createTheme, FieldType, getDisplayProcessor, getValueFormats } = createRequire(import.meta.url)('@grafana/data');
+const { createTheme, FieldType, getDisplayProcessor, getValueFormats } = createRequire(import.meta.url)(
+  '@grafana/data',
+);
 
 const COMPARED =
-  'joule watt watth massg litre celsius s short sishort none percentunit percent reqps si:gCO2e suffix:gCO2e/req'.split(' ');
+  'joule watt watth massg litre celsius s short sishort none percentunit percent reqps si:gCO2e suffix:gCO2e/req'.split(
+    ' ',
+  );
 const SCALES = [-9, -6, -3, 0, 3, 6, 9, 12];
 const FOLDER = fileURLToPath(new URL('../dashboards/', import.meta.url));
 
@@ -22,7 +26,8 @@ function faultOf(unit) {
   const [, key, name] = /^(prefix|suffix|time|si|count|currency|bool):(.*)$/.exec(unit) ?? []; // those of getValueFormat
   if (!key) return known.has(unit) ? undefined : 'is unknown to Grafana, which would print it behind the plain number';
   if (/^\s/.test(name)) return 'begins with a blank, but Grafana puts one there itself';
-  if (key === 'si' && /^[fpnµmkMGTPEZY]/.test(name)) return `begins with the SI prefix "${name[0]}", which Grafana takes off and scales by`;
+  if (key === 'si' && /^[fpnµmkMGTPEZY]/.test(name))
+    return `begins with the SI prefix "${name[0]}", which Grafana takes off and scales by`;
 }
 
 const known = new Set(getValueFormats().flatMap((category) => category.submenu.map((format) => format.value)));
@@ -39,7 +44,10 @@ function shown(value, unit) {
 function unitsOf(panels) {
   return panels.flatMap((panel) => {
     const { defaults = {}, overrides = [] } = panel.fieldConfig ?? {};
-    const units = [defaults.unit, ...overrides.flatMap((o) => o.properties.filter((p) => p.id === 'unit').map((p) => p.value))];
+    const units = [
+      defaults.unit,
+      ...overrides.flatMap((o) => o.properties.filter((p) => p.id === 'unit').map((p) => p.value)),
+    ];
     return [...units.filter(Boolean).map((unit) => ({ unit, panel: panel.title })), ...unitsOf(panel.panels ?? [])];
   });
 }
@@ -60,7 +68,10 @@ const used = dashboards().flatMap((name) =>
 );
 const units = args.length ? args : [...new Set([...used.map((found) => found.unit), ...COMPARED])];
 
-const rows = [['unit', ...SCALES.map((k) => `${mantissa}e${k}`)], ...units.map((u) => [u, ...SCALES.map((k) => shown(mantissa * 10 ** k, u))])];
+const rows = [
+  ['unit', ...SCALES.map((k) => `${mantissa}e${k}`)],
+  ...units.map((u) => [u, ...SCALES.map((k) => shown(mantissa * 10 ** k, u))]),
+];
 const widths = rows[0].map((_, i) => Math.max(...rows.map((row) => row[i].length)));
 for (const row of rows) {
   console.log(row.map((cell, i) => (i ? cell.padStart(widths[i]) : cell.padEnd(widths[i]))).join('  '));

@@ -6,7 +6,9 @@ export function visiblePanels(dashboard, rows) {
   const panels = dashboard.panels.flatMap((panel) =>
     panel.type === 'row' && !panel.collapsed && panel.panels?.length ? [panel, ...panel.panels] : [panel],
   );
-  return panels.filter(({ gridPos }) => gridPos.y + gridPos.h <= rows);
+  const shown = panels.filter(({ gridPos }) => gridPos.y + gridPos.h <= rows);
+  while (shown.length < panels.length && shown.at(-1)?.type === 'row') shown.pop(); // its panels were left out
+  return shown;
 }
 
 export async function collect(panel, { values, prometheus, from, to, scrape, width }) {
@@ -20,18 +22,29 @@ export async function collect(panel, { values, prometheus, from, to, scrape, wid
   for (const target of panel.targets ?? []) {
     if (target.hide) continue;
     if ((target.datasource?.type ?? panel.datasource?.type ?? 'prometheus') !== 'prometheus') {
-      faults.push(`query ${target.refId} is for ${target.datasource?.type ?? panel.datasource.type}, which is not asked here`);
+      faults.push(
+        `query ${target.refId} is for ${target.datasource?.type ?? panel.datasource.type}, which is not asked here`,
+      );
       continue;
     }
     const expr = fill(target.expr);
     const [start, end] = [Math.floor(from / step) * step, Math.floor(to / step) * step];
     try {
-      const data = target.instant
-        ? await prometheus.instant(expr, to)
-        : await prometheus.range(expr, start, end, step);
+      const data = target.instant ? await prometheus.instant(expr, to) : await prometheus.range(expr, start, end, step);
       const exemplars = target.exemplar && !target.instant ? await prometheus.exemplars(expr, from, to) : [];
       const { refId, format, legendFormat, instant = false } = target;
-      results.push({ refId, format, legendFormat: legendFormat && fill(legendFormat), instant, expr, step, start, end, data, exemplars });
+      results.push({
+        refId,
+        format,
+        legendFormat: legendFormat && fill(legendFormat),
+        instant,
+        expr,
+        step,
+        start,
+        end,
+        data,
+        exemplars,
+      });
     } catch (error) {
       faults.push(`query ${target.refId}: ${error.message}`);
     }

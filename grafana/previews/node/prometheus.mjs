@@ -6,7 +6,10 @@ export class Prometheus {
   }
 
   async #get(path, parameters) {
-    const response = await fetch(`${this.url}/api/v1/${path}`, { method: 'POST', body: new URLSearchParams(parameters) });
+    const response = await fetch(`${this.url}/api/v1/${path}`, {
+      method: 'POST',
+      body: new URLSearchParams(parameters),
+    });
     const answer = await response.json();
     if (answer.status !== 'success') throw new Error(`${path}: ${answer.error ?? response.status}`);
     return answer.data;

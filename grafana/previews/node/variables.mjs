@@ -81,7 +81,7 @@ export async function choose(dashboard, chosen, prometheus, from, to) {
     const current = [].concat(chosen[name] ?? variable.current?.value ?? []).filter((one) => one !== '');
     let shown;
     if (type === 'datasource') {
-      values[name] = shown = 'prometheus';
+      values[name] = shown = variable.query;
     } else if (type === 'constant' || type === 'textbox') {
       values[name] = shown = chosen[name] ?? variable.query ?? '';
     } else if (current.includes('$__all') || current.includes('All') || (!current.length && variable.includeAll)) {

@@ -1,6 +1,12 @@
 // The panels whose drawing is in Grafana's server and not on npm: heatmap, state timeline and XY chart, redrawn here on
 // Grafana's plot (axes, scales, palette and legend are Grafana's; the marks are ours).
-import { FieldType, formattedValueToString, getFieldDisplayName, getFieldSeriesColor, getValueFormat } from '@grafana/data';
+import {
+  FieldType,
+  formattedValueToString,
+  getFieldDisplayName,
+  getFieldSeriesColor,
+  getValueFormat,
+} from '@grafana/data';
 import { AxisPlacement, ScaleDirection, ScaleDistribution, ScaleOrientation } from '@grafana/schema';
 import { UPlotChart, UPlotConfigBuilder, VizLayout, VizLegend } from '@grafana/ui';
 import * as chromatic from 'd3-scale-chromatic';
@@ -16,7 +22,12 @@ const UP = { orientation: ScaleOrientation.Vertical, direction: ScaleDirection.U
 function timePlot({ theme, timeZone, timeRange }, draw) {
   const config = new UPlotConfigBuilder(timeZone);
   config.setCursor({ show: false });
-  config.addScale({ scaleKey: 'x', isTime: true, ...ACROSS, range: [timeRange.from.valueOf(), timeRange.to.valueOf()] });
+  config.addScale({
+    scaleKey: 'x',
+    isTime: true,
+    ...ACROSS,
+    range: [timeRange.from.valueOf(), timeRange.to.valueOf()],
+  });
   config.addAxis({ scaleKey: 'x', isTime: true, placement: AxisPlacement.Bottom, theme, timeZone });
   config.addHook('draw', (u) => {
     const { left, top, width, height } = u.bbox;
@@ -31,7 +42,15 @@ function timePlot({ theme, timeZone, timeRange }, draw) {
 }
 
 function invisibleSeries(config, scaleKey, theme) {
-  config.addSeries({ scaleKey, theme, show: true, drawStyle: 'points', showPoints: 'never', lineWidth: 0, pxAlign: false });
+  config.addSeries({
+    scaleKey,
+    theme,
+    show: true,
+    drawStyle: 'points',
+    showPoints: 'never',
+    lineWidth: 0,
+    pxAlign: false,
+  });
 }
 
 function colorsOf({ scheme = 'Oranges', reverse, steps = 64 } = {}, theme) {
@@ -39,6 +58,14 @@ function colorsOf({ scheme = 'Oranges', reverse, steps = 64 } = {}, theme) {
   const alone = ALWAYS_TURNED.test(scheme) || TURNED_IN_LIGHT.test(scheme) !== theme.isDark;
   const turned = alone !== Boolean(reverse);
   return Array.from({ length: steps }, (_, i) => of(turned ? 1 - i / (steps - 1) : i / (steps - 1)));
+}
+
+function Cross({ color = 'rgba(255,0,255,0.7)' }) {
+  return (
+    <svg width="9" height="9" viewBox="0 0 9 9" style={{ display: 'block', transform: 'translate(-50%, -50%)' }}>
+      <path d="M4.5 0V9M0 4.5H9" stroke={color} strokeWidth="1" />
+    </svg>
+  );
 }
 
 export function Heatmap(props) {
@@ -51,7 +78,8 @@ export function Heatmap(props) {
   const high = color?.max ?? Math.max(...shown.map(({ value }) => value));
   const low = color?.min ?? Math.min(0, ...shown.map(({ value }) => value));
   const colors = colorsOf(color, theme);
-  const colorOf = (value) => colors[Math.min(colors.length - 1, Math.floor(((value - low) / (high - low || 1)) * colors.length))];
+  const colorOf = (value) =>
+    colors[Math.min(colors.length - 1, Math.floor(((value - low) / (high - low || 1)) * colors.length))];
   const bounds = rows.map((row) => Number(row.name.replace('+', '')));
   const step = time.config.interval;
   const config = timePlot(props, (u) => {
@@ -65,10 +93,20 @@ export function Heatmap(props) {
   });
   config.addScale({ scaleKey: 'y', ...UP, range: [0, rows.length] });
   const format = getValueFormat(yAxis.unit ?? 'short');
-  const labels = (at) => at.map((i) => (i ? (rows[i - 1].name === '+Inf' ? '+Inf' : formattedValueToString(format(bounds[i - 1], yAxis.decimals))) : ''));
+  const labels = (at) =>
+    at.map((i) =>
+      i ? (rows[i - 1].name === '+Inf' ? '+Inf' : formattedValueToString(format(bounds[i - 1], yAxis.decimals))) : '',
+    );
   const every = Math.ceil((rows.length * 18) / Math.max(50, height - 60));
   const splits = rows.map((_, i) => i + 1).filter((i) => (rows.length - i) % every === 0);
-  config.addAxis({ scaleKey: 'y', placement: AxisPlacement.Left, theme, splits: () => splits, values: (_, at) => labels(at), grid: { show: false } });
+  config.addAxis({
+    scaleKey: 'y',
+    placement: AxisPlacement.Left,
+    theme,
+    splits: () => splits,
+    values: (_, at) => labels(at),
+    grid: { show: false },
+  });
   invisibleSeries(config, 'y', theme);
   const unit = getValueFormat(panel.options.cellValues?.unit ?? 'short');
   const text = (value) => formattedValueToString(unit(value, value < 10 ? 1 : 0));
@@ -92,7 +130,14 @@ export function Heatmap(props) {
     <VizLayout width={width} height={height} legend={scale || null}>
       {(w, h) => (
         <UPlotChart config={config} data={[time.values, time.values.map(() => null)]} width={w} height={h}>
-          {exemplars.length > 0 && <Exemplars config={config} events={exemplars} yOf={yOf} />}
+          {exemplars.length > 0 && (
+            <Exemplars
+              config={config}
+              events={exemplars}
+              yOf={yOf}
+              mark={<Cross color={panel.options.exemplars?.color} />}
+            />
+          )}
         </UPlotChart>
       )}
     </VizLayout>
@@ -113,7 +158,10 @@ function runsOf(field, times, step, end, merge) {
   return runs;
 }
 
-const shownAs = (field, value) => ({ text: formattedValueToString(field.display(value)), color: field.display(value).color ?? '#808080' });
+const shownAs = (field, value) => ({
+  text: formattedValueToString(field.display(value)),
+  color: field.display(value).color ?? '#808080',
+});
 
 export function StateTimeline(props) {
   const { panel, frames, theme, timeRange, width, height } = props;
@@ -132,7 +180,9 @@ export function StateTimeline(props) {
     u.ctx.textBaseline = 'middle';
     u.ctx.textAlign = 'left';
     rows.forEach(({ runs, opacity }, i) => {
-      const [y0, y1] = [i + (1 - rowHeight) / 2, i + (1 + rowHeight) / 2].map((y) => u.valToPos(rows.length - y, 'y', true));
+      const [y0, y1] = [i + (1 - rowHeight) / 2, i + (1 + rowHeight) / 2].map((y) =>
+        u.valToPos(rows.length - y, 'y', true),
+      );
       for (const { from, to, text, color } of runs) {
         const [x0, x1] = [u.valToPos(from, 'x', true), u.valToPos(to, 'x', true)];
         u.ctx.globalAlpha = opacity;
@@ -148,7 +198,15 @@ export function StateTimeline(props) {
   config.addScale({ scaleKey: 'y', ...UP, range: [0, rows.length] });
   const names = (_, at) => at.map((y) => rows[Math.round(rows.length - y - 0.5)]?.name ?? '');
   const middles = rows.map((_, i) => i + 0.5);
-  config.addAxis({ scaleKey: 'y', placement: AxisPlacement.Left, theme, splits: () => middles, values: names, grid: { show: false }, ticks: { show: false } });
+  config.addAxis({
+    scaleKey: 'y',
+    placement: AxisPlacement.Left,
+    theme,
+    splits: () => middles,
+    values: names,
+    grid: { show: false },
+    ticks: { show: false },
+  });
   invisibleSeries(config, 'y', theme);
   const seen = new Map(rows.flatMap(({ runs }) => runs.map(({ text, color }) => [text, color])));
   const items = [...seen].map(([label, color]) => ({ label, color, yAxis: 1 }));
@@ -173,17 +231,22 @@ function Plot({ config, data, width, height, legend, items }) {
 /** The field that a series of an XY chart names, by name or simply as the next one that has numbers. */
 function fieldOf(frame, frames, matcher, otherwise) {
   if (!matcher) return otherwise;
-  return frame.fields.find((field) => [field.name, getFieldDisplayName(field, frame, frames)].includes(matcher.options ?? matcher));
+  return frame.fields.find((field) =>
+    [field.name, getFieldDisplayName(field, frame, frames)].includes(matcher.options ?? matcher),
+  );
 }
 
 function axisOf(config, scaleKey, field, values, placement, theme) {
   const { axisLabel, scaleDistribution } = field.config.custom ?? {};
   const log = scaleDistribution?.type === ScaleDistribution.Log ? (scaleDistribution.log ?? 10) : undefined;
   const distribution = log ? { distribution: ScaleDistribution.Log, log } : {};
-  const pad = log ? (v, by) => v * 1.6 ** by : (v, by) => v + by * 0.08 * (Math.max(...values) - Math.min(...values) || 1);
+  const pad = log
+    ? (v, by) => v * 1.6 ** by
+    : (v, by) => v + by * 0.08 * (Math.max(...values) - Math.min(...values) || 1);
   const range = [field.config.min ?? pad(Math.min(...values), -1), field.config.max ?? pad(Math.max(...values), 1)];
   config.addScale({ scaleKey, ...(placement === AxisPlacement.Bottom ? ACROSS : UP), ...distribution, range });
-  const formatValue = (value, decimals) => formattedValueToString(field.display(value, field.config.decimals ?? decimals));
+  const formatValue = (value, decimals) =>
+    formattedValueToString(field.display(value, field.config.decimals ?? decimals));
   config.addAxis({ scaleKey, placement, theme, label: axisLabel, formatValue, distr: distribution.distribution });
 }
 
@@ -193,7 +256,15 @@ export function XYChart({ panel, frames, theme, width, height }) {
     const numbers = frame.fields.filter(({ type }) => type === FieldType.number);
     const named = frame.fields.find(({ type }) => type === FieldType.string);
     const [{ x, y, size } = {}] = wanted;
-    const [fx, fy] = [fieldOf(frame, frames, x?.matcher, numbers[0]), fieldOf(frame, frames, y?.matcher, numbers.find((f) => f !== numbers[0]))];
+    const [fx, fy] = [
+      fieldOf(frame, frames, x?.matcher, numbers[0]),
+      fieldOf(
+        frame,
+        frames,
+        y?.matcher,
+        numbers.find((f) => f !== numbers[0]),
+      ),
+    ];
     const fs = size && fieldOf(frame, frames, size.matcher);
     return fx && fy ? [{ frame, fx, fy, fs, named, color: getFieldSeriesColor(fy, theme).color }] : [];
   });
@@ -218,6 +289,10 @@ export function XYChart({ panel, frames, theme, width, height }) {
       });
     }
   });
-  const items = series.map(({ frame, fy, color }) => ({ label: frame.name || getFieldDisplayName(fy, frame, frames), color, yAxis: 1 }));
+  const items = series.map(({ frame, fy, color }) => ({
+    label: frame.name || getFieldDisplayName(fy, frame, frames),
+    color,
+    yAxis: 1,
+  }));
   return <Plot {...{ config, width, height, legend, items }} data={[all('fx'), all('fx').map(() => null)]} />;
 }

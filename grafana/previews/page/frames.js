@@ -87,7 +87,12 @@ function heatmapFrame(result) {
     config: {},
     values: times.map((t) => Math.max(0, (at.get(t) ?? 0) - (i ? (series[i - 1].at.get(t) ?? 0) : 0))),
   }));
-  const time = { name: 'Time', type: FieldType.time, config: { interval: result.step * 1000 }, values: times.map((t) => t * 1000) };
+  const time = {
+    name: 'Time',
+    type: FieldType.time,
+    config: { interval: result.step * 1000 },
+    values: times.map((t) => t * 1000),
+  };
   return toDataFrame({ refId: result.refId, fields: [time, ...fields] });
 }
 
@@ -95,7 +100,9 @@ function heatmapFrame(result) {
 function thinned(exemplars, step) {
   const values = exemplars.map(({ value }) => Number(value));
   const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
-  const deviation = Math.sqrt(values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / Math.max(1, values.length - 1));
+  const deviation = Math.sqrt(
+    values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / Math.max(1, values.length - 1),
+  );
   const last = new Map();
   return [...exemplars]
     .sort((a, b) => b.value - a.value)
@@ -108,7 +115,10 @@ function thinned(exemplars, step) {
 }
 
 function exemplarFrames(result) {
-  const found = thinned((result.exemplars ?? []).flatMap(({ exemplars }) => exemplars), result.step);
+  const found = thinned(
+    (result.exemplars ?? []).flatMap(({ exemplars }) => exemplars),
+    result.step,
+  );
   if (!found.length) return [];
   const fields = [
     { name: 'Time', type: FieldType.time, values: found.map(({ timestamp }) => timestamp * 1000) },
@@ -143,7 +153,13 @@ function withBase(thresholds) {
 }
 
 const PALETTE = new Set(['timeseries', 'xychart', 'barchart', 'piechart', 'histogram']);
-const THRESHOLDS = { mode: 'absolute', steps: [{ value: null, color: 'green' }, { value: 80, color: 'red' }] };
+const THRESHOLDS = {
+  mode: 'absolute',
+  steps: [
+    { value: null, color: 'green' },
+    { value: 80, color: 'red' },
+  ],
+};
 
 /** The field configuration of a panel, with what Grafana takes where the file says nothing. */
 function fieldConfigOf(panel) {

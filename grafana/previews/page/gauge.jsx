@@ -6,7 +6,8 @@ const FROM = -125; // degrees from straight up, clockwise
 const TO = 125;
 
 function arc(cx, cy, r, from, to) {
-  const at = (degrees) => `${cx + r * Math.sin((degrees * Math.PI) / 180)} ${cy - r * Math.cos((degrees * Math.PI) / 180)}`;
+  const at = (degrees) =>
+    `${cx + r * Math.sin((degrees * Math.PI) / 180)} ${cy - r * Math.cos((degrees * Math.PI) / 180)}`;
   return `M ${at(from)} A ${r} ${r} 0 ${to - from > 180 ? 1 : 0} 1 ${at(to)}`;
 }
 
@@ -31,7 +32,13 @@ function Gauge({ value, width, height, theme, name, markers }) {
   const text = formattedValueToString(value.display);
   const size = Math.min(r * 0.42, (r * 2.3) / text.length);
   const stroke = (radius, from, to, color, wide) => (
-    <path key={`${radius} ${from}`} d={arc(cx, cy, radius, degrees(from), degrees(to))} stroke={color} strokeWidth={wide} fill="none" />
+    <path
+      key={`${radius} ${from}`}
+      d={arc(cx, cy, radius, degrees(from), degrees(to))}
+      stroke={color}
+      strokeWidth={wide}
+      fill="none"
+    />
   );
   const { color = getActiveThreshold(value.display.numeric, value.field.thresholds?.steps)?.color } = value.display;
   return (
@@ -59,7 +66,9 @@ export function Gauges(props) {
       autoGrid
       minVizWidth={75}
       minVizHeight={75}
-      one={({ value, width, height, count }) => <Gauge {...{ value, width, height, markers, theme: props.theme, name: count > 1 }} />}
+      one={({ value, width, height, count }) => (
+        <Gauge {...{ value, width, height, markers, theme: props.theme, name: count > 1 }} />
+      )}
     />
   );
 }

@@ -58,7 +58,8 @@ function Body({ faults, unknown, panel, frames, ...props }) {
   if (!Drawn) return <Empty>The preview cannot draw a panel of the type {panel.type}</Empty>;
   if (faults.length) return <Empty>{faults.join('; ')}</Empty>;
   if (unknown.length) return <Empty>The preview has no transformation {unknown.join(', ')}</Empty>;
-  if (panel.type !== 'text' && !frames.some(isNumeric)) return <Empty>{panel.fieldConfig?.defaults?.noValue ?? 'No data'}</Empty>;
+  if (panel.type !== 'text' && !frames.some(isNumeric))
+    return <Empty>{panel.fieldConfig?.defaults?.noValue ?? 'No data'}</Empty>;
   return <Drawn {...{ panel, frames, ...props }} />;
 }
 
@@ -103,7 +104,10 @@ function Page({ dashboard, panels, theme, timeZone }) {
     width: w * column - GAP,
     height: h * (LINE + GAP) - GAP,
   });
-  const clock = (seconds) => dateTime(seconds * 1000).utc().format('YYYY-MM-DD HH:mm');
+  const clock = (seconds) =>
+    dateTime(seconds * 1000)
+      .utc()
+      .format('YYYY-MM-DD HH:mm');
   const quiet = { color: theme.colors.text.secondary };
   return (
     <div className="preview" style={{ background: theme.colors.background.canvas, color: theme.colors.text.primary }}>
@@ -123,7 +127,11 @@ function Page({ dashboard, panels, theme, timeZone }) {
       </div>
       <div className="preview-grid">
         {panels.map((gathered) => (
-          <Panel key={gathered.panel.id} place={placeOf(gathered.panel.gridPos)} {...{ gathered, theme, timeZone, timeRange }} />
+          <Panel
+            key={gathered.panel.id}
+            place={placeOf(gathered.panel.gridPos)}
+            {...{ gathered, theme, timeZone, timeRange }}
+          />
         ))}
       </div>
       <div className="preview-foot" style={quiet}>
@@ -144,7 +152,8 @@ async function main() {
     panels.push({ ...gathered, ...framed });
     for (const fault of gathered.faults) note(gathered.panel, fault);
     for (const id of framed.unknown) note(gathered.panel, `no transformation ${id} here`);
-    if (gathered.panel.type !== 'row' && !PANELS[gathered.panel.type]) note(gathered.panel, `a ${gathered.panel.type} cannot be drawn here`);
+    if (gathered.panel.type !== 'row' && !PANELS[gathered.panel.type])
+      note(gathered.panel, `a ${gathered.panel.type} cannot be drawn here`);
   }
   // Now: Grafana measures texts before it draws them, and keeps what it measured.
   await Promise.all(['400', '500'].map((weight) => document.fonts.load(`${weight} 12px Inter`, 'µ1aĀ')));

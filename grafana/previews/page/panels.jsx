@@ -20,7 +20,13 @@ import {
 import { TableNG } from '@grafana/ui/unstable';
 import { useLayoutEffect, useRef } from 'react';
 
-const DIAMOND = { width: 8, height: 8, background: '#5794F2', transform: 'translate(-50%, -50%) rotate(45deg)', opacity: 0.9 };
+const DIAMOND = {
+  width: 8,
+  height: 8,
+  background: '#5794F2',
+  transform: 'translate(-50%, -50%) rotate(45deg)',
+  opacity: 0.9,
+};
 
 /** One value for each field, by the reducer of the panel, repeated over the panel's area. */
 export function Values({ panel, frames, fieldConfig, theme, timeZone, width, height, sparkline, one, ...layout }) {
@@ -45,7 +51,13 @@ export function Values({ panel, frames, fieldConfig, theme, timeZone, width, hei
 
 export function Stat(props) {
   const { options } = props.panel;
-  const { graphMode = BigValueGraphMode.Area, colorMode = BigValueColorMode.Value, textMode, justifyMode, text } = options;
+  const {
+    graphMode = BigValueGraphMode.Area,
+    colorMode = BigValueColorMode.Value,
+    textMode,
+    justifyMode,
+    text,
+  } = options;
   return (
     <Values
       {...props}
@@ -97,7 +109,14 @@ export function Bars(props) {
   );
 }
 
-const LINES = { drawStyle: 'line', lineWidth: 1, fillOpacity: 0, showPoints: 'auto', pointSize: 5, axisPlacement: 'auto' };
+const LINES = {
+  drawStyle: 'line',
+  lineWidth: 1,
+  fillOpacity: 0,
+  showPoints: 'auto',
+  pointSize: 5,
+  axisPlacement: 'auto',
+};
 
 export function Lines({ panel, frames, exemplars, timeRange, timeZone, width, height }) {
   const drawn = frames.map((frame) => ({
@@ -116,7 +135,7 @@ export function Lines({ panel, frames, exemplars, timeRange, timeZone, width, he
   );
 }
 
-export function Exemplars({ config, events, yOf = (value) => value }) {
+export function Exemplars({ config, events, yOf = (value) => value, mark = <div style={DIAMOND} /> }) {
   const drawn = useRef();
   useLayoutEffect(() => config.addHook('init', (u) => (drawn.current = u)), [config]);
   const where = (frame, row) => {
@@ -128,12 +147,25 @@ export function Exemplars({ config, events, yOf = (value) => value }) {
     return at.y >= 0 && at.y <= plot.over.clientHeight ? at : undefined;
   };
   return (
-    <EventsCanvas id="exemplars" config={config} events={events} renderEventMarker={() => <div style={DIAMOND} />} mapEventToXYCoords={where} />
+    <EventsCanvas
+      id="exemplars"
+      config={config}
+      events={events}
+      renderEventMarker={() => mark}
+      mapEventToXYCoords={where}
+    />
   );
 }
 
 export function Table({ panel, frames, fieldConfig, timeRange, width, height }) {
-  const { showHeader = true, sortBy, cellHeight = 'sm', frameIndex = 0, enablePagination, frozenColumns } = panel.options;
+  const {
+    showHeader = true,
+    sortBy,
+    cellHeight = 'sm',
+    frameIndex = 0,
+    enablePagination,
+    frozenColumns,
+  } = panel.options;
   const frame = frames[frameIndex] ?? frames[0];
   const fields = frame.fields.map((field) => ({
     ...field,
