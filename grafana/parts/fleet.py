@@ -141,7 +141,7 @@ def fleet() -> str:
                         Look(unit=RATIO, levels=(1,), height=9, empty="No budget set"),
                     ),
                     lines(
-                        "CO2e per request",
+                        "CO2e per request over time",
                         "Grams of CO2e of one request over time, by model. The scale is logarithmic: models differ by "
                         "orders of magnitude. ecolyzer_co2e_grams_total / ecolyzer_requests_total.",
                         Query(

@@ -45,6 +45,9 @@ _MEASURED = f"sum by ({_KEY}) (increase(ecolyzer_device_measured_joules_total{{{
 _ALL = f"sum by ({_KEY}) (increase(ecolyzer_device_energy_joules_total{{{DEVICES}}}[$__range]))"
 
 
+_POWERS = "ecolyzer_device_(power|power_limit|idle|ceiling)_watts"
+
+
 def _gauge(name: str) -> str:
     return f"max by ({_KEY}) ({name}{{{DEVICES}}})"
 
@@ -134,11 +137,11 @@ def hardware() -> str:
                         "Mean power of the last interval, the limit that the device is set to, what is taken for its idle "
                         "power, and a ceiling that it was found not to exceed. ecolyzer_device_power_watts, _limit_watts, "
                         "ecolyzer_device_idle_watts, ecolyzer_device_ceiling_watts.",
-                        (
-                            Query(_gauge("ecolyzer_device_power_watts"), _NAME),
-                            Query(_gauge("ecolyzer_device_power_limit_watts"), f"{_NAME} limit"),
-                            Query(_gauge("ecolyzer_device_idle_watts"), f"{_NAME} idle"),
-                            Query(_gauge("ecolyzer_device_ceiling_watts"), f"{_NAME} ceiling"),
+                        # One query: not every device has a limit, and a ceiling is found for few.
+                        Query(
+                            f'max by (instance, device, kind) (label_replace({{__name__=~"{_POWERS}", {DEVICES}}}, '
+                            '"kind", "$1", "__name__", "ecolyzer_device_(.*)_watts"))',
+                            "{{instance}} {{device}} {{kind}}",
                         ),
                         Look(unit=WATTS, height=9, empty="No device"),
                     ),
