@@ -83,6 +83,7 @@ def _by_model(name: str) -> str:
 
 _WHO = "{{ $labels.service }}, model {{ $labels.model }}:"
 _JOULES_NOW = _ask(_by_model(r.JOULES_5M), _MODEL, _first("J"))
+_JOULES_HOUR = _ask(_by_model(r.JOULES_1H), _MODEL, _first("J"))
 _GRID = _ask(
     "avg by (job) (ecolyzer_grid_carbon_intensity_grams_per_kwh{job=%q})",
     ("job",),
@@ -248,7 +249,7 @@ ALERTS: tuple[Alert, ...] = (
             )
             + " in the 7 days that ended yesterday."
         ),
-        more=f"ESS falls as grams per request rise: now {_JOULES_NOW} per request x {_GRID}.",
+        more=f"ESS falls as grams per request rise: {_JOULES_HOUR} per request in the last hour x {_GRID} now.",
         first=(
             "tell the two causes apart on the dashboard: joules per request (the model, its load) or g/kWh (the grid); "
             "for the first see EcolyzerEnergyPerRequestRegression."

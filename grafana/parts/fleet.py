@@ -90,7 +90,7 @@ def fleet() -> str:
                     ),
                     number(
                         "CO2e per 1,000 requests",
-                        "The same for a thousand requests, as procurement quotes it.",
+                        "The same for a thousand requests, as procurement quotes it: ecolyzer_co2e_grams_total / ecolyzer_requests_total.",
                         Query(f"1000 * {_CO2E} / ({_REQUESTS} > 0)"),
                         Look(unit=CO2E, empty="No requests", **small),
                     ),
@@ -116,7 +116,8 @@ def fleet() -> str:
                     number(
                         "Largest share of a budget",
                         "gCO2e per request of the model that is furthest up its budget (carbon_budget_per_request), as "
-                        "part of it. 100 % is the budget. Models without one are not here.",
+                        "part of it. 100 % is the budget. Models without one are not here. ecolyzer_co2e_grams_total / "
+                        "ecolyzer_requests_total / ecolyzer_carbon_budget_grams_per_request.",
                         Query(
                             f"max((sum by (job, model) (increase(ecolyzer_co2e_grams_total{_RANGE})) / "
                             f"(sum by (job, model) (increase(ecolyzer_requests_total{_RANGE})) > 0)) / on (job, model) "
@@ -132,7 +133,8 @@ def fleet() -> str:
                     lines(
                         "CO2e per request, as part of its budget",
                         "Mean of the last 5 minutes of each model with a budget (carbon_budget_per_request): 100 % is "
-                        "the budget. Above it for 5 minutes and for the hour, EcolyzerCarbonPerRequestHigh fires.",
+                        "the budget. Above it for 5 minutes and for the hour, EcolyzerCarbonPerRequestHigh fires. "
+                        f"{r.GRAMS_5M} / ecolyzer_carbon_budget_grams_per_request.",
                         Query(
                             f"sum by (job, service, model) ({r.GRAMS_5M}{{{MODELS}}}) / on (job, model) group_left () "
                             "min by (job, model) (ecolyzer_carbon_budget_grams_per_request)",
@@ -166,7 +168,7 @@ def fleet() -> str:
                     lines(
                         "Budget of the month: how fast it is used",
                         "1 uses the month's budget (carbon_budget_per_month) in exactly 30 days. Alerts: 14.4 over 1 h, "
-                        "6 over 6 h, 1 over 3 d. Sums over the meters of each job.",
+                        f"6 over 6 h, 1 over 3 d. The meter of each job that is worst: {r.BURN['1h']} and others.",
                         [
                             Query(f'max by (job) ({r.BURN[window]}{{job=~"$job"}})', f"{{{{job}}}} {window}")
                             for window in ("1h", "6h", "3d")

@@ -113,7 +113,7 @@ def hardware() -> str:
                         "The books of each device",
                         "Joules of the time range by share; pending may fall. Difference is what the sensor told less all "
                         "of them: nothing but what extrapolation to the ends of the range leaves. "
-                        "EcolyzerLedgerImbalance fires at 0.1 %.",
+                        "EcolyzerLedgerImbalance fires at 0.1 %. ecolyzer_device_measured_joules_total, ecolyzer_device_energy_joules_total.",
                         _KEY.split(", "),
                         (
                             Column("Measured", _MEASURED, JOULES),
@@ -147,7 +147,8 @@ def hardware() -> str:
                     ),
                     lines(
                         "Power as part of the limit",
-                        "1 means that the power limit holds the device back. Only devices that tell of a limit.",
+                        "100 % means that the power limit holds the device back. Only devices that tell of a limit. "
+                        "ecolyzer_device_power_watts / ecolyzer_device_power_limit_watts.",
                         Query(
                             f"{_gauge('ecolyzer_device_power_watts')} / {_gauge('ecolyzer_device_power_limit_watts')}",
                             _NAME,
@@ -192,7 +193,8 @@ def hardware() -> str:
                     ),
                     lines(
                         "Degrees left to the limit",
-                        "Limit less temperature: below 5 degrees a device is about to slow down.",
+                        "Limit less temperature: below 5 degrees a device is about to slow down. "
+                        "ecolyzer_device_temperature_limit_celsius - ecolyzer_device_temperature_celsius.",
                         Query(
                             f"{_gauge('ecolyzer_device_temperature_limit_celsius')} - "
                             f"{_gauge('ecolyzer_device_temperature_celsius')}",

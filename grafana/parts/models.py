@@ -109,7 +109,7 @@ def models() -> str:
                         "Precisions side by side: energy per request",
                         "Joules of one request of each model and precision, from ESS: effective parameters / 1e6 / ESS "
                         "gives grams, / (PUE x g/kWh / 3.6e6) joules. Lower is better; the same model in bf16 or int8 "
-                        "should be below its fp32.",
+                        "should be below its fp32. ecolyzer_ess, ecolyzer_model_effective_parameters.",
                         Query(
                             "sort_desc(avg by (model, dtype) "
                             f"({_GRAMS} / on ({r.METER}) group_left () ({_GRAMS_PER_JOULE})))",
@@ -173,7 +173,7 @@ def models() -> str:
                         "Energy per request, against the week before",
                         "Joules of one request over the last hour, as part of the mean of the 7 days that ended a day ago. "
                         "Above 150 % EcolyzerEnergyPerRequestRegression fires. Grid and factors play no part. Empty in the "
-                        "first days, while there is no baseline.",
+                        f"first days, while there is no baseline. {r.JOULES_1H} / {r.JOULES_7D}.",
                         Query(
                             f"{r.JOULES_1H}{{{MODELS}}} / {r.JOULES_7D}{{{MODELS}}}",
                             "{{service}} {{model}}",
