@@ -2,13 +2,15 @@
 #
 #   docker build -f deploy/containers/agent.Dockerfile -t ecolyzer-agent .
 #   docker run -d --name ecolyzer-agent --restart unless-stopped --read-only \
-#     --pid host --cap-drop ALL --cap-add DAC_READ_SEARCH --security-opt no-new-privileges \
-#     -v /run/ecolyzer:/run/ecolyzer -v /sys/class/powercap:/sys/class/powercap:ro -v /sys/devices:/sys/devices:ro \
-#     -p 127.0.0.1:9465:9465 -e ECOLYZER_ZONE=DE ecolyzer-agent
+#     --pid host --user 0:988 --cap-drop ALL --cap-add DAC_READ_SEARCH --security-opt no-new-privileges \
+#     -v /run/ecolyzer:/run/ecolyzer -v /sys:/host/sys:ro \
+#     -p 127.0.0.1:9465:9465 -e ECOLYZER_ZONE=DE ecolyzer-agent --sysfs=/host/sys
 #
-# --pid host: the kernel names workers by PID, and their containers are read from /proc/PID/cgroup. DAC_READ_SEARCH reads
-# RAPL's counters (root's alone since CVE-2020-8694). NVIDIA GPUs: --gpus all -e NVIDIA_DRIVER_CAPABILITIES=utility.
-# Services mount /run/ecolyzer and belong to its group (docker run --group-add, or supplementalGroups).
+# --pid host: the kernel names workers by PID, and their containers are read from /proc/PID/cgroup. RAPL's counters are
+# root's alone (CVE-2020-8694), a capability that is given to another user is lost when its program starts, and runtimes
+# hide the counters under /sys itself: so root without root's powers but DAC_READ_SEARCH, and /host/sys. Without RAPL
+# (virtual machines) leave --user and --cap-add out. NVIDIA GPUs: --gpus all -e NVIDIA_DRIVER_CAPABILITIES=utility.
+# Services mount /run/ecolyzer and belong to its group (docker run --group-add 988, or supplementalGroups).
 
 FROM python:3.12-slim AS build
 WORKDIR /src
