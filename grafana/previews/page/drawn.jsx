@@ -1,4 +1,4 @@
-// The panels whose drawing is in Grafana's server and not on npm: heatmap, state timeline and XY chart, redrawn here on
+// The panels whose drawing is in Grafana's server and not on npm: heatmap and state timeline, redrawn here on
 // Grafana's plot (axes, scales, palette and legend are Grafana's; the marks are ours).
 import {
   FieldType,
@@ -7,7 +7,7 @@ import {
   getFieldSeriesColor,
   getValueFormat,
 } from '@grafana/data';
-import { AxisPlacement, ScaleDirection, ScaleDistribution, ScaleOrientation } from '@grafana/schema';
+import { AxisPlacement, ScaleDirection, ScaleOrientation } from '@grafana/schema';
 import { UPlotChart, UPlotConfigBuilder, VizLayout, VizLegend } from '@grafana/ui';
 import * as chromatic from 'd3-scale-chromatic';
 import { Exemplars } from './panels.jsx';
@@ -210,10 +210,6 @@ export function StateTimeline(props) {
   invisibleSeries(config, 'y', theme);
   const seen = new Map(rows.flatMap(({ runs }) => runs.map(({ text, color }) => [text, color])));
   const items = [...seen].map(([label, color]) => ({ label, color, yAxis: 1 }));
-  return <Plot {...{ config, width, height, legend, items }} data={[[timeRange.from.valueOf()], [null]]} />;
-}
-
-function Plot({ config, data, width, height, legend, items }) {
   const shown = legend?.showLegend !== false && items.length > 0;
   const placement = legend?.placement ?? 'bottom';
   const below = shown ? (
@@ -223,76 +219,7 @@ function Plot({ config, data, width, height, legend, items }) {
   ) : null;
   return (
     <VizLayout width={width} height={height} legend={below}>
-      {(w, h) => <UPlotChart config={config} data={data} width={w} height={h} />}
+      {(w, h) => <UPlotChart config={config} data={[[timeRange.from.valueOf()], [null]]} width={w} height={h} />}
     </VizLayout>
   );
-}
-
-/** The field that a series of an XY chart names, by name or simply as the next one that has numbers. */
-function fieldOf(frame, frames, matcher, otherwise) {
-  if (!matcher) return otherwise;
-  return frame.fields.find((field) =>
-    [field.name, getFieldDisplayName(field, frame, frames)].includes(matcher.options ?? matcher),
-  );
-}
-
-function axisOf(config, scaleKey, field, values, placement, theme) {
-  const { axisLabel, scaleDistribution } = field.config.custom ?? {};
-  const log = scaleDistribution?.type === ScaleDistribution.Log ? (scaleDistribution.log ?? 10) : undefined;
-  const distribution = log ? { distribution: ScaleDistribution.Log, log } : {};
-  const pad = log
-    ? (v, by) => v * 1.6 ** by
-    : (v, by) => v + by * 0.08 * (Math.max(...values) - Math.min(...values) || 1);
-  const range = [field.config.min ?? pad(Math.min(...values), -1), field.config.max ?? pad(Math.max(...values), 1)];
-  config.addScale({ scaleKey, ...(placement === AxisPlacement.Bottom ? ACROSS : UP), ...distribution, range });
-  const formatValue = (value, decimals) =>
-    formattedValueToString(field.display(value, field.config.decimals ?? decimals));
-  config.addAxis({ scaleKey, placement, theme, label: axisLabel, formatValue, distr: distribution.distribution });
-}
-
-export function XYChart({ panel, frames, theme, width, height }) {
-  const { series: wanted = [], legend } = panel.options;
-  const series = frames.flatMap((frame) => {
-    const numbers = frame.fields.filter(({ type }) => type === FieldType.number);
-    const named = frame.fields.find(({ type }) => type === FieldType.string);
-    const [{ x, y, size } = {}] = wanted;
-    const [fx, fy] = [
-      fieldOf(frame, frames, x?.matcher, numbers[0]),
-      fieldOf(
-        frame,
-        frames,
-        y?.matcher,
-        numbers.find((f) => f !== numbers[0]),
-      ),
-    ];
-    const fs = size && fieldOf(frame, frames, size.matcher);
-    return fx && fy ? [{ frame, fx, fy, fs, named, color: getFieldSeriesColor(fy, theme).color }] : [];
-  });
-  if (!series.length) return null;
-  const all = (pick) => series.flatMap((one) => one[pick].values).filter(Number.isFinite);
-  const config = new UPlotConfigBuilder();
-  config.setCursor({ show: false });
-  axisOf(config, 'x', series[0].fx, all('fx'), AxisPlacement.Bottom, theme);
-  axisOf(config, 'y', series[0].fy, all('fy'), AxisPlacement.Left, theme);
-  invisibleSeries(config, 'y', theme);
-  config.addHook('draw', (u) => {
-    for (const { fx, fy, color } of series) {
-      const radius = ((fy.config.custom?.pointSize?.fixed ?? 5) * devicePixelRatio) / 2;
-      fx.values.forEach((x, i) => {
-        if (!Number.isFinite(x) || !Number.isFinite(fy.values[i])) return;
-        u.ctx.beginPath();
-        u.ctx.arc(u.valToPos(x, 'x', true), u.valToPos(fy.values[i], 'y', true), radius, 0, 2 * Math.PI);
-        u.ctx.fillStyle = `${color}80`;
-        u.ctx.strokeStyle = color;
-        u.ctx.fill();
-        u.ctx.stroke();
-      });
-    }
-  });
-  const items = series.map(({ frame, fy, color }) => ({
-    label: frame.name || getFieldDisplayName(fy, frame, frames),
-    color,
-    yAxis: 1,
-  }));
-  return <Plot {...{ config, width, height, legend, items }} data={[all('fx'), all('fx').map(() => null)]} />;
 }

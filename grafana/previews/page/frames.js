@@ -152,7 +152,6 @@ function withBase(thresholds) {
   return { ...thresholds, steps: thresholds.steps.map((s) => ({ ...s, value: s.value ?? -Infinity })) };
 }
 
-const PALETTE = new Set(['timeseries', 'xychart', 'barchart', 'piechart', 'histogram']);
 const THRESHOLDS = {
   mode: 'absolute',
   steps: [
@@ -166,7 +165,7 @@ function fieldConfigOf(panel) {
   const { defaults = {}, overrides = [] } = panel.fieldConfig ?? {};
   return {
     defaults: {
-      color: { mode: PALETTE.has(panel.type) ? 'palette-classic' : 'thresholds' },
+      color: { mode: panel.type === 'timeseries' ? 'palette-classic' : 'thresholds' },
       ...defaults,
       thresholds: withBase(defaults.thresholds ?? THRESHOLDS),
     },

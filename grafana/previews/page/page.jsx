@@ -10,9 +10,8 @@ import '@fontsource/inter/latin-500.css';
 import '@fontsource/inter/latin-ext-400.css';
 import '@fontsource/inter/latin-ext-500.css';
 import './page.css';
-import { Heatmap, StateTimeline, XYChart } from './drawn.jsx';
+import { Heatmap, StateTimeline } from './drawn.jsx';
 import { framesOf } from './frames.js';
-import { Gauges } from './gauge.jsx';
 import { Bars, isNumeric, Lines, Stat, Table, Text } from './panels.jsx';
 
 const GAP = 8;
@@ -20,13 +19,11 @@ const LINE = 30;
 const PANELS = {
   stat: Stat,
   bargauge: Bars,
-  gauge: Gauges,
   timeseries: Lines,
   table: Table,
   text: Text,
   heatmap: Heatmap,
   'state-timeline': StateTimeline,
-  xychart: XYChart,
 };
 const notes = [];
 

@@ -29,7 +29,7 @@ const DIAMOND = {
 };
 
 /** One value for each field, by the reducer of the panel, repeated over the panel's area. */
-export function Values({ panel, frames, fieldConfig, theme, timeZone, width, height, sparkline, one, ...layout }) {
+function Values({ panel, frames, fieldConfig, theme, timeZone, width, height, sparkline, one, ...layout }) {
   const { reduceOptions = { calcs: ['lastNotNull'] }, orientation = 'auto' } = panel.options;
   const replaceVariables = (text) => text;
   const getValues = () =>
