@@ -11,7 +11,7 @@ PROMETHEUS ?= http://127.0.0.1:9090
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test older bench accuracy lint format docs dashboards previews clean
+.PHONY: help demo test older bench accuracy lint format docs dashboards stack previews clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ docs: $(VENV)/.demo ## docs/metrics.md from the declarations
 
 dashboards: $(VENV)/.test ## Grafana dashboards, Prometheus rules and Kubernetes manifests from grafana/parts (ARGS="--grafana-url URL")
 	@$(BIN)/python grafana/generate.py $(ARGS)
+
+stack: $(VENV)/.test $(VENV)/.servers ## the monitoring stack on loopback without containers and Grafana, on a played machine
+	@PYTHONPATH=tests $(BIN)/python -m monitoring.stack
 
 previews: ## docs/images/dashboard-*.png from a Prometheus with data (PROMETHEUS=http://127.0.0.1:9090; needs Node.js, Chromium)
 	@cd grafana/previews && npm install --silent --no-audit --no-fund --legacy-peer-deps --ignore-scripts

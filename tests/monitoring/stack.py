@@ -2,6 +2,8 @@
 
 Real servers: the example service under ``ecolyzer-instrument`` on a played machine, Debian's Prometheus and
 Alertmanager, the webhook receiver of the examples, and an OTLP receiver in the place of the Collector.
+
+``make stack`` starts it for people, until Ctrl-C.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.request
@@ -208,3 +211,27 @@ class Stack:
         self.receiver.shutdown()
         self.receiver.server_close()
         self.machine.__exit__(None, None, None)
+
+
+def main() -> None:
+    """Up until Ctrl-C or SIGTERM, with alerts on the terminal."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with tempfile.TemporaryDirectory(prefix="ecolyzer-stack-") as folder, contextlib.suppress(KeyboardInterrupt):
+        print(
+            "The stack starts; its GPU and energy counters are played, its nine days of history made up", flush=True
+        )
+        with Stack(Path(folder)) as running:
+            running.machine.gpu_load = 0.05
+            for name, address in running.at.items():
+                print(f"  {name:<14}http://{address}" + "/metrics" * (name == "meter"))
+            print("Notifications, until Ctrl-C:", flush=True)
+            told = 0
+            while True:
+                time.sleep(1.0)
+                text = running.output("notifications")
+                print(text[told:], end="", flush=True)
+                told = len(text)
+
+
+if __name__ == "__main__":
+    main()
