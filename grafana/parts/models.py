@@ -10,7 +10,6 @@ from parts.panels import (
     JOULES,
     LITERS,
     NUMBER,
-    PER_SECOND,
     RATIO,
     WATTS,
     Column,
@@ -221,7 +220,7 @@ def models() -> str:
                             Column("Idle power", _device("ecolyzer_device_idle_watts"), WATTS),
                             Column("Power limit", _device("ecolyzer_device_power_limit_watts"), WATTS),
                         ),
-                        Look(height=8, width=14, empty="No device"),
+                        Look(height=8, width=24, empty="No device"),
                         sort="Idle part of energy",
                     ),
                     bars(
@@ -235,7 +234,7 @@ def models() -> str:
                             f"(sum by (model, device) (increase(ecolyzer_energy_joules_total{_RANGE})) > 0))",
                             "{{model}} on {{device}}",
                         ),
-                        Look(unit=RATIO, levels=(0.5, 0.8), width=10, maximum=1, decimals=0, empty="No requests"),
+                        Look(unit=RATIO, levels=(0.5, 0.8), width=8, maximum=1, decimals=0, empty="No requests"),
                     ),
                     lines(
                         "Requests in a joule",
@@ -246,7 +245,7 @@ def models() -> str:
                             f"(sum by (model) (rate(ecolyzer_energy_joules_total{{{MODELS}}}[$__rate_interval])) > 0)",
                             "{{model}}",
                         ),
-                        Look(unit="si:req/J", logarithmic=True, empty="No requests"),
+                        Look(unit="si:req/J", logarithmic=True, width=8, empty="No requests"),
                     ),
                     lines(
                         "Items per second",
@@ -255,7 +254,7 @@ def models() -> str:
                             f"sum by (model) (rate(ecolyzer_items_total{{{MODELS}}}[$__rate_interval]))",
                             "{{model}}",
                         ),
-                        Look(unit=PER_SECOND.replace("reqps", "si:items/s"), empty="No requests"),
+                        Look(unit="si:items/s", width=8, empty="No requests"),
                     ),
                 ),
             ),

@@ -147,12 +147,14 @@ def lines(title: str, about: str, queries: Query | Sequence[Query], look: Look) 
         panel.max(look.maximum)
     if look.levels:
         panel.thresholds_style(common.GraphThresholdsStyleConfig().mode(models.GraphThresholdsStyleMode.DASHED))
+    # Beside the lines where there is room; below them many models would leave no room for the lines.
+    wide = look.width >= 12
     panel.legend(
         common.VizLegendOptions()
-        .display_mode(models.LegendDisplayMode.TABLE)
-        .placement(models.LegendPlacement.BOTTOM)
+        .display_mode(models.LegendDisplayMode.TABLE if wide else models.LegendDisplayMode.LIST)
+        .placement(models.LegendPlacement.RIGHT if wide else models.LegendPlacement.BOTTOM)
         .show_legend(True)
-        .calcs(["mean", "lastNotNull"])
+        .calcs(["lastNotNull"] if wide else [])
     )
     panel.tooltip(
         common.VizTooltipOptions().mode(models.TooltipDisplayMode.MULTI).sort(models.SortOrder.DESCENDING)
@@ -206,7 +208,7 @@ def sheet(
     ``links`` are (title, address) by label.
     """
     panel = _common(table.Panel(), title, about, look)
-    panel.show_header(True).cell_height(models.TableCellHeight.SM)
+    panel.show_header(True).cell_height(models.TableCellHeight.SM).min_width(80)
     _targets(panel, [Query(column.expr) for column in columns], instant=True, kind="table")
     heads = {label: label.replace("_", " ").capitalize() for label in by}
     values = ["Value"] if len(columns) == 1 else [f"Value #{chr(ord('A') + n)}" for n in range(len(columns))]
@@ -221,8 +223,11 @@ def sheet(
             ),
         ]
     )
+    for head in heads.values():
+        # A year or a version is no number with a prefix.
+        panel.override_by_name(head, [_set("unit", "string"), _set("noValue", "-")])
     for column in columns:
-        changes = [_set("unit", column.unit)]
+        changes = [_set("unit", column.unit), _set("noValue", "-")]
         if column.decimals is not None:
             changes.append(_set("decimals", column.decimals))
         if column.gauge:

@@ -113,7 +113,10 @@ def quality() -> str:
                         "Joules that no reading gave, as part of each device's, over the last hour. A device that is measured "
                         "otherwise alerts above 20 % (EcolyzerModelledShareHigh). "
                         f"{r.MODELLED}.",
-                        Query(f"{r.MODELLED}{{{METERS}}} or 0 * {measured}", "{{instance}} {{device}}"),
+                        Query(
+                            f"max by (job, instance, device) ({r.MODELLED}{{{METERS}}}) or 0 * {measured}",
+                            "{{instance}} {{device}}",
+                        ),
                         Look(unit=RATIO, maximum=1, width=8, empty="No device"),
                     ),
                     states(

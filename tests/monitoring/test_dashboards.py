@@ -24,7 +24,7 @@ NAMES = {"fleet", "models", "requests", "hardware", "quality", "runbooks"}
 TYPES = {"row", "stat", "timeseries", "table", "heatmap", "bargauge", "state-timeline", "text"}
 #: Units that scale by themselves from 1e-9 to 1e12 (grafana/previews/units.mjs), and those that need not.
 SCALING = {"joule", "watt", "watth", "massg", "litre", "sishort", "s"}
-FIXED = {"percentunit", "celsius", "reqps", "none", "suffix:g/kWh"}
+FIXED = {"percentunit", "celsius", "reqps", "none", "string", "suffix:g/kWh"}
 #: Not of this project.
 FOREIGN = {"scrape_samples_scraped", "scrape_duration_seconds", "ALERTS"}
 #: A series that a rule records.
