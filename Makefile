@@ -49,11 +49,11 @@ dashboards: $(VENV)/.test ## Grafana dashboards, Prometheus rules and Kubernetes
 stack: $(VENV)/.test $(VENV)/.servers ## the monitoring stack on loopback without containers and Grafana, on a played machine
 	@PYTHONPATH=tests $(BIN)/python -m monitoring.stack
 
-previews: ## docs/images/dashboard-*.png from a Prometheus with data (PROMETHEUS=http://127.0.0.1:9090; needs Node.js, Chromium)
-	@cd grafana/previews && npm install --silent --no-audit --no-fund --legacy-peer-deps --ignore-scripts
-	@for name in fleet models requests hardware quality; do \
-		node grafana/previews/preview.mjs --prometheus $(PROMETHEUS) --dashboard grafana/dashboards/$$name.json \
-			--out docs/images/dashboard-$$name.png || exit 1; done
+previews: ## docs/images/dashboard-*.png from a Prometheus with data (PROMETHEUS=http://127.0.0.1:9090; Node.js, Chromium)
+	@cd grafana/previews && npm run --silent setup
+	@cd grafana/previews && for name in fleet models requests hardware quality; do \
+		node preview.mjs --prometheus $(PROMETHEUS) --scrape-interval 5s --from now-15m --dashboard ../dashboards/$$name.json \
+			--out ../../docs/images/dashboard-$$name.png || exit 1; done
 
 clean: ## remove .venv and all caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
