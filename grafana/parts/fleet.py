@@ -123,7 +123,9 @@ def fleet() -> str:
                             f"(sum by (job, model) (increase(ecolyzer_requests_total{_RANGE})) > 0)) / on (job, model) "
                             "min by (job, model) (ecolyzer_carbon_budget_grams_per_request))"
                         ),
-                        Look(unit=RATIO, decimals=0, levels=(0.8, 1), empty="No budget set", **small),
+                        Look(
+                            unit=RATIO, decimals=0, levels=(0.8, 1), empty="No data yet, or no budget set", **small
+                        ),
                     ),
                 ),
             ),
@@ -140,7 +142,7 @@ def fleet() -> str:
                             "min by (job, model) (ecolyzer_carbon_budget_grams_per_request)",
                             "{{service}} {{model}}",
                         ),
-                        Look(unit=RATIO, levels=(1,), height=9, empty="No budget set"),
+                        Look(unit=RATIO, levels=(1,), height=9, empty="No data yet, or no budget set"),
                     ),
                     lines(
                         "CO2e per request over time",
@@ -163,7 +165,7 @@ def fleet() -> str:
                             Query(f"avg_over_time(({_MONTH})[1d:5m])", "expected"),
                             Query(f"quantile_over_time(0.9, ({_MONTH})[1d:5m])", "high"),
                         ),
-                        Look(unit=CO2E, width=8, height=7, empty="No requests"),
+                        Look(unit=CO2E, width=8, height=7, empty="No data yet"),
                     ),
                     lines(
                         "Budget of the month: how fast it is used",
@@ -173,7 +175,9 @@ def fleet() -> str:
                             Query(f'max by (job) ({r.BURN[window]}{{job=~"$job"}})', f"{{{{job}}}} {window}")
                             for window in ("1h", "6h", "3d")
                         ],
-                        Look(unit=NUMBER, levels=(1, 14.4), width=8, height=7, empty="No budget set"),
+                        Look(
+                            unit=NUMBER, levels=(1, 14.4), width=8, height=7, empty="No data yet, or no budget set"
+                        ),
                     ),
                     lines(
                         "Budget of the month: left of it",
@@ -185,7 +189,7 @@ def fleet() -> str:
                             '/ sum by (job) (ecolyzer_carbon_budget_grams_per_month{job=~"$job"})',
                             "{{job}}",
                         ),
-                        Look(unit=RATIO, width=8, height=7, minimum=None, empty="No budget set"),
+                        Look(unit=RATIO, width=8, height=7, minimum=None, empty="No data yet, or no budget set"),
                     ),
                 ),
             ),
@@ -196,13 +200,13 @@ def fleet() -> str:
                         "CO2e by service",
                         "Grams of CO2e per hour, stacked: ecolyzer_co2e_grams_total.",
                         Query(f"3600 * sum by (service) (rate(ecolyzer_co2e_grams_total{_NOW}))", "{{service}}"),
-                        Look(unit="si:gCO2e/h", stack=True, width=8, empty="No requests"),
+                        Look(unit="si:gCO2e/h", stack=True, height=9, empty="No requests"),
                     ),
                     lines(
                         "CO2e by model",
                         "Grams of CO2e per hour, stacked: ecolyzer_co2e_grams_total.",
                         Query(f"3600 * sum by (model) (rate(ecolyzer_co2e_grams_total{_NOW}))", "{{model}}"),
-                        Look(unit="si:gCO2e/h", stack=True, width=8, empty="No requests"),
+                        Look(unit="si:gCO2e/h", stack=True, height=9, empty="No requests"),
                     ),
                     lines(
                         "CO2e by route",
@@ -212,26 +216,26 @@ def fleet() -> str:
                             f"topk(10, 3600 * sum by (route) (rate(ecolyzer_co2e_grams_total{_NOW})))",
                             "{{route}}",
                         ),
-                        Look(unit="si:gCO2e/h", stack=True, width=8, empty="No requests"),
+                        Look(unit="si:gCO2e/h", stack=True, height=9, empty="No requests"),
                     ),
                     lines(
                         "Power of requests by model",
                         "Energy charged to requests per second, active and idle, stacked: ecolyzer_energy_joules_total.",
                         Query(f"sum by (model) (rate(ecolyzer_energy_joules_total{_NOW}))", "{{model}}"),
-                        Look(unit=WATTS, stack=True, width=8, empty="No requests"),
+                        Look(unit=WATTS, stack=True, height=9, empty="No requests"),
                     ),
                     lines(
                         "Water by scope",
                         "Litres per hour: cooling at the site (onsite, by WUE) and generating the electricity (offsite). "
                         "ecolyzer_water_liters_total.",
                         Query(f"3600 * sum by (scope) (rate(ecolyzer_water_liters_total{_NOW}))", "{{scope}}"),
-                        Look(unit="si:L/h", stack=True, width=8, empty="No requests"),
+                        Look(unit="si:L/h", stack=True, height=9, empty="No requests"),
                     ),
                     lines(
                         "Requests by model",
                         "Requests per second that were settled: ecolyzer_requests_total.",
                         Query(f"sum by (model) (rate(ecolyzer_requests_total{_NOW}))", "{{model}}"),
-                        Look(unit=PER_SECOND, stack=True, width=8, empty="No requests"),
+                        Look(unit=PER_SECOND, stack=True, height=9, empty="No requests"),
                     ),
                     _by("service, model", "service and model"),
                     _by("service, route", "service and route"),

@@ -45,7 +45,9 @@ _MEASURED = f"sum by ({_KEY}) (increase(ecolyzer_device_measured_joules_total{{{
 _ALL = f"sum by ({_KEY}) (increase(ecolyzer_device_energy_joules_total{{{DEVICES}}}[$__range]))"
 
 
-_POWERS = "ecolyzer_device_(power|power_limit|idle|ceiling)_watts"
+_LEVELS = "ecolyzer_device_(power_limit|idle|ceiling)_watts"
+#: Of what the sensor told: steadier than ecolyzer_device_power_watts, which is of the last interval alone.
+_POWER = f"sum by (instance, device, component) (rate(ecolyzer_device_measured_joules_total{_NOW}))"
 
 
 def _gauge(name: str) -> str:
@@ -122,7 +124,7 @@ def hardware() -> str:
                                 for share in ("requests", "process", "host", "idle")
                             ),
                             Column("Pending", _PENDING, JOULES),
-                            Column("Difference", f"{_MEASURED} - {_ALL} - {_PENDING}", JOULES),
+                            Column("Difference", f"round({_MEASURED} - {_ALL} - {_PENDING}, 1e-6)", JOULES),
                         ),
                         Look(width=24, height=7, empty="No device"),
                         sort="Measured",
@@ -134,23 +136,26 @@ def hardware() -> str:
                 (
                     lines(
                         "Power against its limit",
-                        "Mean power of the last interval, the limit that the device is set to, what is taken for its idle "
-                        "power, and a ceiling that it was found not to exceed. ecolyzer_device_power_watts, _limit_watts, "
-                        "ecolyzer_device_idle_watts, ecolyzer_device_ceiling_watts.",
-                        # One query: not every device has a limit, and a ceiling is found for few.
-                        Query(
-                            f'max by (instance, device, kind) (label_replace({{__name__=~"{_POWERS}", {DEVICES}}}, '
-                            '"kind", "$1", "__name__", "ecolyzer_device_(.*)_watts"))',
-                            "{{instance}} {{device}} {{kind}}",
+                        "Mean power, the limit that the device is set to (power_limit), what is taken for its idle power, and "
+                        "a ceiling that it was found not to exceed. ecolyzer_device_measured_joules_total, "
+                        "ecolyzer_device_power_limit_watts, ecolyzer_device_idle_watts, ecolyzer_device_ceiling_watts.",
+                        (
+                            Query(_POWER, _NAME),
+                            # One query: not every device has a limit, and a ceiling is found for few.
+                            Query(
+                                f'max by (instance, device, kind) (label_replace({{__name__=~"{_LEVELS}", {DEVICES}}}, '
+                                '"kind", "$1", "__name__", "ecolyzer_device_(.*)_watts"))',
+                                "{{instance}} {{device}} {{kind}}",
+                            ),
                         ),
                         Look(unit=WATTS, height=9, empty="No device"),
                     ),
                     lines(
                         "Power as part of the limit",
                         "100 % means that the power limit holds the device back. Only devices that tell of a limit. "
-                        "ecolyzer_device_power_watts / ecolyzer_device_power_limit_watts.",
+                        "ecolyzer_device_measured_joules_total / ecolyzer_device_power_limit_watts.",
                         Query(
-                            f"{_gauge('ecolyzer_device_power_watts')} / {_gauge('ecolyzer_device_power_limit_watts')}",
+                            f"{_POWER} / {_gauge('ecolyzer_device_power_limit_watts')}",
                             _NAME,
                         ),
                         Look(
@@ -234,7 +239,7 @@ def hardware() -> str:
                             f"sum by (instance, device, reason) (rate(ecolyzer_device_throttled_seconds_total{_NOW})) > bool 0.01",
                             "{{device}} {{reason}}",
                         ),
-                        Look(width=24, height=6, empty="No device tells of throttling"),
+                        Look(width=24, height=5, empty="No device tells of throttling"),
                         {"0": ("full speed", "green"), "1": ("throttled", "red")},
                     ),
                 ),

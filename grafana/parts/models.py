@@ -72,7 +72,7 @@ def models() -> str:
                         "Environmental sustainability score of the last 5 minutes: effective parameters (parameters x "
                         "quantization factor of the precision) in millions per gram of operational CO2e of a request "
                         "(ML-EcoLyzer, arXiv 2511.06694). Higher is better. It grows with the size of a model and knows "
-                        "nothing of quality: compare models that do the same job. ecolyzer_ess, ecolyzer_model_parameters, "
+                        "nothing of quality: compare models that do the same job. CO2e and energy are of one request. ecolyzer_ess, ecolyzer_model_parameters, "
                         "ecolyzer_model_effective_parameters.",
                         _KEY.split(", "),
                         (
@@ -82,9 +82,9 @@ def models() -> str:
                                 f'avg by ({_KEY}) (ecolyzer_ess{{per="item", {MODELS}}})',
                                 NUMBER,
                             ),
-                            Column("CO2e per request", f"avg by ({_KEY}) ({_GRAMS})", GRAMS),
+                            Column("Operational CO2e", f"avg by ({_KEY}) ({_GRAMS})", GRAMS),
                             Column(
-                                "Energy per request",
+                                "Energy",
                                 f"avg by ({_KEY}) ({_GRAMS} / on ({r.METER}) group_left () ({_GRAMS_PER_JOULE}))",
                                 JOULES,
                             ),
@@ -179,16 +179,30 @@ def models() -> str:
                         ),
                         Look(unit=RATIO, levels=(1.5,), height=8, empty="No baseline yet: it needs 2 days of data"),
                     ),
-                    bars(
-                        "SCI",
-                        "Software carbon intensity (ISO/IEC 21031): operational and embodied grams per request, item and "
-                        "million tokens over the last 5 minutes. Absent while embodied is not configured. "
-                        "ecolyzer_sci_grams.",
-                        Query(
-                            f"sort_desc(avg by (model, per) (ecolyzer_sci_grams{{{MODELS}}}))",
-                            "{{model}} per {{per}}",
-                        ),
-                        Look(unit=CO2E, height=8, empty="Embodied emissions are not configured (--embodied)"),
+                    *(
+                        bars(
+                            f"SCI per {name}",
+                            f"Software carbon intensity (ISO/IEC 21031): operational and embodied grams per {name} over the "
+                            "last 5 minutes. Absent while embodied is not configured. ecolyzer_sci_grams.",
+                            Query(
+                                f'sort_desc(avg by ({by}) (ecolyzer_sci_grams{{per=~"{per}", {MODELS}}}))', legend
+                            ),
+                            Look(
+                                unit=CO2E,
+                                width=6,
+                                height=8,
+                                empty="Embodied emissions are not configured (--embodied)",
+                            ),
+                        )
+                        for name, per, by, legend in (
+                            ("request", "request", "model", "{{model}}"),
+                            (
+                                "million tokens",
+                                "million_tokens|million_output_tokens",
+                                "model, per",
+                                "{{model}} {{per}}",
+                            ),
+                        )
                     ),
                 ),
             ),

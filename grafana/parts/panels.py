@@ -36,6 +36,8 @@ SECONDS, RATIO, CELSIUS, NUMBER, PER_SECOND = "s", "percentunit", "celsius", "si
 DATASOURCE = models.DataSourceRef(type_val="prometheus", uid="${datasource}")
 TRACES = models.DataSourceRef(type_val="tempo", uid="${traces}")
 _CALM, _WARN, _BAD = "green", "orange", "red"
+#: Pixels of columns of labels that would be cut off, or take more room than they need.
+_WIDTHS = {"model": 230, "framework": 160, "device": 90, "dtype": 80, "component": 100, "year": 70, "unit": 110}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,8 @@ class Look:
     logarithmic: bool = False
     minimum: float | None = 0
     maximum: float | None = None
+    #: The axis reaches so far at least.
+    reach: float | None = None
     decimals: int | None = None
     #: Series drawn as dashed lines without fill, by name.
     dashed: tuple[str, ...] = ()
@@ -123,6 +127,7 @@ def number(title: str, about: str, queries: Query | Sequence[Query], look: Look,
     panel.reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]).values(False).fields(""))
     panel.graph_mode(models.BigValueGraphMode.AREA if spark else models.BigValueGraphMode.NONE)
     panel.color_mode(models.BigValueColorMode.VALUE)
+    panel.text(common.VizTextDisplayOptions().title_size(14).value_size(32))
     panel.text_mode(models.BigValueTextMode.VALUE if len(queries) == 1 else models.BigValueTextMode.VALUE_AND_NAME)
     if not look.levels:
         panel.color_scheme(dashboard.FieldColor().mode(board.FieldColorModeId.FIXED).fixed_color("text"))
@@ -136,7 +141,7 @@ def lines(title: str, about: str, queries: Query | Sequence[Query], look: Look) 
     panel = _common(timeseries.Panel(), title, about, look)
     panel.draw_style(models.GraphDrawStyle.LINE).line_width(1 if look.stack else 2)
     panel.line_interpolation(models.LineInterpolation.LINEAR).show_points(models.VisibilityMode.NEVER)
-    panel.fill_opacity(30 if look.stack else 6).span_nulls(False)
+    panel.fill_opacity(30 if look.stack else 0).span_nulls(False)
     if look.stack:
         panel.stacking(common.StackingConfig().mode(models.StackingMode.NORMAL).group("A"))
     if look.logarithmic:
@@ -145,6 +150,8 @@ def lines(title: str, about: str, queries: Query | Sequence[Query], look: Look) 
         panel.min(look.minimum)
     if look.maximum is not None:
         panel.max(look.maximum)
+    if look.reach is not None:
+        panel.axis_soft_max(look.reach)
     if look.levels:
         panel.thresholds_style(common.GraphThresholdsStyleConfig().mode(models.GraphThresholdsStyleMode.DASHED))
     # Beside the lines where there is room; below them many models would leave no room for the lines.
@@ -223,9 +230,12 @@ def sheet(
             ),
         ]
     )
-    for head in heads.values():
+    for label, head in heads.items():
         # A year or a version is no number with a prefix.
-        panel.override_by_name(head, [_set("unit", "string"), _set("noValue", "-")])
+        changes = [_set("unit", "string"), _set("noValue", "-")]
+        if label in _WIDTHS:
+            changes.append(_set("custom.width", _WIDTHS[label]))
+        panel.override_by_name(head, changes)
     for column in columns:
         changes = [_set("unit", column.unit), _set("noValue", "-")]
         if column.decimals is not None:

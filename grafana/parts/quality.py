@@ -182,7 +182,7 @@ def quality() -> str:
                             f"abs({shares} + {pending} - {measured}) / ({measured} > 0)",
                             "{{instance}} {{device}}",
                         ),
-                        Look(unit=RATIO, levels=(0.001,), width=8, empty="No device"),
+                        Look(unit=RATIO, levels=(0.001,), reach=0.0015, decimals=2, width=8, empty="No device"),
                     ),
                 ),
             ),

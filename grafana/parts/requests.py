@@ -37,7 +37,7 @@ def _quantiles(stem: str, title: str, about: str, unit: str, empty: str = "No re
         f"{about} Half of the requests were below p50, 1 in 20 above p95, 1 in 100 above p99; as exact as the buckets of "
         f"{stem}.",
         [
-            Query(f"histogram_quantile({q}, sum by (le) (rate({stem}_bucket{_NOW})))", name, exemplars=q == 0.95)
+            Query(f"histogram_quantile({q}, sum by (le) (rate({stem}_bucket{_NOW})))", name)
             for q, name in ((0.5, "p50"), (0.95, "p95"), (0.99, "p99"))
         ],
         Look(unit=unit, logarithmic=True, width=width, empty=empty),

@@ -65,10 +65,24 @@ def page(url: str) -> str:
 
 
 class Stack:
-    """Everything, from enter to exit. Addresses are host:port; ``output(name)`` is what a server wrote."""
+    """Everything, from enter to exit. Addresses are host:port; ``output(name)`` is what a server wrote.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: where all that they write goes.
+        per_request: the carbon budgets per request, such as one that no model keeps.
+        per_month: and of a month, in grams.
+        rate: requests per second in all.
+    """
+
+    def __init__(
+        self, folder: Path, *, per_request: str = "*=1e-9", per_month: float = 0.001, rate: float = 12.0
+    ) -> None:
         self.folder = folder
+        self._budgets = {
+            "ECOLYZER_CARBON_BUDGET_PER_REQUEST": per_request,
+            "ECOLYZER_CARBON_BUDGET_PER_MONTH": str(per_month),
+        }
+        self._rate = rate
         names = ("service", "meter", "prometheus", "alertmanager", "notifications")
         self.at = {name: f"127.0.0.1:{port}" for name, port in zip(names, free_ports(len(names)), strict=True)}
         self.machine = Machine(folder / "machine")
@@ -113,15 +127,14 @@ class Stack:
         wait_for(lambda: page(f"http://{self.at['service']}/"), 90, "the service")
         for name in ("prometheus", "alertmanager"):
             wait_for(lambda name=name: page(f"http://{self.at[name]}/-/ready"), 30, name)
-        rate = ["--rate", "12"]
+        rate = ["--rate", str(self._rate)]
         self._run("load", [sys.executable, "examples/load.py", "--url", f"http://{self.at['service']}", *rate])
         return self
 
     def _start_service(self) -> None:
         settings = {
-            # What docker-compose.yml sets, with a budget that no model keeps.
-            "ECOLYZER_CARBON_BUDGET_PER_REQUEST": "*=1e-9",
-            "ECOLYZER_CARBON_BUDGET_PER_MONTH": "0.001",
+            # What docker-compose.yml sets.
+            **self._budgets,
             "ECOLYZER_PORT": self.at["meter"].partition(":")[2],
             "ECOLYZER_ZONE": "FR",
             # And what else there is to show.
@@ -220,7 +233,7 @@ def main() -> None:
         print(
             "The stack starts; its GPU and energy counters are played, its nine days of history made up", flush=True
         )
-        with Stack(Path(folder)) as running:
+        with Stack(Path(folder), per_request="*=0.0003", per_month=5000.0, rate=8.0) as running:
             running.machine.gpu_load = 0.05
             for name, address in running.at.items():
                 print(f"  {name:<14}http://{address}" + "/metrics" * (name == "meter"))
