@@ -108,7 +108,7 @@ class NvmlSession:
         except Exception as error:
             self._wait_ns = min(_LONGEST_WAIT_NS, self._wait_ns * 2 or _FIRST_WAIT_NS)
             self._not_before_ns = self._clock() + self._wait_ns
-            self._last_error = _map(error, "nvmlInit")
+            self._last_error = _map(error, "nvmlInit", known=self.generation > 0)
             raise self._last_error from error
         self.open = True
         self.generation += 1
@@ -165,10 +165,13 @@ def samples(ask: Callable[[], list[Any]]) -> list[Any] | None:
         return None if mapped.unsupported or mapped.reason == "permission" else []
 
 
-def _map(error: Exception, what: str) -> NvmlError:
+def _map(error: Exception, what: str, *, known: bool = False) -> NvmlError:
+    """The error with reason and remedy; ``known`` where there was a driver before."""
     value = getattr(error, "value", None)
     code = value if isinstance(value, int) else None
     reason, remedy = _ERRORS.get(-1 if code is None else code, ("io", _LOST))
+    if known and remedy is _NO_DRIVER:
+        remedy = _LOST
     mapped = NvmlError(reason, f"{what}: {' '.join(str(error).split()) or type(error).__name__}", remedy)
     mapped.code = code
     return mapped

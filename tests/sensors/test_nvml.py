@@ -368,8 +368,9 @@ def test_a_reloaded_driver_numbers_gpus_afresh_and_the_uuid_finds_ours(gpu, driv
 def test_a_driver_that_stays_away_is_tried_ever_less_often(gpu, driver, clock):
     driver.unload()
     for _ in range(2):
-        with pytest.raises(SensorError):
+        with pytest.raises(SensorError) as caught:
             gpu.read()
+    assert "dmesg" in caught.value.remedy, "there was a driver: nobody needs to be told that none is needed"
     driver.set(init="!9")
     driver.set(init=None)
     with pytest.raises(SensorError):
