@@ -108,9 +108,7 @@ def test_a_wrong_key_or_value_would_be_found() -> None:
 def test_all_files_are_applied_and_no_other() -> None:
     there = {file.name for file in FOLDER.glob("*.yml")} - {"kustomization.yml"}
     named = set(KUSTOMIZATION["resources"])
-    assert there <= named
-    # Those that grafana/generate.py makes are there once it has run.
-    assert named - there <= {"prometheusrule.yml", "dashboards.yml"}
+    assert there == named
 
 
 def test_images_are_those_of_this_version() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import socket
 import subprocess
 import time
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from monitoring.tools import tool
 
 from ecolyzer_otel.errors import ConfigError
 from ecolyzer_otel.names import Metric
@@ -67,8 +67,7 @@ class Scraped:
 @pytest.fixture(scope="module")
 def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scraped]:
     """One meter that restarts, with a model that comes late; and one that ran long before it was scraped."""
-    if shutil.which("prometheus") is None:
-        pytest.skip("prometheus is not on PATH (Debian: apt install prometheus)")
+    program = tool("prometheus")
     folder = tmp_path_factory.mktemp("prometheus")
     port, own = free_port(), free_port()
     old = Meter(joules=9e6)
@@ -83,7 +82,7 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scraped]:
     log = (folder / "log").open("wb")
     process = subprocess.Popen(
         [
-            "prometheus", f"--config.file={config}", f"--storage.tsdb.path={folder}/data",
+            program, f"--config.file={config}", f"--storage.tsdb.path={folder}/data",
             f"--web.listen-address=127.0.0.1:{own}",
         ],
         stdout=log,

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
-import shutil
 import subprocess
 import threading
 import time
 
 import pytest
+from monitoring.tools import tool
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_classic
 
@@ -169,10 +169,9 @@ def test_scrapes_at_once_are_all_whole() -> None:
     assert problems == []
 
 
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
 def test_promtool_finds_nothing_to_say(full_store: MetricStore) -> None:
     done = subprocess.run(
-        ["promtool", "check", "metrics"], input=render(full_store, False), capture_output=True, timeout=60
+        [tool("promtool"), "check", "metrics"], input=render(full_store, False), capture_output=True, timeout=60
     )
     assert (done.returncode, done.stdout + done.stderr) == (0, b"")
 

@@ -41,7 +41,9 @@ def test_joules_that_no_reading_gave_are_the_requests_share_under_their_own_meth
 
 
 def test_what_the_sensor_told_is_shown_apart_from_how_it_was_divided(recorder: Recorder) -> None:
-    recorder.device("cpu", "cpu", "measured", Shares(measured=50.0, requests=20.0, idle=25.0, pending=5.0), held=3.0)
+    recorder.device(
+        "cpu", "cpu", "measured", Shares(measured=50.0, requests=20.0, idle=25.0, pending=5.0), held=3.0
+    )
     assert shown(recorder, Metric.DEVICE_MEASURED) == {("cpu", "cpu"): 50.0}
     assert sum(shown(recorder, Metric.DEVICE_ENERGY).values()) == 42.0
     assert shown(recorder, Metric.DEVICE_ENERGY_PENDING) == {("cpu", "cpu"): 8.0}
