@@ -307,8 +307,8 @@ class Metric:
     DEVICE_MEASURED: Final = MetricSpec(
         "ecolyzer_device_measured_joules",
         "counter",
-        "Joules that the device's sensor told, as they came and before they were divided (with those modelled for a "
-        "time that it told nothing of): what the four shares and the pending joules must add up to.",
+        "Joules that the device's sensor told, as they came and before they were divided (with those modelled for "
+        "a time that it told nothing of): what the four shares and the pending joules must add up to.",
         _DEVICE,
         "J",
         "joules",

@@ -284,7 +284,7 @@ OPTIONS: Final[tuple[Option, ...]] = (
         "carbon_budget_per_request",
         _budgets,
         "MODEL=GRAMS,...",
-        "gCO2e that one request may cost, for alerts and dashboards: of each model, or by name (bert*=0.002,*=0.05)",
+        "gCO2e that one request may cost, for alerts and dashboards: of each model or by name (bert*=0.002,*=0.05)",
     ),
     Option(
         "carbon_budget_per_month",
