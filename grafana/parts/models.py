@@ -227,7 +227,7 @@ def models() -> str:
                                 f"(increase(ecolyzer_device_energy_joules_total{{{METERS}}}[$__range])) > 0)",
                                 RATIO,
                                 gauge=True,
-                                levels=(0.5, 0.8),
+                                levels=(0.5, 0.7),
                                 decimals=0,
                             ),
                             Column("Power", _device("ecolyzer_device_power_watts"), WATTS),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from .tools import tool
@@ -17,25 +17,25 @@ DAYS = 9
 STEP_SECONDS = 300
 
 
-def series(instance: str, service: str, models: Sequence[str]) -> Iterator[tuple[str, str, float]]:
-    """Name, labels and value of every series."""
-    for model in models:
+def series(instance: str, service: str, models: Mapping[str, float]) -> Iterator[tuple[str, str, float]]:
+    """Name, labels and value of every series; ``models`` has joules per request."""
+    for model, joules in models.items():
         labels = f'job="ecolyzer",service="{service}",model="{model}"'
         dtype = f'{labels},device="cpu",dtype="float32"'
         for name, value in (
             ("ecolyzer_requests:rate1h", 2.0),
-            ("ecolyzer_energy_joules:rate1h", 1.0),
-            ("ecolyzer_co2e_grams:rate1h", 2e-5),
-            ("ecolyzer_energy_joules_per_request:ratio_avg7d_rate1h", 0.5),
+            ("ecolyzer_energy_joules:rate1h", 2.0 * joules),
+            ("ecolyzer_co2e_grams:rate1h", 1e-3),
+            ("ecolyzer_energy_joules_per_request:ratio_avg7d_rate1h", joules),
         ):
             yield f"job_service_model:{name}", labels, value
         for name in ("ecolyzer_ess:avg", "ecolyzer_ess:avg7d_avg"):
             yield f"job_service_model_device_dtype:{name}", dtype, 1e6
     for rate in ("rate5m", "rate1h"):
-        yield f"job_instance:ecolyzer_co2e_grams:{rate}", f'job="ecolyzer",instance="{instance}"', 2e-5
+        yield f"job_instance:ecolyzer_co2e_grams:{rate}", f'job="ecolyzer",instance="{instance}"', 3e-3
 
 
-def write(folder: Path, instance: str, service: str, models: Sequence[str]) -> None:
+def write(folder: Path, instance: str, service: str, models: Mapping[str, float]) -> None:
     """Fill a storage that no server has opened yet, up to now."""
     end = time.time()
     steps = [end - back * STEP_SECONDS for back in range(DAYS * 86400 // STEP_SECONDS, -1, -1)]
