@@ -191,11 +191,20 @@ ALERTS: tuple[Alert, ...] = (
             + _ask(_by_model(r.GRAMS_1H), _MODEL, _first("g"))
             + " per request over "
             + _ask(_by_model(r.REQUESTS_1H), _MODEL, _first(" requests", 'printf "%.0f"'))
-            + f". It is {_JOULES_NOW} per request x {_GRID} (x PUE, plus embodied)."
+            + f". It is {_JOULES_NOW} per request x {_GRID} (x PUE), and embodied emissions, "
+            + _ask(
+                'sum(rate(ecolyzer_co2e_grams_total{scope="embodied",job=%q,service=%q,model=%q}[5m])) '
+                "/ sum(rate(ecolyzer_co2e_grams_total{job=%q,service=%q,model=%q}[5m]))",
+                (*_MODEL, *_MODEL),
+                _first("", "humanizePercentage"),
+                "0%",
+            )
+            + " of it."
         ),
         first=(
-            "compare J per request with its 7-day baseline; if that is as ever, the grid is dirty and load can wait or "
-            "move; if it grew, look at batch size, precision, and what was deployed."
+            "compare J per request with its 7-day baseline. If it grew, look at batch size, precision, and what was "
+            "deployed; if it is as ever, the grid is dirty and load can wait or move, or, where most of it is embodied, "
+            "few requests carry the whole machine."
         ),
         variables=_MODEL,
     ),

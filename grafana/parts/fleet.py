@@ -176,7 +176,7 @@ def fleet() -> str:
                             for window in ("1h", "6h", "3d")
                         ],
                         Look(
-                            unit=NUMBER, levels=(1, 14.4), width=8, height=7, empty="No data yet, or no budget set"
+                            unit="none", levels=(1, 14.4), width=8, height=7, empty="No data yet, or no budget set"
                         ),
                     ),
                     lines(
