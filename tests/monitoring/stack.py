@@ -148,6 +148,8 @@ class Stack:
             "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{self.receiver.server_port}",
             "OTEL_METRICS_EXPORTER": "none",
             "PORT": self.at["service"].partition(":")[2],
+            # One model in three precisions.
+            "FULL": "1",
         }
         command = [str(BIN / "ecolyzer-instrument"), *self.machine.options(), sys.executable, "examples/serve.py"]
         self._run("service", command, settings | self.machine.environment())
