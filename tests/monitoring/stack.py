@@ -230,7 +230,9 @@ class Stack:
 
 def main() -> None:
     """Up until Ctrl-C or SIGTERM, with alerts on the terminal."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # SIGINT too: a shell's job in the background starts with it ignored.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="ecolyzer-stack-") as folder, contextlib.suppress(KeyboardInterrupt):
         print(
             "The stack starts; its GPU and energy counters are played, its nine days of history made up", flush=True
