@@ -88,7 +88,6 @@ def hardware() -> str:
                             height=11,
                             dashed=("measured",),
                             colors=_COLORS,
-                            minimum=None,
                         ),
                     ),
                     number(

@@ -22,6 +22,8 @@ _RANGE = f"{{{METERS}}}[$__range]"
 _NOW = f"{{{METERS}}}[$__rate_interval]"
 _SERVICES = 'job=~"$job", service=~"$service"'
 _PLACE = "{{instance}} {{zone}} ({{source}})"
+#: Other targets are scraped, too.
+_OF_METERS = "on (job, instance) ecolyzer_build_info"
 _DEVICE_ENERGY = "ecolyzer_device_energy_joules_total"
 
 
@@ -260,7 +262,7 @@ def quality() -> str:
                             f"3600 * sum by (source, outcome) (rate(ecolyzer_grid_fetches_total{_NOW}))",
                             "{{source}} {{outcome}}",
                         ),
-                        Look(unit="si:answers/h", width=8, empty="No live source is configured (--grid)"),
+                        Look(unit="si:answers/h", width=8, empty="No live source has been asked (--grid)"),
                     ),
                     lines(
                         "Water intensity of the grid",
@@ -352,8 +354,8 @@ def quality() -> str:
                         "Samples on its page, and the time that Prometheus takes to fetch them: scrape_samples_scraped, "
                         "scrape_duration_seconds.",
                         (
-                            Query(f"scrape_samples_scraped{{{METERS}}}", "{{instance}} samples"),
-                            Query(f"scrape_duration_seconds{{{METERS}}}", "{{instance}} scrape"),
+                            Query(f"scrape_samples_scraped{{{METERS}}} and {_OF_METERS}", "{{instance}} samples"),
+                            Query(f"scrape_duration_seconds{{{METERS}}} and {_OF_METERS}", "{{instance}} seconds"),
                         ),
                         Look(unit=NUMBER, logarithmic=True, width=6),
                     ),
