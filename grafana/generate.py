@@ -15,7 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from parts.alerts import GRAFANA
+from parts.alerting import GRAFANA
 from parts.fleet import fleet
 from parts.hardware import hardware
 from parts.kubernetes import documents

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-
 from parts import recording as r
+from parts.alerting import Alert, ask, figure, listed
 
-#: Where Grafana is found by whoever reads an alert; ``generate.py --grafana-url`` puts another one in its place.
-GRAFANA = "http://127.0.0.1:3000"
 #: Less traffic than this in an hour says nothing about a model: one cold start would alert.
 MINIMUM_REQUESTS = 100
 
@@ -16,86 +12,25 @@ _MODEL = ("job", "service", "model")
 _METER = ("job", "instance")
 
 
-@dataclass(frozen=True, slots=True)
-class Alert:
-    """One alerting rule.
-
-    ``dashboard`` is the uid of the dashboard to open, ``variables`` its variables and the labels that they are set
-    to. ``summary`` has who and the two figures; ``more`` goes into the description behind "since when"; ``first`` is
-    what to do first. All three are Prometheus templates.
-    """
-
-    name: str
-    severity: str
-    expr: str
-    wait: str
-    by: tuple[str, ...]
-    dashboard: str
-    summary: str
-    more: str
-    first: str
-    labels: dict[str, str] = field(default_factory=dict)
-    variables: tuple[str, ...] = ()
-
-    @property
-    def description(self) -> str:
-        """Everything a person needs who sees nothing else."""
-        return f"{self.summary} Since {_since(self)}. {self.more} First: {self.first}"
-
-    def dashboard_url(self, grafana: str) -> str:
-        """The dashboard, at what the alert is about."""
-        values = "&".join(f"var-{name}={{{{ $labels.{name} | urlquery }}}}" for name in self.variables)
-        return f"{grafana}/d/{self.dashboard}" + (f"?{values}" if values else "")
-
-
-def _since(alert: Alert) -> str:
-    """When the condition became true: Prometheus keeps it as the value of ``ALERTS_FOR_STATE``."""
-    fixed = "".join(f',{name}="{value}"' for name, value in alert.labels.items())
-    values = "".join(f",{name}=%q" for name in alert.by)
-    names = " ".join(f"$labels.{name}" for name in alert.by)
-    selector = f'ALERTS_FOR_STATE{{alertname="{alert.name}"{fixed}{values}}}'
-    return (
-        f"{{{{ with printf `{selector}` {names} | query }}}}{{{{ . | first | value | humanizeTimestamp }}}}"
-        "{{ else }}now{{ end }}"
-    )
-
-
-def _ask(expr: str, names: Iterable[str], shown: str, none: str = "unknown") -> str:
-    """The first value of a query, shown by a template of ``.``; %q in ``expr`` are the labels ``names``."""
-    labels = " ".join(f"$labels.{name}" for name in names)
-    return f"{{{{ with printf `{expr}` {labels} | query }}}}{shown}{{{{ else }}}}{none}{{{{ end }}}}"
-
-
-def _first(unit: str, how: str = "humanize") -> str:
-    return f"{{{{ . | first | value | {how} }}}}{unit}"
-
-
-def _list(expr: str, names: Iterable[str], one: str, none: str) -> str:
-    """Every result of a query, with commas between."""
-    labels = " ".join(f"$labels.{name}" for name in names)
-    each = "{{ range $i, $found := . }}{{ if $i }}, {{ end }}" + one + "{{ end }}"
-    return f"{{{{ with printf `{expr}` {labels} | query }}}}{each}{{{{ else }}}}{none}{{{{ end }}}}"
-
-
 def _by_model(name: str) -> str:
     return f"{name}{{job=%q,service=%q,model=%q}}"
 
 
 _WHO = "{{ $labels.service }}, model {{ $labels.model }}:"
-_JOULES_NOW = _ask(_by_model(r.JOULES_5M), _MODEL, _first("J"))
-_JOULES_HOUR = _ask(_by_model(r.JOULES_1H), _MODEL, _first("J"))
-_GRID = _ask(
+_JOULES_NOW = ask(_by_model(r.JOULES_5M), _MODEL, figure("J"))
+_JOULES_HOUR = ask(_by_model(r.JOULES_1H), _MODEL, figure("J"))
+_GRID = ask(
     "avg by (job) (ecolyzer_grid_carbon_intensity_grams_per_kwh{job=%q})",
     ("job",),
-    _first(" g/kWh", 'printf "%.0f"'),
+    figure(" g/kWh", 'printf "%.0f"'),
 )
-_TOP_OF_METER = _list(
+_TOP_OF_METER = listed(
     "sort_desc(topk(3, sum by (service, model) (rate(ecolyzer_co2e_grams_total{job=%q,instance=%q}[1h])) > 0))",
     _METER,
     "{{ $found.Labels.service }}/{{ $found.Labels.model }} {{ $found.Value | humanize }}g/s",
     "none",
 )
-_MODELS_OF_METER = _list(
+_MODELS_OF_METER = listed(
     "sort_desc(topk(3, sum by (service, model) (increase(ecolyzer_requests_total{job=%q,instance=%q}[1h])) > 0))",
     _METER,
     "{{ $found.Labels.service }}/{{ $found.Labels.model }}",
@@ -118,16 +53,16 @@ def _burn(long: str, short: str, factor: float, severity: str, part: str) -> Ale
         ),
         more=(
             "Budget: "
-            + _ask(
+            + ask(
                 "max(ecolyzer_carbon_budget_grams_per_month{job=%q,instance=%q})",
                 _METER,
-                _first("g in 30 days", "humanize"),
+                figure("g in 30 days", "humanize"),
             )
             + ", used now: "
-            + _ask(
+            + ask(
                 "job_instance:ecolyzer_co2e_grams:rate1h{job=%q,instance=%q} * 2592000",
                 _METER,
-                _first("g in 30 days"),
+                figure("g in 30 days"),
             )
             + f". {factor:g} times uses {part} of it in {long}. Largest now: "
             + _TOP_OF_METER
@@ -183,20 +118,20 @@ ALERTS: tuple[Alert, ...] = (
         dashboard="ecolyzer-fleet",
         summary=(
             f"{_WHO} {{{{ $value | humanize }}}}gCO2e per request (last 5 min), budget "
-            + _ask(f"{r.BUDGET}{{job=%q,model=%q}}", ("job", "model"), _first("g"))
+            + ask(f"{r.BUDGET}{{job=%q,model=%q}}", ("job", "model"), figure("g"))
             + "."
         ),
         more=(
             "Last hour: "
-            + _ask(_by_model(r.GRAMS_1H), _MODEL, _first("g"))
+            + ask(_by_model(r.GRAMS_1H), _MODEL, figure("g"))
             + " per request over "
-            + _ask(_by_model(r.REQUESTS_1H), _MODEL, _first(" requests", 'printf "%.0f"'))
+            + ask(_by_model(r.REQUESTS_1H), _MODEL, figure(" requests", 'printf "%.0f"'))
             + f". It is {_JOULES_NOW} per request x {_GRID} (x PUE), and embodied emissions, "
-            + _ask(
+            + ask(
                 'sum(rate(ecolyzer_co2e_grams_total{scope="embodied",job=%q,service=%q,model=%q}[5m])) '
                 "/ sum(rate(ecolyzer_co2e_grams_total{job=%q,service=%q,model=%q}[5m]))",
                 (*_MODEL, *_MODEL),
-                _first("", "humanizePercentage"),
+                figure("", "humanizePercentage"),
                 "0%",
             )
             + " of it."
@@ -220,19 +155,19 @@ ALERTS: tuple[Alert, ...] = (
         dashboard="ecolyzer-models",
         summary=(
             f"{_WHO} {{{{ $value | humanize }}}}J per request (last hour), "
-            + _ask(_by_model(r.JOULES_7D), _MODEL, _first("J"))
+            + ask(_by_model(r.JOULES_7D), _MODEL, figure("J"))
             + " in the 7 days that ended yesterday."
         ),
         more=(
             "Idle power is "
-            + _ask(
+            + ask(
                 'sum(rate(ecolyzer_energy_joules_total{share="idle",job=%q,service=%q,model=%q}[1h])) '
                 "/ sum(rate(ecolyzer_energy_joules_total{job=%q,service=%q,model=%q}[1h]))",
                 (*_MODEL, *_MODEL),
-                _first("", "humanizePercentage"),
+                figure("", "humanizePercentage"),
             )
             + " of it; requests in the last hour: "
-            + _ask(_by_model(r.REQUESTS_1H), _MODEL, _first("", 'printf "%.0f"'))
+            + ask(_by_model(r.REQUESTS_1H), _MODEL, figure("", 'printf "%.0f"'))
             + ". Grid and factors play no part in joules."
         ),
         first=(
@@ -251,10 +186,10 @@ ALERTS: tuple[Alert, ...] = (
         summary=(
             "{{ $labels.service }}, model {{ $labels.model }} ({{ $labels.dtype }} on {{ $labels.device }}): ESS "
             "{{ $value | humanize }} (last 30 min), "
-            + _ask(
+            + ask(
                 f"{r.ESS_7D}{{job=%q,service=%q,model=%q,device=%q,dtype=%q}}",
                 (*_MODEL, "device", "dtype"),
-                _first(""),
+                figure(""),
             )
             + " in the 7 days that ended yesterday."
         ),
@@ -281,16 +216,16 @@ ALERTS: tuple[Alert, ...] = (
         ),
         more=(
             "Temperature: "
-            + _ask(
+            + ask(
                 "max(ecolyzer_device_temperature_celsius{job=%q,instance=%q,device=%q})",
                 (*_METER, "device"),
-                _first(" C", 'printf "%.0f"'),
+                figure(" C", 'printf "%.0f"'),
             )
             + ", it protects itself at "
-            + _ask(
+            + ask(
                 "min(ecolyzer_device_temperature_limit_celsius{job=%q,instance=%q,device=%q})",
                 (*_METER, "device"),
-                _first(" C", 'printf "%.0f"'),
+                figure(" C", 'printf "%.0f"'),
             )
             + ". Models on this host: "
             + _MODELS_OF_METER
@@ -313,10 +248,10 @@ ALERTS: tuple[Alert, ...] = (
         dashboard="ecolyzer-quality",
         summary=(
             "Sensor {{ $labels.sensor }} of {{ $labels.instance }} gives no readings; its last one is of "
-            + _ask(
+            + ask(
                 "max(last_over_time(ecolyzer_sensor_last_sample_timestamp_seconds{job=%q,instance=%q,sensor=%q}[1d]))",
                 (*_METER, "sensor"),
-                _first("", "humanizeTimestamp"),
+                figure("", "humanizeTimestamp"),
                 "an unknown time",
             )
             + "."
@@ -325,7 +260,7 @@ ALERTS: tuple[Alert, ...] = (
             "What requests draw of it meanwhile is modelled from before, or unknown: "
             + _MODELS_OF_METER
             + ". Errors in the last 10 min: "
-            + _list(
+            + listed(
                 "sum by (reason) (increase(ecolyzer_sensor_errors_total{job=%q,instance=%q,sensor=%q}[10m])) > 0",
                 (*_METER, "sensor"),
                 '{{ $found.Labels.reason }} {{ $found.Value | printf "%.0f" }}',
@@ -383,14 +318,14 @@ ALERTS: tuple[Alert, ...] = (
         dashboard="ecolyzer-quality",
         summary=(
             "No meter of job {{ $labels.job }} answers{{ with $labels.instance }} at {{ . }}{{ end }}: "
-            + _ask("sum(up{job=%q})", ("job",), _first(""), "0")
+            + ask("sum(up{job=%q})", ("job",), figure(""), "0")
             + " of "
-            + _ask("count(up{job=%q})", ("job",), _first(""), "0")
+            + ask("count(up{job=%q})", ("job",), figure(""), "0")
             + " targets of the job are up."
         ),
         more=(
             "Requests go on and are not measured. Services that reported in the last hour: "
-            + _list(
+            + listed(
                 "count by (service) (last_over_time(ecolyzer_workers{job=%q}[1h]))",
                 ("job",),
                 "{{ $found.Labels.service }}",
@@ -418,14 +353,14 @@ ALERTS: tuple[Alert, ...] = (
             ),
             more=(
                 "Reasons: "
-                + _list(
+                + listed(
                     f"sum by (reason) (increase({stem}_total{{job=%q,service=%q}}[10m])) > 0",
                     ("job", "service"),
                     '{{ $found.Labels.reason }} {{ $found.Value | printf "%.0f" }}',
                     "none counted",
                 )
                 + ". Models of the service: "
-                + _list(
+                + listed(
                     "sort_desc(topk(3, sum by (model) (rate(ecolyzer_requests_total{job=%q,service=%q}[1h])) > 0))",
                     ("job", "service"),
                     "{{ $found.Labels.model }}",
@@ -477,13 +412,13 @@ ALERTS: tuple[Alert, ...] = (
         ),
         more=(
             "In use: "
-            + _ask(
+            + ask(
                 "max(ecolyzer_grid_carbon_intensity_grams_per_kwh{job=%q,instance=%q})",
                 _METER,
-                _first(" g/kWh", 'printf "%.0f"'),
+                figure(" g/kWh", 'printf "%.0f"'),
             )
             + ". What the source answered in the last 3 h: "
-            + _list(
+            + listed(
                 "sum by (source, outcome) (increase(ecolyzer_grid_fetches_total{job=%q,instance=%q}[3h])) > 0",
                 _METER,
                 '{{ $found.Labels.source }} {{ $found.Labels.outcome }} {{ $found.Value | printf "%.0f" }}',

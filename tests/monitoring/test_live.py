@@ -97,6 +97,16 @@ def _told(answer: Answer) -> str:
     return f"{answer.asked.dashboard}: {answer.asked.where}: {answer.error or 'no data'}: {answer.asked.expr}"
 
 
+def test_the_other_faults_are_noticed(stack: Stack) -> None:
+    """They fire two minutes after, which nobody waits for here; promtool's tests do."""
+    for name, labels in (
+        ("EcolyzerThermalThrottling", {"device": "gpu0"}),
+        ("EcolyzerSensorLost", {"sensor": "gpu0"}),
+    ):
+        found = wait_for(lambda name=name: ask(stack, f'ALERTS{{alertname="{name}"}}'), 30, name)
+        assert [labels.items() <= one["metric"].items() for one in found] == [True]
+
+
 def test_an_exemplar_is_the_trace_of_a_span_that_was_exported(stack: Stack) -> None:
     server = Prometheus(f"http://{stack.at['prometheus']}", minutes=4)
     found = server.get(
