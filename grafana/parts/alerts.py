@@ -398,7 +398,7 @@ ALERTS: tuple[Alert, ...] = (
         name="EcolyzerFactorsStale",
         severity="warning",
         expr=(
-            "max by (job, instance, zone, source) (time() - ecolyzer_grid_data_timestamp_seconds) > 3 * 3600\n"
+            "max by (job, instance, zone, source) (time() - ecolyzer_grid_data_timestamp_seconds) > 6 * 3600\n"
             # Only where a live source is configured: tables are of a year.
             "and on (job, instance)\ncount by (job, instance) (ecolyzer_grid_fetches_total)"
         ),
@@ -408,7 +408,7 @@ ALERTS: tuple[Alert, ...] = (
         dashboard="ecolyzer-quality",
         summary=(
             "Meter {{ $labels.instance }}: the carbon intensity of {{ $labels.zone }} that is in use ({{ $labels.source }}) "
-            "is {{ $value | humanizeDuration }} old, 3h is the limit of a live source."
+            "is {{ $value | humanizeDuration }} old, 6h is the limit of a live source."
         ),
         more=(
             "In use: "
@@ -417,9 +417,9 @@ ALERTS: tuple[Alert, ...] = (
                 _METER,
                 figure(" g/kWh", 'printf "%.0f"'),
             )
-            + ". What the source answered in the last 3 h: "
+            + ". What the source answered in the last 6 h: "
             + listed(
-                "sum by (source, outcome) (increase(ecolyzer_grid_fetches_total{job=%q,instance=%q}[3h])) > 0",
+                "sum by (source, outcome) (increase(ecolyzer_grid_fetches_total{job=%q,instance=%q}[6h])) > 0",
                 _METER,
                 '{{ $found.Labels.source }} {{ $found.Labels.outcome }} {{ $found.Value | printf "%.0f" }}',
                 "nothing",

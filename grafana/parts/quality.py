@@ -251,7 +251,7 @@ def quality() -> str:
                     lines(
                         "Age of the carbon intensity",
                         "How old the figure is that the grid's intensity stands for. A table's year ends long ago; a live "
-                        "source alerts above 3 h (EcolyzerFactorsStale). ecolyzer_grid_data_timestamp_seconds.",
+                        "source alerts above 6 h (EcolyzerFactorsStale). ecolyzer_grid_data_timestamp_seconds.",
                         Query(f"time() - {_place('ecolyzer_grid_data_timestamp_seconds')}", _PLACE),
                         Look(unit=SECONDS, width=8, empty="No factor"),
                     ),

@@ -64,8 +64,8 @@ def fail_request(url: str) -> int:
 def grid_file(path: Path, zone: str, grams_per_kwh: float, basis: str = "lifecycle_consumption") -> str:
     """Write a day around now for ``--grid`` (with basis ``marginal`` for ``--marginal``); returns the source.
 
-    The meter looks at it every 15 s. ``ecolyzer_grid_fetches_total{source="csv:NAME",outcome="ok"}`` grows when it
-    was written again, not by the reading at the start; with ``outcome="bad_file"`` when it is :func:`spoiled`.
+    The meter looks at it every 15 s. Each time that it was written counts as an answer in
+    ``ecolyzer_grid_fetches_total``: ``ok``, or ``bad_file`` when it is :func:`spoiled`.
     """
     hour = time.time() // 3600 * 3600
     rows = [f"{hour + 3600 * step:.0f},{grams_per_kwh:g},{zone},{basis}" for step in range(-12, 13)]

@@ -74,6 +74,8 @@ class LiveGrid:
         self._uniform = uniform
         self._history = History(first, max_age, fixed=provider.fixed)
         self._outcomes: dict[str, int] = {}
+        if first:  # A reading too: a source without any would not be seen to fall silent.
+            self._count("ok")
         self._fault: str | None = None
         self._told: set[str] = set()
         self._failures = 0
@@ -250,6 +252,8 @@ class LiveGrid:
         return f"its figure of {clock_time(figure.from_s)} stands until {clock_time(figure.own_s + self._max_age)}"
 
     def _count(self, outcome: str) -> None:
+        if outcome == "ok" and self._provider.fixed:
+            return  # A figure that stands always cannot get old: nobody is to be alarmed that it is of a year.
         self._outcomes = {**self._outcomes, outcome: self._outcomes.get(outcome, 0) + 1}
 
     def _clean(self, text: str) -> str:

@@ -192,6 +192,11 @@ def test_a_new_version_is_read_and_a_broken_one_is_not_taken(opened, tmp_path):
     assert len([line for line in grid.said if "column gco2e_per_kwh" in line]) == 1
 
 
+def test_what_it_had_at_the_start_is_a_reading_but_of_a_figure_that_stands_always(opened):
+    assert opened(BY_TIME).outcomes == {"ok": 1}
+    assert opened(BY_ZONE).outcomes == {}
+
+
 def test_a_file_that_ended_is_said_once(opened):
     grid = watched(opened, BY_TIME)
     until(lambda: grid.said)
