@@ -117,8 +117,13 @@ def test_an_exemplar_is_the_trace_of_a_span_that_was_exported(stack: Stack) -> N
     )
     traces = {one["labels"]["trace_id"] for series in found for one in series["exemplars"]}
     assert traces
-    exported = {trace.hex() for trace in stack.receiver.asked}
-    assert traces <= exported
+
+    def missing() -> set[str]:
+        with stack.receiver.lock:
+            return traces - {trace.hex() for trace in stack.receiver.asked}
+
+    # The SDK exports every 5 s.
+    wait_for(lambda: not missing(), 20, "the spans of all exemplars")
 
 
 def test_recorded_and_alerting_rules_evaluate_without_an_error(stack: Stack) -> None:
