@@ -215,9 +215,9 @@ ALERTS: tuple[Alert, ...] = (
             "time (last 10 min), 5% is the limit."
         ),
         more=(
-            "Temperature: "
+            "Hottest in that time: "
             + ask(
-                "max(ecolyzer_device_temperature_celsius{job=%q,instance=%q,device=%q})",
+                "max(max_over_time(ecolyzer_device_temperature_celsius{job=%q,instance=%q,device=%q}[10m]))",
                 (*_METER, "device"),
                 figure(" C", 'printf "%.0f"'),
             )
