@@ -75,7 +75,7 @@ def meter(machine: Machine) -> Iterator[Meter]:
 
 
 def test_its_sensors_are_read_fail_and_come_back(machine: Machine, meter: Meter):
-    page = meter.when(lambda page: page.total("ecolyzer_requests_total") > 20, "requests")
+    page = meter.when(lambda page: page.total("ecolyzer_requests_total") > 20, "requests", 30.0)
     up = {one.labels["sensor"]: (one.labels["method"], one.value) for one in page.find("ecolyzer_sensor_up")}
     assert up == dict.fromkeys(("package-0", "dram-0", "gpu0"), ("measured", 1.0))
     limits = {one.labels["component"]: one.value for one in page.find("ecolyzer_device_temperature_limit_celsius")}
@@ -83,7 +83,9 @@ def test_its_sensors_are_read_fail_and_come_back(machine: Machine, meter: Meter)
     assert 40 < page.total("ecolyzer_device_temperature_celsius", component="cpu") < CPU_LIMIT_CELSIUS
     assert page.total("ecolyzer_device_temperature_celsius", component="gpu") == 46
     assert page.total("ecolyzer_device_power_limit_watts", component="gpu") == 700
-    assert page.total("ecolyzer_energy_joules_total", component="cpu", share="active") > 0
+    # Not at once: as long as nothing is known of its idle power, it is all taken for idle.
+    active = {"component": "cpu", "share": "active"}
+    meter.when(lambda page: page.total("ecolyzer_energy_joules_total", **active) > 0, "active joules", 30.0)
     meter.when(lambda page: page.find("ecolyzer_device_utilization_ratio", component="gpu"), "GPU's utilisation")
     # Of its joules: the power of a single interval has one or two steps of the counter in it.
     measured = "ecolyzer_device_measured_joules_total"
@@ -92,7 +94,7 @@ def test_its_sensors_are_read_fail_and_come_back(machine: Machine, meter: Meter)
     time.sleep(5.0)
     after = meter.when(lambda page: page.find(measured, component="gpu"), "GPU's joules")
     joules = after.total(measured, component="gpu") - before.total(measured, component="gpu")
-    assert 55 < joules / (time.monotonic() - began) < 110, "82 W are played"
+    assert 41 < joules / (time.monotonic() - began) < 123, "82 W are played"
 
     machine.throttle(True)
     hot = {"device": "gpu0", "reason": "sw_thermal"}
@@ -104,4 +106,4 @@ def test_its_sensors_are_read_fail_and_come_back(machine: Machine, meter: Meter)
     assert page.total("ecolyzer_sensor_errors_total", sensor="gpu0") > 0
     assert page.total("ecolyzer_sensor_up") == 2
     machine.find_gpu()
-    meter.when(lambda page: page.total("ecolyzer_sensor_up", sensor="gpu0") == 1, "the GPU is back")
+    meter.when(lambda page: page.total("ecolyzer_sensor_up", sensor="gpu0") == 1, "the GPU is back", 40.0)
