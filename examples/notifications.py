@@ -14,6 +14,7 @@ import json
 import re
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -24,6 +25,8 @@ MOST_BYTES = 4 * 1024 * 1024
 IN_HEADLINE = ("alertname", "severity")
 #: Where these are, they are printed; a description says all that the summary says.
 LINKS = ("dashboard_url", "runbook_url")
+#: print() writes a text and its end one after the other: two notifications at once would share a line.
+_terminal = threading.Lock()
 
 
 def lines_of(message: dict[str, Any]) -> Iterator[str]:
@@ -65,7 +68,8 @@ class Receiver(BaseHTTPRequestHandler):
             # A 4xx is not tried again; Alertmanager logs it.
             self._answer(400, f"no notification of Alertmanager: {error!r}")
             return
-        print(text, flush=True)
+        with _terminal:
+            print(text, flush=True)
         self._answer(200, "ok")
 
     def _answer(self, status: int, text: str) -> None:
