@@ -87,14 +87,6 @@ def _renames(text: str) -> Renames:
     return rules
 
 
-def _budgets(text: str) -> Pairs:
-    """grams above 0, or NAME=GRAMS pairs with commas between, where NAME may hold * and ?"""
-    pairs = _pairs(text) if "=" in text else (("*", text.strip()),)
-    for _, grams in pairs:
-        _number(1e-15, 1e9, "")(grams)
-    return pairs
-
-
 def _live(*names: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
         text = text.strip()
@@ -118,12 +110,17 @@ def _pairs(text: str) -> Pairs:
     return found
 
 
-def _lifetimes(text: str) -> Pairs:
-    """years, or NAME=YEARS pairs with commas between"""
-    pairs = _pairs(text) if "=" in text else (("", text.strip()),)
-    for _, years in pairs:
-        _number(0.1, 50.0, "")(years)
-    return pairs
+def _numbers(alone: str, low: float, high: float, expects: str) -> Callable[[str], Pairs]:
+    """Pairs of a name and a number; a number without a name is set to ``alone``."""
+
+    def parse(text: str) -> Pairs:
+        pairs = _pairs(text) if "=" in text else ((alone, text.strip()),)
+        for _, number in pairs:
+            _number(low, high, "")(number)
+        return pairs
+
+    parse.__doc__ = expects
+    return parse
 
 
 def _quantization(text: str) -> str:
@@ -242,7 +239,12 @@ OPTIONS: Final[tuple[Option, ...]] = (
         "PART=KG,...",
         "embodied kgCO2e of server and gpu, or names of the table's rows (server=PowerEdge R740,gpu=auto)",
     ),
-    Option("lifetime", _lifetimes, "YEARS", "for how long hardware is used: years, or PART=YEARS,..."),
+    Option(
+        "lifetime",
+        _numbers("", 0.1, 50.0, "years, or NAME=YEARS pairs with commas between"),
+        "YEARS",
+        "for how long hardware is used: years, or PART=YEARS,...",
+    ),
     Option("reserved", _number(0.0, 1.0, ""), "RATIO", "part of the server that is reserved for what is measured"),
     Option(
         "sampling_period",
@@ -282,7 +284,9 @@ OPTIONS: Final[tuple[Option, ...]] = (
     Option("model_names", _renames, "NAME=NEW,...", "other names for models (BertModel=support-bot,*/tmp*=draft)"),
     Option(
         "carbon_budget_per_request",
-        _budgets,
+        _numbers(
+            "*", 1e-15, 1e9, "grams above 0, or NAME=GRAMS pairs with commas between, where NAME may hold * and ?"
+        ),
         "MODEL=GRAMS,...",
         "gCO2e that one request may cost, for alerts and dashboards: of each model or by name (bert*=0.002,*=0.05)",
     ),

@@ -281,7 +281,6 @@ def hardware() -> str:
                         sort="Fell due",
                     ),
                 ),
-                collapsed=False,
             ),
         ),
     )

@@ -120,19 +120,19 @@ def _targets(panel: Any, queries: Sequence[Query], *, instant: bool, kind: str =
     return panel
 
 
-def number(title: str, about: str, queries: Query | Sequence[Query], look: Look, *, spark: bool = False) -> Any:
-    """A figure or a few, over the whole time range; ``spark`` draws its course behind it and shows the latest."""
+def number(title: str, about: str, queries: Query | Sequence[Query], look: Look) -> Any:
+    """A figure or a few, over the whole time range."""
     queries = [queries] if isinstance(queries, Query) else queries
     panel = _common(stat.Panel(), title, about, look)
     panel.reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]).values(False).fields(""))
-    panel.graph_mode(models.BigValueGraphMode.AREA if spark else models.BigValueGraphMode.NONE)
+    panel.graph_mode(models.BigValueGraphMode.NONE)
     panel.color_mode(models.BigValueColorMode.VALUE)
     panel.text(common.VizTextDisplayOptions().title_size(14).value_size(32))
     panel.text_mode(models.BigValueTextMode.VALUE if len(queries) == 1 else models.BigValueTextMode.VALUE_AND_NAME)
     if not look.levels:
         panel.color_scheme(dashboard.FieldColor().mode(board.FieldColorModeId.FIXED).fixed_color("text"))
     _units(panel, look)
-    return _targets(panel, queries, instant=not spark)
+    return _targets(panel, queries, instant=True)
 
 
 def lines(title: str, about: str, queries: Query | Sequence[Query], look: Look) -> Any:
@@ -207,7 +207,6 @@ def sheet(
     look: Look,
     *,
     sort: str = "",
-    ascending: bool = False,
     links: dict[str, tuple[str, str]] | None = None,
 ) -> Any:
     """A table with a row for each combination of the labels ``by`` and a column for each figure.
@@ -257,7 +256,7 @@ def sheet(
     for label, (name, address) in (links or {}).items():
         panel.override_by_name(heads[label], [_set("links", [{"title": name, "url": address}])])
     if sort:
-        panel.sort_by([common.TableSortByFieldState().display_name(sort).desc(not ascending)])
+        panel.sort_by([common.TableSortByFieldState().display_name(sort).desc(True)])
     return panel
 
 

@@ -15,7 +15,6 @@ METER = "job, instance"
 MONTH_SECONDS = 2_592_000
 
 REQUESTS_1H = "job_service_model:ecolyzer_requests:increase1h"
-ENERGY_5M = "job_service_model:ecolyzer_energy_joules:rate5m"
 JOULES_5M = "job_service_model:ecolyzer_energy_joules_per_request:ratio_rate5m"
 JOULES_1H = "job_service_model:ecolyzer_energy_joules_per_request:ratio_rate1h"
 JOULES_7D = "job_service_model:ecolyzer_energy_joules_per_request:ratio_avg7d_rate1h"

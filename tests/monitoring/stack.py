@@ -12,22 +12,18 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from . import history
 from .faults import grid_file
 from .machine import Machine
-from .tools import ROOT, read_yaml, tool
+from .tools import ROOT, free_ports, page, read_yaml, tool, wait_for
 
 sys.path.insert(0, str(ROOT / "examples"))
 from demo_parts.receiver import Receiver
@@ -36,32 +32,6 @@ SERVICE = "example"
 #: Of these there are nine days, at so many joules per request.
 KNOWN_MODELS = {"silero_vad": 0.015, "standard_v3_3": 2.0, "tiny-writer": 4.0}
 BIN = Path(sys.executable).parent
-
-
-def free_ports(number: int) -> list[int]:
-    """Ports that nobody listens on now."""
-    with contextlib.ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(number)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
-
-
-def wait_for(done: Callable[[], object], seconds: float, what: str) -> Any:
-    """What ``done`` gives once it is true; an error of connection counts as not yet."""
-    deadline = time.monotonic() + seconds
-    while True:
-        with contextlib.suppress(OSError):
-            if found := done():
-                return found
-        assert time.monotonic() < deadline, f"{what}: not within {seconds:.0f} s"
-        time.sleep(0.25)
-
-
-def page(url: str) -> str:
-    """The text of a page."""
-    with urllib.request.urlopen(url, timeout=10) as answer:
-        return answer.read().decode()
 
 
 class Stack:

@@ -14,8 +14,8 @@ from urllib.parse import urlencode
 import pytest
 
 from . import faults
-from .stack import Stack, page, wait_for
-from .tools import ROOT, tool
+from .stack import Stack
+from .tools import ROOT, page, tool, wait_for
 
 sys.path.insert(0, str(ROOT / "grafana"))
 from check import Answer, Prometheus, check, queries

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ from measured import Scrape, get
 from prometheus_client.samples import Sample
 
 from .machine import CPU_LIMIT_CELSIUS, GPU_LIMIT_CELSIUS, Machine
+from .tools import free_ports
 
 pytest.importorskip("pynvml")
 
@@ -62,9 +62,7 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
 
 @pytest.fixture
 def meter(machine: Machine) -> Iterator[Meter]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    (port,) = free_ports(1)
     launcher = str(Path(sys.executable).with_name("ecolyzer-instrument"))
     command = [launcher, *machine.options(), "--zone", "FR", "--port", str(port), sys.executable, "-c", SERVICE]
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("ECOLYZER_", "OTEL_"))}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import socket
 import subprocess
 import sys
 import time
@@ -17,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from .tools import ROOT, tool
+from .tools import ROOT, free_ports, page, tool, wait_for
 
 #: Version 4 of the webhook's message, https://prometheus.io/docs/alerting/latest/configuration/#webhook_config
 MESSAGE: dict[str, Any] = {
@@ -60,12 +59,6 @@ MESSAGE: dict[str, Any] = {
         },
     ],
 }
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass
@@ -130,7 +123,7 @@ def test_it_says_that_it_is_well(receiver: Receiver) -> None:
 
 def test_an_alert_gets_through_a_real_alertmanager(receiver: Receiver, tmp_path: Path) -> None:
     """The file of the stack, with other addresses; and what follows from another alert is not told."""
-    port = free_port()
+    (port,) = free_ports(1)
     text = (ROOT / "grafana" / "alertmanager" / "alertmanager.yml").read_text()
     text = text.replace("http://notifications:8080/", receiver.url).replace("group_wait: 10s", "group_wait: 1s")
     (tmp_path / "alertmanager.yml").write_text(text)
@@ -144,7 +137,7 @@ def test_an_alert_gets_through_a_real_alertmanager(receiver: Receiver, tmp_path:
     with (tmp_path / "alertmanager.log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
     try:
-        wait_for(f"http://127.0.0.1:{port}/-/ready")
+        wait_for(lambda: page(f"http://127.0.0.1:{port}/-/ready"), 20, "Alertmanager")
         for labels in (
             {"alertname": "EcolyzerMeterDown", "severity": "critical", "job": "ecolyzer", "instance": "a:9465"},
             {"alertname": "EcolyzerSensorLost", "severity": "critical", "job": "ecolyzer", "instance": "a:9465"},
@@ -166,17 +159,6 @@ def test_an_alert_gets_through_a_real_alertmanager(receiver: Receiver, tmp_path:
         "instance=a:9465 job=ecolyzer",
         "instance=b:9465 job=ecolyzer",
     ]
-
-
-def wait_for(url: str) -> None:
-    deadline = time.monotonic() + 20
-    while True:
-        try:
-            urllib.request.urlopen(url, timeout=2).close()
-            return
-        except OSError:
-            assert time.monotonic() < deadline, f"{url} does not answer"
-            time.sleep(0.1)
 
 
 def send(url: str, labels: dict[str, str]) -> None:

@@ -7,6 +7,7 @@ import sys
 import pytest
 from measured import script
 
+from ecolyzer_otel.config import load
 from ecolyzer_otel.names import Metric
 from ecolyzer_otel.telemetry.budgets import Budgets
 from ecolyzer_otel.telemetry.store import MetricStore
@@ -35,6 +36,26 @@ def test_a_model_named_in_full_is_shown_at_once_and_others_without_a_budget_neve
     assert shown(store) == {"resnet": 0.01}
     budgets.show("other")
     assert shown(store) == {"resnet": 0.01}
+
+
+@pytest.mark.parametrize(
+    ("variable", "text"),
+    [
+        ("ECOLYZER_CARBON_BUDGET_PER_REQUEST", "bert=much"),
+        ("ECOLYZER_CARBON_BUDGET_PER_REQUEST", "0"),
+        ("ECOLYZER_CARBON_BUDGET_PER_REQUEST", "bert=1,bert=2"),
+        ("ECOLYZER_CARBON_BUDGET_PER_REQUEST", "=1"),
+        ("ECOLYZER_CARBON_BUDGET_PER_MONTH", "-5"),
+        ("ECOLYZER_CARBON_BUDGET_PER_MONTH", "nan"),
+    ],
+)
+def test_a_budget_that_cannot_be_is_one_error_that_names_the_key_and_there_is_none(
+    variable: str, text: str
+) -> None:
+    loaded = load({}, {variable: text})
+    assert (loaded.config.carbon_budget_per_request, loaded.config.carbon_budget_per_month) == ((), None)
+    (problem,) = loaded.problems
+    assert str(problem).startswith(f"{variable}: {text!r} cannot be used; give ")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the launcher is for Linux")
