@@ -22,6 +22,16 @@ set -- -qq -o "Dir::State::lists=$PWD/lists" -o "Dir::Cache=$PWD/cache" -o Debug
     -o "APT::Sandbox::User=$(id -un)"
 if apt-get "$@" update && apt-get "$@" download prometheus prometheus-alertmanager; then
     for package in ./*.deb; do dpkg -x "$package" "$folder"; done
+    # Debian's alertmanager opens its templates under /usr/share, where nothing was installed. In the unpacked program
+    # the path is made relative (the same number of bytes), and a script starts it where that leads to the folder.
+    # What it is given as arguments has to be absolute.
+    mkdir -p "$folder/usr/libexec"
+    LC_ALL=C sed 's#/usr/share/prometheus/alertmanager#usr/share/prometheus//alertmanager#g' \
+        "$folder/usr/bin/prometheus-alertmanager" > "$folder/usr/libexec/alertmanager"
+    rm "$folder/usr/bin/prometheus-alertmanager"
+    printf '#!/bin/sh\ncd "$(dirname "$0")/../.." && exec usr/libexec/alertmanager "$@"\n' \
+        > "$folder/usr/bin/prometheus-alertmanager"
+    chmod +x "$folder/usr/libexec/alertmanager" "$folder/usr/bin/prometheus-alertmanager"
 else
     echo "prometheus and alertmanager could not be downloaded: their tests will be skipped" >&2
 fi
