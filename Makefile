@@ -41,7 +41,7 @@ format: $(VENV)/.lint ## mend what ruff can mend
 	@$(BIN)/ruff format .
 
 docs: $(VENV)/.demo ## docs/metrics.md from the declarations
-	@$(BIN)/python -m ecolyzer_otel.telemetry.reference > docs/metrics.md.new && mv docs/metrics.md.new docs/metrics.md
+	@$(BIN)/python -m ecolyzer_otel.export.reference > docs/metrics.md.new && mv docs/metrics.md.new docs/metrics.md
 
 dashboards: $(VENV)/.test ## Grafana dashboards, Prometheus rules and Kubernetes manifests from grafana/parts (ARGS="--grafana-url URL")
 	@$(BIN)/python grafana/generate.py $(ARGS)

@@ -24,7 +24,7 @@ from pathlib import Path
 
 import psutil
 
-from ecolyzer_otel.agent.protocol import VERSION, Batch, Done, Frames, Hello, Model, Settlements, encode
+from ecolyzer_otel.wire.protocol import VERSION, Batch, Done, Frames, Hello, Model, Settlements, encode
 
 BATCH = 500
 TARGET = 20_000

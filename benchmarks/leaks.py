@@ -21,8 +21,9 @@ from typing import Any
 
 import psutil
 
-from ecolyzer_otel import runtime
-from ecolyzer_otel.call import Call, replace_state, state
+from ecolyzer_otel.boot.instrumentors import instrument, uninstrument
+from ecolyzer_otel.worker.call import Call
+from ecolyzer_otel.worker.state import replace_state, state
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "integrations"))
 
@@ -81,7 +82,7 @@ def measure(work: Callable[[], Any], calls: int) -> tuple[float, int, int]:
             while state().done:
                 call = state().done.popleft()
                 seen += 1
-                for complete in (call.more and call.more.completions) or ():
+                for complete in (call.details and call.details.completions) or ():
                     complete(call)
 
     run(calls // 10)
@@ -104,9 +105,9 @@ def main() -> None:
             work = make()
             bare, _, _ = measure(work, options.calls)
             replace_state(lambda here: None)
-            runtime.instrument()
+            instrument()
             patched, seen, alive = measure(work, options.calls)
-            runtime.uninstrument()
+            uninstrument()
             replace_state(None)
             print(f"{name:12}{options.calls:8,}{seen:10,}{patched:14,.0f}{bare:12,.0f}{alive:8}", flush=True)
 

@@ -21,8 +21,10 @@ from collections.abc import Callable
 import torch
 from transformers import BertConfig, BertModel
 
-from ecolyzer_otel.call import current_call, replace_state, state
-from ecolyzer_otel.wrap import leaf, within
+from ecolyzer_otel.worker.call import current_call
+from ecolyzer_otel.worker.lending import within
+from ecolyzer_otel.worker.state import replace_state, state
+from ecolyzer_otel.worker.wrap import leaf
 from ecolyzer_torch import TorchInstrumentor
 from ecolyzer_torch.facts import describe_module
 from ecolyzer_torch.forward import spec

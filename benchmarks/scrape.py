@@ -35,13 +35,13 @@ from prometheus_client.samples import Exemplar as PrometheusExemplar
 from service_lib.figures import Target, as_json, show, show_targets
 from service_lib.names import THROWN, fill, other_metrics, settle_all, throw
 
-from ecolyzer_otel.config import Config
-from ecolyzer_otel.names import METRICS
-from ecolyzer_otel.telemetry.exposition import render
-from ecolyzer_otel.telemetry.http import MetricsServer
-from ecolyzer_otel.telemetry.otlp import metrics_data
-from ecolyzer_otel.telemetry.record import Recorder
-from ecolyzer_otel.telemetry.store import HistogramPoint, MetricStore
+from ecolyzer_otel.common.config import Config
+from ecolyzer_otel.common.metrics import METRICS
+from ecolyzer_otel.export.exposition import render
+from ecolyzer_otel.export.http import MetricsServer
+from ecolyzer_otel.export.otlp import metrics_data
+from ecolyzer_otel.export.store import HistogramPoint, MetricStore
+from ecolyzer_otel.meter.record import Recorder
 
 MAX_SCRAPE = 0.1
 OPENMETRICS = "application/openmetrics-text;version=1.0.0"

@@ -23,13 +23,58 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import wrapt
 
-from ecolyzer_otel import runtime
-from ecolyzer_otel.wrap import Patches
+from ecolyzer_otel.boot.activation import activate
+from ecolyzer_otel.common import flatbuffer
+from ecolyzer_otel.common.attributes import Attr
+from ecolyzer_otel.wire.limits import MAX_PHASES
+from ecolyzer_otel.worker.call import Call, current_call, server_span
+from ecolyzer_otel.worker.describe import describe
+from ecolyzer_otel.worker.details import CallView
+from ecolyzer_otel.worker.hot_path import begin, finish, suspend
+from ecolyzer_otel.worker.lending import ELSEWHERE, INSIDE, OUTERMOST, lending, placement_of, within
+from ecolyzer_otel.worker.patches import Patches
+from ecolyzer_otel.worker.spec import CallSpec, ModelFacts, batch_of
+from ecolyzer_otel.worker.state import forget_model, state
+from ecolyzer_otel.worker.threads import get_ident
+from ecolyzer_otel.worker.training import counts_training, training
+from ecolyzer_otel.worker.wrap import changing, leaf, measured, streamed
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["FrameworkInstrumentor"]
+__all__ = [
+    "ELSEWHERE",
+    "INSIDE",
+    "MAX_PHASES",
+    "OUTERMOST",
+    "Attr",
+    "Call",
+    "CallSpec",
+    "CallView",
+    "FrameworkInstrumentor",
+    "ModelFacts",
+    "Patches",
+    "batch_of",
+    "begin",
+    "changing",
+    "counts_training",
+    "current_call",
+    "describe",
+    "finish",
+    "flatbuffer",
+    "forget_model",
+    "get_ident",
+    "leaf",
+    "lending",
+    "measured",
+    "placement_of",
+    "server_span",
+    "state",
+    "streamed",
+    "suspend",
+    "training",
+    "within",
+]
 
 _LOG = logging.getLogger(__name__)
 
@@ -97,7 +142,7 @@ class FrameworkInstrumentor(ABC):
         return ()
 
     def _instrument(self, *, hooked: bool = False, **kwargs: Any) -> None:
-        runtime.activate()
+        activate()
         cls = type(self)
         cls._active = True
         for name, patch in self.hooks().items():

@@ -18,9 +18,9 @@ from sklearn.datasets import make_classification
 from sklearn.linear_model import LogisticRegression
 
 import ecolyzer_otel
-from ecolyzer_otel.errors import ConfigError
+from ecolyzer_otel.common.errors import ConfigError
+from ecolyzer_otel.common.metrics import REQUEST_LABELS
 from ecolyzer_otel.impact import resolve_place
-from ecolyzer_otel.names import REQUEST_LABELS
 
 X, Y = make_classification(n_samples=300, n_features=8, random_state=3)
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"

@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 
-from ecolyzer_otel import call as hot
-from ecolyzer_otel.agent.accounts import Accounts
-from ecolyzer_otel.agent.reports import Reporter
-from ecolyzer_otel.call import State, begin, current_call, finish, replace_state
-from ecolyzer_otel.wrap import CallSpec, ModelFacts
+from ecolyzer_otel.worker import hot_path as hot
+from ecolyzer_otel.worker.accounts import Accounts
+from ecolyzer_otel.worker.call import current_call
+from ecolyzer_otel.worker.hot_path import begin, finish
+from ecolyzer_otel.worker.reports import Reporter
+from ecolyzer_otel.worker.spec import CallSpec, ModelFacts
+from ecolyzer_otel.worker.state import State, replace_state
 
 SPEC = CallSpec("engine", "infer", describe=lambda model: ModelFacts("engine"))
 
@@ -122,8 +124,12 @@ def test_an_open_call_whose_start_is_not_read_yet_holds_the_watermark(calls: Sta
 
 FORK = """
 import json, os, sys
-from ecolyzer_otel.call import begin, current_call, finish, replace_state, state
-from ecolyzer_otel.wrap import CallSpec, ModelFacts, Patches, leaf
+from ecolyzer_otel.worker.call import current_call
+from ecolyzer_otel.worker.hot_path import begin, finish
+from ecolyzer_otel.worker.state import replace_state, state
+from ecolyzer_otel.worker.patches import Patches
+from ecolyzer_otel.worker.spec import CallSpec, ModelFacts
+from ecolyzer_otel.worker.wrap import leaf
 
 started = []
 

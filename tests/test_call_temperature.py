@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ecolyzer_otel.thermal import Thermal
+from ecolyzer_otel.meter.thermal import Thermal
 
 S = 1_000_000_000
 

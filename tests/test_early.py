@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from ecolyzer_otel.config import Config
-from ecolyzer_otel.early import apply, take
+from ecolyzer_otel.boot.early import take
+from ecolyzer_otel.common.config import Config
 from ecolyzer_otel.ledger import Ledger, Record, SensorSpec
+from ecolyzer_otel.meter.first_readings import apply
 from ecolyzer_otel.sensors import HostCpu, discover
 
 

@@ -19,15 +19,16 @@ from typing import Any
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
 
-from ecolyzer_otel import call as hot
-from ecolyzer_otel import pace
-from ecolyzer_otel.agent.accounts import Accounts
-from ecolyzer_otel.agent.protocol import VERSION, Batch, Done, Hello, Model
-from ecolyzer_otel.agent.reports import Reporter
-from ecolyzer_otel.assembly import prepare
-from ecolyzer_otel.call import State, replace_state
-from ecolyzer_otel.config import load
-from ecolyzer_otel.wrap import CallSpec, ModelFacts, leaf
+from ecolyzer_otel.boot.assembly import prepare
+from ecolyzer_otel.common.config import load
+from ecolyzer_otel.wire.protocol import VERSION, Batch, Done, Hello, Model
+from ecolyzer_otel.worker import hot_path as hot
+from ecolyzer_otel.worker import pace
+from ecolyzer_otel.worker.accounts import Accounts
+from ecolyzer_otel.worker.reports import Reporter
+from ecolyzer_otel.worker.spec import CallSpec, ModelFacts
+from ecolyzer_otel.worker.state import State, replace_state
+from ecolyzer_otel.worker.wrap import leaf
 
 #: Seen on CPython 3.11: 366 bytecode instructions in 10 frames, the caller's and the method's own included.
 MOST_OPCODES = 450
@@ -213,8 +214,9 @@ def test_a_brief_call_costs_a_part_of_the_span_that_it_writes(here: State) -> No
 
 COUNTED = """
 import sys
-from ecolyzer_otel.call import replace_state, state
-from ecolyzer_otel.wrap import CallSpec, ModelFacts, leaf
+from ecolyzer_otel.worker.state import replace_state, state
+from ecolyzer_otel.worker.spec import CallSpec, ModelFacts
+from ecolyzer_otel.worker.wrap import leaf
 class Engine:
     def infer(self, x):
         return x

@@ -9,10 +9,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from ecolyzer_otel import call as hot
-from ecolyzer_otel import pace
-from ecolyzer_otel.call import begin, finish, replace_state
-from ecolyzer_otel.wrap import CallSpec, ModelFacts
+from ecolyzer_otel.worker import hot_path as hot
+from ecolyzer_otel.worker import pace
+from ecolyzer_otel.worker.hot_path import begin, finish
+from ecolyzer_otel.worker.spec import CallSpec, ModelFacts
+from ecolyzer_otel.worker.state import replace_state
 
 SPEC = CallSpec("custom", "infer", lambda model: ModelFacts("engine"))
 US = 1_000

@@ -14,7 +14,7 @@ from sklearn.datasets import make_classification
 from sklearn.linear_model import LogisticRegression
 
 import ecolyzer_otel
-import ecolyzer_otel.errors
+import ecolyzer_otel.common.errors
 from ecolyzer_otel import request
 
 X, Y = make_classification(n_samples=300, n_features=8, random_state=3)
@@ -331,7 +331,7 @@ def test_a_model_can_be_given_another_name(start: Callable[..., Any]) -> None:
 
 
 def test_a_name_that_cannot_be_used_is_refused(start: Callable[..., Any]) -> None:
-    with pytest.raises(ecolyzer_otel.errors.ConfigError, match="model-names"):
+    with pytest.raises(ecolyzer_otel.common.errors.ConfigError, match="model-names"):
         start(model_names="Log*")
     with pytest.raises(ValueError, match="name"):
         ecolyzer_otel.name_model(MODEL, " ")

@@ -15,8 +15,13 @@ from typing import Any
 
 import pytest
 
-from ecolyzer_otel.call import State, current_call, replace_state
-from ecolyzer_otel.wrap import CallSpec, ModelFacts, Patches, batch_of, leaf, lending, training
+from ecolyzer_otel.worker.call import current_call
+from ecolyzer_otel.worker.lending import lending
+from ecolyzer_otel.worker.patches import Patches
+from ecolyzer_otel.worker.spec import CallSpec, ModelFacts, batch_of
+from ecolyzer_otel.worker.state import State, replace_state
+from ecolyzer_otel.worker.training import training
+from ecolyzer_otel.worker.wrap import leaf
 
 SPEC = CallSpec("engine", "infer", describe=lambda model: ModelFacts(type(model).__name__))
 

@@ -112,7 +112,9 @@ class _Ours(Variant):
     """As a user has it, started by ``ecolyzer-instrument``; switched by exchanging what is patched."""
 
     def __init__(self) -> None:
-        from ecolyzer_otel.wrap import CallSpec, ModelFacts, Patches, leaf
+        from ecolyzer_otel.worker.patches import Patches
+        from ecolyzer_otel.worker.spec import CallSpec, ModelFacts
+        from ecolyzer_otel.worker.wrap import leaf
 
         self._engine = Patches()
         spec = CallSpec("own", "infer", lambda model: ModelFacts(type(model).__name__))
@@ -126,7 +128,7 @@ class _Ours(Variant):
 
     def _patched(self) -> list[tuple[Any, str, Any, Any]]:
         """Owner, name, what stood there, what stands there now."""
-        from ecolyzer_otel.runtime import _instrumentors
+        from ecolyzer_otel.boot.instrumentors import instrumentors as _instrumentors
 
         return [one for patches in (self._engine, *(i.patches for i in _instrumentors())) for one in patches._undo]
 

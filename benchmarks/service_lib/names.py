@@ -6,14 +6,14 @@ import time
 from collections.abc import Iterable
 from functools import cache
 
-from ecolyzer_otel.agent.protocol import Done, Model
+from ecolyzer_otel.common.metrics import METRICS
+from ecolyzer_otel.export.store import MetricStore
 from ecolyzer_otel.impact import Embodied, compute_impact, resolve_place
 from ecolyzer_otel.impact.impact import Impact
 from ecolyzer_otel.ledger import Charge, Settlement
 from ecolyzer_otel.meter.impacts import Bill
-from ecolyzer_otel.names import METRICS
-from ecolyzer_otel.telemetry.record import Recorder
-from ecolyzer_otel.telemetry.store import MetricStore
+from ecolyzer_otel.meter.record import Recorder
+from ecolyzer_otel.wire.protocol import Done, Model
 
 #: How many requests each made-up name has.
 THROWN = 1

@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
-from ecolyzer_otel.agent.protocol import VERSION, Batch, Done, Frames, Hello, Model, Open, encode
-from ecolyzer_otel.assembly import prepare
-from ecolyzer_otel.config import load
+from ecolyzer_otel.boot.assembly import prepare
+from ecolyzer_otel.common.config import load
 from ecolyzer_otel.meter import Client, Meter
+from ecolyzer_otel.wire.protocol import VERSION, Batch, Done, Frames, Hello, Model, Open, encode
 from service_lib.figures import Target, show
 
 _MS = 1_000_000

@@ -13,14 +13,14 @@ import socket
 import sys
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from ecolyzer_otel.agent.starter import AGENT_SOCKET, AUTO, FOLDER, agent_socket, become, listen_privately, pidfd
-from ecolyzer_otel.config import OPTIONS, Loaded, load, parse_flags
-from ecolyzer_otel.early import take
-from ecolyzer_otel.errors import ConfigError
-from ecolyzer_otel.options import FOR_METER
+from ecolyzer_otel.boot.early import take
+from ecolyzer_otel.boot.starter import AGENT_SOCKET, AUTO, FOLDER, agent_socket, become, listen_privately, pidfd
+from ecolyzer_otel.common.config import OPTIONS, Loaded, load, parse_flags
+from ecolyzer_otel.common.errors import ConfigError
+from ecolyzer_otel.common.options import FOR_METER
 
 if TYPE_CHECKING:
-    from ecolyzer_otel.config import Config
+    from ecolyzer_otel.common.config import Config
 
 __all__ = ["main"]
 

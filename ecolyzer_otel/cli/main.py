@@ -9,10 +9,10 @@ from typing import Any
 
 import msgspec
 
-from ecolyzer_otel.agent.starter import AGENT_SOCKET
+from ecolyzer_otel.boot.starter import AGENT_SOCKET
 from ecolyzer_otel.cli import report, zones
-from ecolyzer_otel.config import OPTIONS, load
-from ecolyzer_otel.errors import ConfigError, EcolyzerError
+from ecolyzer_otel.common.config import OPTIONS, load
+from ecolyzer_otel.common.errors import ConfigError, EcolyzerError
 from ecolyzer_otel.version import __version__
 
 __all__ = ["main"]
@@ -64,7 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _agent(options: argparse.Namespace) -> int:
-    from ecolyzer_otel.agent.daemon import run
+    from ecolyzer_otel.boot.daemon import run
 
     flags = {option.name: getattr(options, option.name, None) for option in OPTIONS}
     loaded = load({name: text for name, text in flags.items() if text is not None})
@@ -80,7 +80,7 @@ def _agent(options: argparse.Namespace) -> int:
 
 
 def _replay(path: str) -> dict[str, Any]:
-    from ecolyzer_otel.errors import ReplayError
+    from ecolyzer_otel.common.errors import ReplayError
     from ecolyzer_otel.ledger.replay import replay
 
     try:

@@ -12,7 +12,7 @@ from datetime import datetime, timezone
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
 
-from ecolyzer_otel.errors import ConfigError
+from ecolyzer_otel.common.errors import ConfigError
 
 if TYPE_CHECKING:
     from ecolyzer_otel.report.observations import Observations

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from ecolyzer_otel.errors import EcolyzerError
+from ecolyzer_otel.common.errors import EcolyzerError
 from ecolyzer_otel.impact.place import Place, resolve_place
 from ecolyzer_otel.impact.search import Match, plain, search_places
 

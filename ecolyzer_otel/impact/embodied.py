@@ -18,8 +18,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from ecolyzer_otel.config import Pairs
-from ecolyzer_otel.errors import ConfigError
+from ecolyzer_otel.common.config import Pairs
+from ecolyzer_otel.common.errors import ConfigError
 from ecolyzer_otel.impact.tables import EmbodiedRow, embodied_table
 from ecolyzer_otel.sensors.base import SensorInfo
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import cache
 from typing import Final
 
-from ecolyzer_otel.errors import ConfigError
+from ecolyzer_otel.common.errors import ConfigError
 from ecolyzer_otel.impact.search import search_places
 from ecolyzer_otel.impact.tables import CloudRow, GridRow, cloud_table, grid_table
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Final
 
-from ecolyzer_otel.errors import ConfigError
+from ecolyzer_otel.common.errors import ConfigError
 from ecolyzer_otel.impact.lookup import find_cloud, find_zone, unknown_place
 from ecolyzer_otel.impact.tables import MIX_SOURCE, CloudRow, cloud_table, grid_table, water_table
 from ecolyzer_otel.impact.uncertainty import carbon_uncertainty, live_uncertainty, water_range

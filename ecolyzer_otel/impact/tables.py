@@ -15,7 +15,7 @@ from functools import cache
 from importlib import resources
 from typing import Final
 
-from ecolyzer_otel.errors import EcolyzerError
+from ecolyzer_otel.common.errors import EcolyzerError
 
 __all__ = [
     "MIX_SOURCE",

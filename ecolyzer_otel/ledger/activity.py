@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ecolyzer_otel.ledger.curve import Curve
+from ecolyzer_otel.common.curve import Curve
 from ecolyzer_otel.ledger.pools import Pools
 
 __all__ = ["ActivityBook"]

@@ -8,7 +8,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from ecolyzer_otel.equal import equal_seconds
+from ecolyzer_otel.common.equal import equal_seconds
 from ecolyzer_otel.ledger.account import Account, Part, Pot
 from ecolyzer_otel.ledger.counter import Counter
 from ecolyzer_otel.ledger.idle import State

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from ecolyzer_otel.errors import ReplayError
+from ecolyzer_otel.common.errors import ReplayError
 from ecolyzer_otel.ledger.activity import ActivityBook
 from ecolyzer_otel.ledger.types import Partition, Record, SensorSpec, kind_of
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from ecolyzer_otel.common.curve import Curve
 from ecolyzer_otel.ledger.account import Account
-from ecolyzer_otel.ledger.curve import Curve
 from ecolyzer_otel.ledger.types import Record
 
 __all__ = ["Live"]

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from typing import Final
 
-from ecolyzer_otel.ledger.curve import Curve
+from ecolyzer_otel.common.curve import Curve
 from ecolyzer_otel.ledger.intensity import Intensity
 from ecolyzer_otel.ledger.live import Live
 

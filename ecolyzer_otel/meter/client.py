@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from ecolyzer_otel.agent.identity import Peer
-from ecolyzer_otel.agent.protocol import Done, FromMeter, Model
 from ecolyzer_otel.ledger import Settlement
 from ecolyzer_otel.meter.parts import Joint, Told
+from ecolyzer_otel.wire.identity import Peer
+from ecolyzer_otel.wire.protocol import Done, FromMeter, Model
 
 __all__ = ["MAX_IN_FLIGHT", "MAX_MODELS", "Client", "Connection", "can_be"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from ecolyzer_otel.agent.protocol import Busy
 from ecolyzer_otel.ledger import Partition
 from ecolyzer_otel.sensors import SensorInfo
+from ecolyzer_otel.wire.protocol import Busy
 
 __all__ = ["DeviceMap"]
 

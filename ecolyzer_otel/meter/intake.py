@@ -12,8 +12,14 @@ from collections.abc import Callable
 from time import monotonic, monotonic_ns
 from typing import Final
 
-from ecolyzer_otel.agent.identity import Peer, is_gone
-from ecolyzer_otel.agent.protocol import (
+from ecolyzer_otel.common.errors import ProtocolError
+from ecolyzer_otel.ledger import Kind, Ledger, Record, kind_of
+from ecolyzer_otel.meter.client import MAX_IN_FLIGHT, MAX_MODELS, Client, Connection, can_be
+from ecolyzer_otel.meter.devices import DeviceMap
+from ecolyzer_otel.meter.parts import Joint, Told, split
+from ecolyzer_otel.meter.record import Recorder
+from ecolyzer_otel.wire.identity import Peer, is_gone
+from ecolyzer_otel.wire.protocol import (
     OLDEST,
     VERSION,
     Batch,
@@ -27,12 +33,6 @@ from ecolyzer_otel.agent.protocol import (
     Settlements,
     Welcome,
 )
-from ecolyzer_otel.errors import ProtocolError
-from ecolyzer_otel.ledger import Kind, Ledger, Record, kind_of
-from ecolyzer_otel.meter.client import MAX_IN_FLIGHT, MAX_MODELS, Client, Connection, can_be
-from ecolyzer_otel.meter.devices import DeviceMap
-from ecolyzer_otel.meter.parts import Joint, Told, split
-from ecolyzer_otel.telemetry.record import Recorder
 
 __all__ = ["GRACE_NS", "Intake"]
 

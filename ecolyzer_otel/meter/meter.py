@@ -14,8 +14,28 @@ from collections.abc import Callable
 from time import monotonic, monotonic_ns, process_time, thread_time, time
 from typing import Any, Final, cast
 
-from ecolyzer_otel.agent.identity import Peer
-from ecolyzer_otel.agent.protocol import (
+from ecolyzer_otel.common.config import Config
+from ecolyzer_otel.common.errors import ProtocolError
+from ecolyzer_otel.export.store import MetricStore
+from ecolyzer_otel.impact import Embodied, Place
+from ecolyzer_otel.impact.provenance import time_of
+from ecolyzer_otel.impact.timeline import Timeline
+from ecolyzer_otel.ledger import Ledger, Settlement
+from ecolyzer_otel.meter.budgets import Budgets
+from ecolyzer_otel.meter.client import Client, Connection
+from ecolyzer_otel.meter.devices import DeviceMap
+from ecolyzer_otel.meter.factor_gauges import FactorGauges
+from ecolyzer_otel.meter.first_readings import apply
+from ecolyzer_otel.meter.impacts import bill_of
+from ecolyzer_otel.meter.intake import GRACE_NS, Intake
+from ecolyzer_otel.meter.neighbours import Neighbours
+from ecolyzer_otel.meter.parts import Joint, add_shares, merge
+from ecolyzer_otel.meter.record import Recorder
+from ecolyzer_otel.meter.sampler import Sampler, sensor_spec
+from ecolyzer_otel.meter.schedule import FLUSH_PERIOD, REST_PERIOD, Pace
+from ecolyzer_otel.sensors import Discovery
+from ecolyzer_otel.wire.identity import Peer
+from ecolyzer_otel.wire.protocol import (
     Batch,
     Flush,
     Flushed,
@@ -25,26 +45,6 @@ from ecolyzer_otel.agent.protocol import (
     Settled,
     Settlements,
 )
-from ecolyzer_otel.config import Config
-from ecolyzer_otel.early import apply
-from ecolyzer_otel.errors import ProtocolError
-from ecolyzer_otel.impact import Embodied, Place
-from ecolyzer_otel.impact.provenance import time_of
-from ecolyzer_otel.impact.timeline import Timeline
-from ecolyzer_otel.ledger import Ledger, Settlement
-from ecolyzer_otel.meter.client import Client, Connection
-from ecolyzer_otel.meter.devices import DeviceMap
-from ecolyzer_otel.meter.impacts import bill_of
-from ecolyzer_otel.meter.intake import GRACE_NS, Intake
-from ecolyzer_otel.meter.neighbours import Neighbours
-from ecolyzer_otel.meter.parts import Joint, add_shares, merge
-from ecolyzer_otel.meter.sampler import Sampler, sensor_spec
-from ecolyzer_otel.meter.schedule import FLUSH_PERIOD, REST_PERIOD, Pace
-from ecolyzer_otel.sensors import Discovery
-from ecolyzer_otel.telemetry.budgets import Budgets
-from ecolyzer_otel.telemetry.factors import FactorGauges
-from ecolyzer_otel.telemetry.record import Recorder
-from ecolyzer_otel.telemetry.store import MetricStore
 
 __all__ = ["Meter"]
 
@@ -76,7 +76,7 @@ class Meter:
         place: the factors, or their timeline.
         store: where the aggregates go.
         alone: True when the only worker is this very process, so that no other can turn up late.
-        early: readings from before, as :func:`ecolyzer_otel.early.take` gave them.
+        early: readings from before, as :func:`ecolyzer_otel.boot.early.take` gave them.
         embodied: emissions of the hardware.
         patient: True for a meter of many services, which nobody may make read its sensors faster than configured
             (what a fast reader of an energy counter can learn of others: CVE-2020-8694).

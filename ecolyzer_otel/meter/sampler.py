@@ -8,14 +8,14 @@ from dataclasses import replace
 from time import monotonic_ns, time
 from typing import Any, Final, NamedTuple
 
+from ecolyzer_otel.common.metrics import Metric
+from ecolyzer_otel.export.store import MetricStore
 from ecolyzer_otel.ledger import Ledger, SensorSpec
 from ecolyzer_otel.meter.placement import Placement
 from ecolyzer_otel.meter.schedule import REST_PERIOD, Pace, Schedule
-from ecolyzer_otel.names import Metric
+from ecolyzer_otel.meter.thermal import Thermal
+from ecolyzer_otel.meter.throttling import Throttling
 from ecolyzer_otel.sensors import Discovery, Reading, Sensor, SensorError, SensorInfo
-from ecolyzer_otel.telemetry.store import MetricStore
-from ecolyzer_otel.thermal import Thermal
-from ecolyzer_otel.throttling import Throttling
 
 __all__ = ["Heat", "Sampler", "sensor_spec"]
 

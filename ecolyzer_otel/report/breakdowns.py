@@ -6,12 +6,12 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from ecolyzer_otel.export.store import OTHER
 from ecolyzer_otel.report.blocks import Block, Cell, Figure, Paragraph, Table, cell, label
 from ecolyzer_otel.report.devices import SHARES
 from ecolyzer_otel.report.figures import Row, Tables
 from ecolyzer_otel.report.provenance import Factor
 from ecolyzer_otel.report.units import amount, clean, count, percent
-from ecolyzer_otel.telemetry.store import OTHER
 
 __all__ = ["balance", "models", "routes", "services", "water"]
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from ecolyzer_otel.names import Metric, MetricSpec
+from ecolyzer_otel.common.metrics import Metric, MetricSpec
 from ecolyzer_otel.report.observations import Observations, SiteTotal
 from ecolyzer_otel.report.ranges import NOT_CONFIGURED, UNKNOWN, Amount, Uncertainties, absent, quadrature, spread
 

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from ecolyzer_otel.common.metrics import Metric, MetricSpec
 from ecolyzer_otel.impact.ess import ess
-from ecolyzer_otel.names import Metric, MetricSpec
 from ecolyzer_otel.report.devices import Device, devices, site, site_known, water_amounts
 from ecolyzer_otel.report.observations import Observations
 from ecolyzer_otel.report.ranges import NOT_CONFIGURED, UNKNOWN, Amount, Uncertainties, absent, quadrature, spread

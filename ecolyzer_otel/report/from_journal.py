@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from ecolyzer_otel.errors import ConfigError
-from ecolyzer_otel.names import METRICS, MetricSpec
+from ecolyzer_otel.common.errors import ConfigError
+from ecolyzer_otel.common.metrics import METRICS, MetricSpec
+from ecolyzer_otel.export.journal_entries import Entry, Table, Tally, read_journal
+from ecolyzer_otel.export.journal_files import find
 from ecolyzer_otel.report.observations import Gatherer, Observations, Source
 from ecolyzer_otel.report.units import moment
-from ecolyzer_otel.telemetry.journal_entries import Entry, Table, Tally, read_journal
-from ecolyzer_otel.telemetry.journal_files import find
 
 __all__ = ["from_journal"]
 

@@ -13,14 +13,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from ecolyzer_otel.errors import ConfigError
-from ecolyzer_otel.names import Metric, MetricSpec
+from ecolyzer_otel.common.errors import ConfigError
+from ecolyzer_otel.common.metrics import Metric, MetricSpec
+from ecolyzer_otel.export.journal import GAUGES
 from ecolyzer_otel.report.growth import Growth, Window
 from ecolyzer_otel.report.observations import Gatherer, Observations, Series, Source
 from ecolyzer_otel.report.prometheus import KEY, Prometheus, Sampled
 from ecolyzer_otel.report.scraped import counters, labels_of, matchers, meter_of
 from ecolyzer_otel.report.units import amount, moment
-from ecolyzer_otel.telemetry.journal import GAUGES
 
 __all__ = ["from_prometheus"]
 

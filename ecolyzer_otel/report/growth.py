@@ -7,7 +7,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Final
 
-from ecolyzer_otel.names import Metric
+from ecolyzer_otel.common.metrics import Metric
 
 __all__ = ["Growth", "Window"]
 

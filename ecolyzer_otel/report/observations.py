@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from ecolyzer_otel.names import Metric, MetricSpec
+from ecolyzer_otel.common.metrics import Metric, MetricSpec
 
 __all__ = ["Gatherer", "Gauge", "Note", "Observations", "Series", "SiteTotal", "Source"]
 

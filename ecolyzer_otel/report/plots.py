@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Final
 
-from ecolyzer_otel.names import Metric
+from ecolyzer_otel.common.metrics import Metric
 from ecolyzer_otel.report.blocks import label
 from ecolyzer_otel.report.devices import SHARES, Device
 from ecolyzer_otel.report.figures import Row

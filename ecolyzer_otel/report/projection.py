@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from ecolyzer_otel.names import Metric
+from ecolyzer_otel.common.metrics import Metric
 from ecolyzer_otel.report.figures import Tables
 from ecolyzer_otel.report.observations import Observations, SiteTotal
 from ecolyzer_otel.report.ranges import COVERAGE, Amount

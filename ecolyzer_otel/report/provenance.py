@@ -7,7 +7,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import Final
 
-from ecolyzer_otel.names import Metric, MetricSpec
+from ecolyzer_otel.common.metrics import Metric, MetricSpec
 from ecolyzer_otel.report.observations import Gauge, Observations
 from ecolyzer_otel.report.units import day, digits
 

@@ -10,13 +10,13 @@ from datetime import datetime, timezone
 from itertools import pairwise
 from typing import Final
 
-from ecolyzer_otel.names import Metric
+from ecolyzer_otel.common.metrics import Metric
+from ecolyzer_otel.export.store import OTHER
 from ecolyzer_otel.report.devices import site_known
 from ecolyzer_otel.report.figures import Tables
 from ecolyzer_otel.report.observations import Note, Observations, merged
 from ecolyzer_otel.report.provenance import Factor
 from ecolyzer_otel.report.units import amount, clean, count, moment, percent
-from ecolyzer_otel.telemetry.store import OTHER
 
 __all__ = ["Agreement", "Quality", "judge"]
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from ecolyzer_otel.names import Metric
+from ecolyzer_otel.common.metrics import Metric
 from ecolyzer_otel.report.observations import Observations
 
 __all__ = ["NOT_CONFIGURED", "UNKNOWN", "Amount", "Uncertainties", "absent", "quadrature", "spread"]

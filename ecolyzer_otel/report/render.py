@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from ecolyzer_otel.errors import ConfigError
+from ecolyzer_otel.common.errors import ConfigError
 from ecolyzer_otel.report.plots import draw
 from ecolyzer_otel.report.sections import Findings, sections
 from ecolyzer_otel.report.tidy import as_csv, as_json

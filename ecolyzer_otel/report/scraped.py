@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from ecolyzer_otel.names import METRICS, Metric, MetricSpec
+from ecolyzer_otel.common.metrics import METRICS, Metric, MetricSpec
 from ecolyzer_otel.report.observations import Series
 from ecolyzer_otel.report.prometheus import Sampled
 

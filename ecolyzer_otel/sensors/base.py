@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from ecolyzer_otel.errors import EcolyzerError
+from ecolyzer_otel.common.errors import EcolyzerError
 
 __all__ = ["Absence", "Component", "Method", "Reading", "Reason", "Sensor", "SensorError", "SensorInfo", "Usage"]
 

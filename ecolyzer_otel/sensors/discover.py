@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ecolyzer_otel.config import Config
+from ecolyzer_otel.common.config import Config
 from ecolyzer_otel.sensors.amd import open_amd
 from ecolyzer_otel.sensors.apple import open_apple
 from ecolyzer_otel.sensors.base import Absence, Sensor

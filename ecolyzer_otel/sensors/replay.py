@@ -25,8 +25,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NoReturn, get_args
 
-from ecolyzer_otel.errors import ConfigError
-from ecolyzer_otel.ledger.curve import Curve
+from ecolyzer_otel.common.curve import Curve
+from ecolyzer_otel.common.errors import ConfigError
 from ecolyzer_otel.sensors.base import Component, Method, Reading, Sensor, SensorError, SensorInfo, Usage
 
 __all__ = ["RecordedCounter", "load_recording"]

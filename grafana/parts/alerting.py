@@ -33,7 +33,7 @@ class Alert:
     @property
     def description(self) -> str:
         """Everything a person needs who sees nothing else."""
-        return f"{self.summary} Since {since(self)}. {self.more} First: {self.first}"
+        return f"{self.summary} Since {since(self)}. {self.details} First: {self.first}"
 
     def dashboard_url(self, grafana: str) -> str:
         """The dashboard, at what the alert is about."""

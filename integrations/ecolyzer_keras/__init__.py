@@ -24,9 +24,7 @@ from typing import Any, Final
 
 from ecolyzer_keras.facts import describe, noting_file
 from ecolyzer_keras.models import called, predicted, sized, sizes
-from ecolyzer_otel.call import forget_model
-from ecolyzer_otel.instrumentor import FrameworkInstrumentor
-from ecolyzer_otel.wrap import CallSpec, leaf, training
+from ecolyzer_otel.instrumentor import CallSpec, FrameworkInstrumentor, forget_model, leaf, training
 
 __all__ = ["KerasInstrumentor"]
 

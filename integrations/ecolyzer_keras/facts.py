@@ -11,7 +11,7 @@ from collections import Counter
 from math import prod
 from typing import Any, Final
 
-from ecolyzer_otel.wrap import ModelFacts
+from ecolyzer_otel.instrumentor import ModelFacts
 from ecolyzer_tensorflow.facts import device_of, stem
 
 __all__ = ["describe", "noting_file"]

@@ -8,9 +8,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from ecolyzer_keras.facts import describe
-from ecolyzer_otel import call as hot
-from ecolyzer_otel.call import Call, current_call
-from ecolyzer_otel.wrap import CallSpec, leaf, training
+from ecolyzer_otel.instrumentor import CallSpec, CallView, counts_training, current_call, leaf, training
 from ecolyzer_tensorflow.batches import first_leaf, size_of
 from ecolyzer_tensorflow.phases import note_tape
 
@@ -38,7 +36,7 @@ def predicted(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     return None if limited else sizes(args, kwargs)
 
 
-def sized(call: Call, result: Any) -> None:
+def sized(call: CallView, result: Any) -> None:
     """The batch size of what came out, where the input did not tell."""
     if call.items is None:
         call.items = size_of(result)
@@ -65,7 +63,7 @@ def called(original: Any, backend: Any) -> Any:
             return counted(self, *args, **kwargs)
         if building() or isinstance(first_leaf(_input(args, kwargs)), symbolic):
             return original(self, *args, **kwargs)
-        if kwargs.get("training") is True and not hot.counts_training:
+        if kwargs.get("training") is True and not counts_training():
             return trained(self, *args, **kwargs)
         return counted(self, *args, **kwargs)
 
@@ -100,8 +98,7 @@ def _jax_transforms() -> Callable[[], bool]:
 _COMPILING: Final = {"tensorflow": _tensorflow_traces, "torch": _torch_compiles, "jax": _jax_transforms}
 
 
-def _doubt(call: Call, result: Any) -> None:
+def _doubt(call: CallView, result: Any) -> None:
     """Torch keeps what gradients need: it may turn out to be training."""
-    if not hot.counts_training and getattr(first_leaf(result), "requires_grad", False):
-        call.note().doubtful = True
-        call.state.doubtful.append(call)
+    if not counts_training() and getattr(first_leaf(result), "requires_grad", False):
+        call.may_be_training()

@@ -21,9 +21,15 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from ecolyzer_lightgbm.facts import describe, noting_file, noting_model
-from ecolyzer_otel.call import Call, forget_model
-from ecolyzer_otel.instrumentor import FrameworkInstrumentor
-from ecolyzer_otel.wrap import CallSpec, batch_of, leaf, training
+from ecolyzer_otel.instrumentor import (
+    CallSpec,
+    CallView,
+    FrameworkInstrumentor,
+    batch_of,
+    forget_model,
+    leaf,
+    training,
+)
 
 __all__ = ["LightGBMInstrumentor", "describe"]
 
@@ -38,7 +44,7 @@ def _rows(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     return batch_of(data) if hasattr(data, "shape") or isinstance(data, list) else None
 
 
-def _rows_at_last(call: Call, result: Any) -> None:
+def _rows_at_last(call: CallView, result: Any) -> None:
     if call.items is None:
         call.items = batch_of(result)
 

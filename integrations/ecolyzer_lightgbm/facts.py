@@ -10,8 +10,7 @@ import weakref
 from pathlib import PurePath
 from typing import Any, Final
 
-from ecolyzer_otel.call import forget_model
-from ecolyzer_otel.wrap import ModelFacts
+from ecolyzer_otel.instrumentor import ModelFacts, forget_model
 
 __all__ = ["count_nodes", "describe", "noting_file", "noting_model"]
 

@@ -22,8 +22,7 @@ from typing import Any, Final
 from ecolyzer_onnxruntime.asynchronous import until_the_callback
 from ecolyzer_onnxruntime.batches import bound_items, fed_items, forgetting, noting, vector_items
 from ecolyzer_onnxruntime.facts import describe
-from ecolyzer_otel.instrumentor import FrameworkInstrumentor
-from ecolyzer_otel.wrap import CallSpec, changing, leaf
+from ecolyzer_otel.instrumentor import CallSpec, FrameworkInstrumentor, changing, leaf
 
 __all__ = ["OnnxRuntimeInstrumentor"]
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from ecolyzer_otel.call import Call, begin, current_call, finish, suspend
-from ecolyzer_otel.wrap import CallSpec, lending
+from ecolyzer_otel.instrumentor import Call, CallSpec, begin, current_call, finish, lending, suspend
 
 __all__ = ["until_the_callback"]
 

@@ -6,7 +6,7 @@ import contextlib
 import functools
 from typing import Any, Final
 
-from ecolyzer_otel.wrap import batch_of
+from ecolyzer_otel.instrumentor import batch_of
 
 __all__ = ["bound_items", "fed_items", "forgetting", "noting", "vector_items"]
 

@@ -7,7 +7,7 @@ import re
 from typing import Any, Final
 
 from ecolyzer_onnxruntime.graph import count_parameters
-from ecolyzer_otel.wrap import ModelFacts
+from ecolyzer_otel.instrumentor import ModelFacts
 
 __all__ = ["describe"]
 

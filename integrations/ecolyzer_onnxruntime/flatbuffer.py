@@ -10,7 +10,7 @@ from math import prod
 from struct import error, unpack_from
 
 from ecolyzer_onnxruntime.graph import LEARNED, Tally
-from ecolyzer_otel.flatbuffer import Buffer, field, follow, table, tables, vector
+from ecolyzer_otel.common.flatbuffer import Buffer, field, follow, table, tables, vector
 
 __all__ = ["read"]
 

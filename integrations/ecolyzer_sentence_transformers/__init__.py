@@ -23,9 +23,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from ecolyzer_otel.call import forget_model
-from ecolyzer_otel.instrumentor import FrameworkInstrumentor
-from ecolyzer_otel.wrap import training
+from ecolyzer_otel.instrumentor import FrameworkInstrumentor, forget_model, training
 from ecolyzer_sentence_transformers.encoding import counting, encoded
 from ecolyzer_sentence_transformers.facts import describe, pairs, ranked, texts
 from ecolyzer_transformers.facts import spec

@@ -6,9 +6,7 @@ import contextlib
 import functools
 from typing import Any, Final
 
-from ecolyzer_otel.call import current_call
-from ecolyzer_otel.names import Attr
-from ecolyzer_otel.wrap import CallSpec, leaf
+from ecolyzer_otel.instrumentor import Attr, CallSpec, current_call, leaf
 from ecolyzer_transformers.tokens import given_tokens, tally
 
 __all__ = ["counting", "encoded"]
@@ -38,11 +36,11 @@ def counting(original: Any, *, embeds: bool) -> Any:
         outer = current_call.get()
         if outer is not None and outer.open and not outer.training:
             with contextlib.suppress(Exception):
-                call = outer.itself
+                call = outer.actual
                 count = functools.partial(_count, features.get("input_ids"), features.get("attention_mask"))
                 tally(call).hold(call, count)
                 if embeds:
-                    call.note().attributes = _EMBEDDING | (call.note().attributes or {})
+                    call.ensure_details().attributes = _EMBEDDING | (call.ensure_details().attributes or {})
         return features
 
     return wrapper

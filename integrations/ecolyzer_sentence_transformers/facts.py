@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any, Final
 
-from ecolyzer_otel.wrap import ModelFacts, batch_of
+from ecolyzer_otel.instrumentor import ModelFacts, batch_of
 from ecolyzer_torch.facts import describe_module, path_name
 from ecolyzer_transformers.facts import behind
 

@@ -24,9 +24,18 @@ from collections.abc import Callable, Iterator, Mapping
 from types import FunctionType
 from typing import Any, ClassVar, Final
 
-from ecolyzer_otel.call import Call, current_call, forget_model
-from ecolyzer_otel.instrumentor import FrameworkInstrumentor
-from ecolyzer_otel.wrap import CallSpec, ModelFacts, leaf, lending, streamed, training
+from ecolyzer_otel.instrumentor import (
+    CallSpec,
+    CallView,
+    FrameworkInstrumentor,
+    ModelFacts,
+    current_call,
+    forget_model,
+    leaf,
+    lending,
+    streamed,
+    training,
+)
 from ecolyzer_sklearn.count import Learned, booster_facts
 
 __all__ = ["SklearnInstrumentor"]
@@ -195,7 +204,7 @@ class SklearnInstrumentor(FrameworkInstrumentor):
         self.patches.replace(helper, "__getstate__", __getstate__)
 
 
-def _owned(tasks: Any, call: Call) -> Iterator[Any]:
+def _owned(tasks: Any, call: CallView) -> Iterator[Any]:
     for task in tasks:
         with contextlib.suppress(AttributeError, TypeError, IndexError):  # not one of sklearn's own
             task[0]._ecolyzer_call = call

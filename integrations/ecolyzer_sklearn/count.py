@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from importlib import import_module
 from typing import Any, Final
 
-from ecolyzer_otel.wrap import ModelFacts
+from ecolyzer_otel.instrumentor import ModelFacts
 
 __all__ = ["Learned", "booster_facts"]
 

@@ -22,9 +22,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, Final
 
-from ecolyzer_otel.call import server_span
-from ecolyzer_otel.instrumentor import FrameworkInstrumentor
-from ecolyzer_otel.names import Attr
+from ecolyzer_otel.instrumentor import Attr, FrameworkInstrumentor, server_span
 
 __all__ = ["StarletteInstrumentor"]
 

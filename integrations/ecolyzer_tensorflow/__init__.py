@@ -23,8 +23,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from ecolyzer_otel.instrumentor import FrameworkInstrumentor
-from ecolyzer_otel.wrap import ModelFacts, leaf
+from ecolyzer_otel.instrumentor import FrameworkInstrumentor, ModelFacts, leaf
 from ecolyzer_tensorflow.functions import describe_function, named, requests
 from ecolyzer_tensorflow.lite import INVOKE, describe_interpreter, run_by_signature, taking_notes
 from ecolyzer_tensorflow.loading import naming

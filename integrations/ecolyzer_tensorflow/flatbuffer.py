@@ -11,7 +11,7 @@ from math import prod
 from struct import error, unpack_from
 from typing import Final
 
-from ecolyzer_otel.flatbuffer import Buffer, field, follow, tables, vector
+from ecolyzer_otel.common.flatbuffer import Buffer, field, follow, tables, vector
 
 __all__ = ["count_constants"]
 

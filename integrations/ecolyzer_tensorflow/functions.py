@@ -11,8 +11,16 @@ import weakref
 from types import FunctionType
 from typing import Any, Final
 
-from ecolyzer_otel.call import Call, begin, current_call, finish
-from ecolyzer_otel.wrap import CallSpec, ModelFacts, leaf, training
+from ecolyzer_otel.instrumentor import (
+    CallSpec,
+    CallView,
+    ModelFacts,
+    begin,
+    current_call,
+    finish,
+    leaf,
+    training,
+)
 from ecolyzer_tensorflow.batches import first_size
 from ecolyzer_tensorflow.facts import function_name, measure
 from ecolyzer_tensorflow.phases import note_tape
@@ -39,7 +47,7 @@ _kinds: Final[weakref.WeakKeyDictionary[Any, _Kind]] = weakref.WeakKeyDictionary
 
 
 def requests(original: Any) -> Any:
-    """Wrap ``__call__`` of a class of functions: :func:`~ecolyzer_otel.wrap.leaf` with a spec per function."""
+    """Wrap ``__call__`` of a class of functions: ``leaf`` with a spec per function."""
     eagerly = sys.modules["tensorflow.python.eager.context"].executing_eagerly
     enclosed, trained = leaf(original, _spec("call")), training(original)
 
@@ -108,8 +116,8 @@ def _spec(operation: str) -> CallSpec:
     return CallSpec("tensorflow", operation, describe_function, first_size, started=note_tape, ended=_ended)
 
 
-def _ended(call: Call, result: Any) -> None:
-    if call.more is not None and call.more.training:  # gradients are taken where it is traced, so from now on
+def _ended(call: CallView, result: Any) -> None:
+    if call.details is not None and call.details.training:  # gradients are taken where it is traced, so from now on
         kind = _kinds.get(call.model)
         if kind is not None:
             kind.trains = True

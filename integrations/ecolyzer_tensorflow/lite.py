@@ -12,8 +12,7 @@ import os
 import weakref
 from typing import Any, Final
 
-from ecolyzer_otel.call import Call
-from ecolyzer_otel.wrap import CallSpec, ModelFacts, leaf
+from ecolyzer_otel.instrumentor import CallSpec, CallView, ModelFacts, leaf
 from ecolyzer_tensorflow.batches import first_size
 from ecolyzer_tensorflow.facts import stem
 from ecolyzer_tensorflow.flatbuffer import count_constants
@@ -70,7 +69,7 @@ def _one(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
     return 1
 
 
-def _started(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+def _started(call: CallView, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     wrapped = call.model._interpreter
     call.items = int(wrapped.TensorSize(int(wrapped.InputIndices()[0]), 0)[0])
 

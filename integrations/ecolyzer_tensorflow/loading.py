@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from ecolyzer_otel.wrap import training
+from ecolyzer_otel.instrumentor import training
 from ecolyzer_tensorflow.facts import stem
 from ecolyzer_tensorflow.functions import know
 

@@ -6,8 +6,7 @@ import functools
 import sys
 from typing import Any, Final
 
-from ecolyzer_otel import call as hot
-from ecolyzer_otel.call import Call, current_call, get_ident, state
+from ecolyzer_otel.instrumentor import Call, CallView, counts_training, current_call, get_ident, state
 
 __all__ = ["learning", "note_tape", "tracing"]
 
@@ -21,7 +20,7 @@ def tracing(original: Any) -> Any:
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         call = _requested()
         if call is not None:
-            call.note().warmup = True
+            call.ensure_details().warmup = True
         return original(*args, **kwargs)
 
     return wrapper
@@ -37,19 +36,18 @@ def learning(original: Any) -> Any:
     @functools.wraps(original)
     def wrapper(self: Any, /, *args: Any, **kwargs: Any) -> Any:
         sources = args[1] if len(args) > 1 else kwargs.get("sources")
-        if not hot.counts_training and _has_variable(sources):
+        if not counts_training() and _has_variable(sources):
             _it_was_training()
         return original(self, *args, **kwargs)
 
     return wrapper
 
 
-def note_tape(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+def note_tape(call: CallView, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     """For ``CallSpec.started``: a call made under a tape may turn out to be training."""
     record = sys.modules.get(_RECORD)
-    if record is not None and record.could_possibly_record() and not hot.counts_training:
-        call.note().doubtful = True
-        call.state.doubtful.append(call)
+    if record is not None and record.could_possibly_record() and not counts_training():
+        call.may_be_training()
 
 
 def _requested() -> Call | None:
@@ -60,12 +58,12 @@ def _requested() -> Call | None:
 def _it_was_training() -> None:
     call = _requested()
     if call is not None:
-        call.note().training = True
+        call.ensure_details().training = True
         return
     thread = get_ident()
-    for one in list(state().doubtful):
-        if one.thread == thread and one.more is not None and one.more.doubtful:
-            one.more.training = True
+    for one in list(state().maybe_training):
+        if one.thread == thread and one.details is not None and one.details.maybe_training:
+            one.details.training = True
 
 
 def _has_variable(sources: Any) -> bool:

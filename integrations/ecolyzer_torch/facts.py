@@ -9,7 +9,7 @@ from math import prod
 from pathlib import PurePath
 from typing import Any, Final
 
-from ecolyzer_otel.wrap import ModelFacts
+from ecolyzer_otel.instrumentor import ModelFacts
 
 __all__ = ["describe_module", "describe_modules", "path_name"]
 

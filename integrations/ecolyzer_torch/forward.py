@@ -10,8 +10,7 @@ import functools
 from collections.abc import Callable
 from typing import Any, Final
 
-from ecolyzer_otel.call import begin, current_call, finish, get_ident
-from ecolyzer_otel.wrap import CallSpec, lending, training, within
+from ecolyzer_otel.instrumentor import CallSpec, begin, current_call, finish, get_ident, lending, training, within
 from ecolyzer_torch.kernels import kernels_of, record_end, record_start
 from ecolyzer_torch.learning import doubt, learns
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from types import CodeType
 from typing import Any, Final
 
-from ecolyzer_otel.wrap import ModelFacts, leaf
+from ecolyzer_otel.instrumentor import ModelFacts, leaf
 from ecolyzer_torch.facts import describe_module, describe_modules, path_name
 from ecolyzer_torch.forward import current, spec
 

@@ -17,7 +17,7 @@ import sys
 from time import monotonic_ns
 from typing import Any, Final
 
-from ecolyzer_otel.call import Call
+from ecolyzer_otel.instrumentor import CallView
 
 __all__ = ["Anchors", "kernels_of", "record_end", "record_start"]
 
@@ -43,7 +43,7 @@ class _Marks:
         self.spans: dict[str, list[tuple[int, int]]] | None = None
 
 
-def record_start(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+def record_start(call: CallView, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     """Mark the begin in the stream that the call's kernels will go to; nothing where CUDA is not in use."""
     cuda = sys.modules.get(_CUDA)
     if cuda is None or not cuda._initialized or cuda.is_current_stream_capturing():
@@ -57,7 +57,7 @@ def record_start(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> N
     call.events = _Marks(index, stream, event)
 
 
-def record_end(call: Call, result: Any) -> None:
+def record_end(call: CallView, result: Any) -> None:
     """Mark the end in the same stream."""
     marks = call.events
     if marks is None:
@@ -80,7 +80,7 @@ def _device_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int | None:
     return None
 
 
-def kernels_of(call: Call) -> dict[str, list[tuple[int, int]]] | None:
+def kernels_of(call: CallView) -> dict[str, list[tuple[int, int]]] | None:
     """For ``CallSpec.kernels``: from the first kernel to the last, by device; None until they are done."""
     marks = call.events
     if not isinstance(marks, _Marks):

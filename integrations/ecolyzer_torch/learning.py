@@ -11,8 +11,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from ecolyzer_otel import call as hot
-from ecolyzer_otel.call import Call, current_call, state
+from ecolyzer_otel.instrumentor import CallView, counts_training, current_call, state
 
 __all__ = ["doubt", "learns", "optimizing", "reset", "went_backward"]
 
@@ -21,7 +20,7 @@ _learns = False
 
 def learns() -> bool:
     """Whether this process trains models, as far as known, and that is not to be counted."""
-    return _learns and not hot.counts_training
+    return _learns and not counts_training()
 
 
 def reset() -> None:
@@ -30,11 +29,10 @@ def reset() -> None:
     _learns = False
 
 
-def doubt(call: Call) -> None:
+def doubt(call: CallView) -> None:
     """``call`` may turn out to be training."""
-    if not hot.counts_training:
-        call.note().doubtful = True
-        call.state.doubtful.append(call)
+    if not counts_training():
+        call.may_be_training()
 
 
 def optimizing(original: Any) -> Any:
@@ -65,11 +63,11 @@ def _it_was_training() -> None:
     global _learns
     _learns = True
     here, call = state(), current_call.get()
-    if hot.counts_training or (call is not None and call.open):
+    if counts_training() or (call is not None and call.open):
         return  # within a request: an explanation of a prediction
-    while here.doubtful:
+    while here.maybe_training:
         try:
-            one = here.doubtful.popleft()
+            one = here.maybe_training.popleft()
         except IndexError:
             return
-        one.note().training = True
+        one.ensure_details().training = True

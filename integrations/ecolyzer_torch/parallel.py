@@ -6,8 +6,7 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ecolyzer_otel.call import current_call
-from ecolyzer_otel.wrap import lending
+from ecolyzer_otel.instrumentor import current_call, lending
 
 __all__ = ["applied"]
 

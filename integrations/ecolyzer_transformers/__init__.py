@@ -23,9 +23,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from ecolyzer_otel.call import forget_model
-from ecolyzer_otel.instrumentor import FrameworkInstrumentor
-from ecolyzer_otel.wrap import leaf, training
+from ecolyzer_otel.instrumentor import FrameworkInstrumentor, forget_model, leaf, training
 from ecolyzer_transformers.batching import (
     added,
     cancelled,

@@ -15,8 +15,7 @@ from contextvars import ContextVar
 from time import monotonic_ns, thread_time_ns
 from typing import Any, Final
 
-from ecolyzer_otel.call import Call, begin, current_call, finish, suspend
-from ecolyzer_otel.wrap import leaf, lending, training
+from ecolyzer_otel.instrumentor import Call, begin, current_call, finish, leaf, lending, suspend, training
 from ecolyzer_transformers.facts import describe, spec
 from ecolyzer_transformers.generation import tell
 from ecolyzer_transformers.tokens import tally
@@ -84,7 +83,7 @@ class _Manager:
                 self._look(request, known)
 
     def _look(self, request: str, known: _Added) -> None:
-        more = known.call.note()
+        more = known.call.ensure_details()
         if known.own and not more.first_token_ns and any(one.generated_len() for one in known.states.values()):
             more.first_token_ns = monotonic_ns()
             known.call.mark("decode")
@@ -104,7 +103,10 @@ class _Manager:
         known = self.requests.pop(request, None)
         if known is None or not known.own:
             return
-        known.call.note().tokens = known.prompt, sum(_generated(one, known.prompt) for one in known.states.values())
+        known.call.ensure_details().tokens = (
+            known.prompt,
+            sum(_generated(one, known.prompt) for one in known.states.values()),
+        )
         tell(known.call, None)
         finish(known.call, _Failed() if failed else None)
 
@@ -152,7 +154,7 @@ def generated_batch(original: Any) -> Any:
         outputs = original(self, *args, **kwargs)
         call = current_call.get()
         if call is not None and call.open and not call.training:
-            tally(call.itself).hold(call.itself, functools.partial(_count, args, kwargs, outputs))
+            tally(call.actual).hold(call.actual, functools.partial(_count, args, kwargs, outputs))
         return outputs
 
     return leaf(generate_batch, _BATCH)
@@ -193,7 +195,7 @@ def added(original: Any) -> Any:
             finish(call, error)
             raise
         if not _watch(self, request, call, args, kwargs, own=True):
-            call.note().training = True  # it was not taken: no request
+            call.ensure_details().training = True  # it was not taken: no request
             finish(call, None)
         return request
 
@@ -261,7 +263,7 @@ def started(original: Any) -> Any:
         outer = current_call.get()
         with contextlib.suppress(Exception):
             enclosed = outer is not None and outer.open and not outer.training
-            _known(self).starter = outer.itself if outer is not None and enclosed else None
+            _known(self).starter = outer.actual if outer is not None and enclosed else None
         return original(self, *args, **kwargs)
 
     return start

@@ -6,8 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from ecolyzer_otel.call import Call
-from ecolyzer_otel.wrap import CallSpec, ModelFacts
+from ecolyzer_otel.instrumentor import CallSpec, CallView, ModelFacts
 from ecolyzer_torch.facts import describe_module, path_name
 from ecolyzer_torch.kernels import kernels_of, record_end, record_start
 
@@ -27,7 +26,7 @@ def describe(model: Any) -> ModelFacts:
 
 def behind(model: Any, name: str, device: str) -> ModelFacts:
     """Of a model that runs in another runtime: what the instrumentor of that knows of its session."""
-    from ecolyzer_otel.runtime import describe as describe_any
+    from ecolyzer_otel.instrumentor import describe as describe_any
 
     for part in (model, getattr(model, "model", None)):
         for attribute in ("session", "model"):
@@ -42,7 +41,7 @@ def describe_trainer(trainer: Any) -> ModelFacts:
     return describe(trainer.model)
 
 
-def _started(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+def _started(call: CallView, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     # Tensors first: the model's own device is that of the first of its parameters.
     record_start(call, (*args, *kwargs.values(), call.model), {})
 

@@ -17,9 +17,18 @@ from contextvars import ContextVar
 from time import monotonic_ns
 from typing import Any, Final
 
-from ecolyzer_otel.call import MAX_PHASES, Call, begin, current_call, finish, get_ident
-from ecolyzer_otel.names import Attr
-from ecolyzer_otel.wrap import batch_of, lending
+from ecolyzer_otel.instrumentor import (
+    MAX_PHASES,
+    Attr,
+    Call,
+    CallView,
+    batch_of,
+    begin,
+    current_call,
+    finish,
+    get_ident,
+    lending,
+)
 from ecolyzer_transformers.facts import describe, spec
 from ecolyzer_transformers.serving import context_of
 from ecolyzer_transformers.tokens import generated_tokens, given_tokens, tally
@@ -67,7 +76,7 @@ class Generation:
         self.result: Any = None
         self.steps = 0
 
-    def count(self, call: Call) -> tuple[int, int]:
+    def count(self, call: CallView) -> tuple[int, int]:
         """Input and output tokens; tells ``call`` what was asked for."""
         config = self.config if self.config is not None else getattr(self.model, "generation_config", None)
         pad, ends = _numbers(config, "pad_token_id"), _numbers(config, "eos_token_id")
@@ -103,9 +112,9 @@ def _numbers(config: Any, name: str) -> list[int]:
     return [int(one) for one in (value if isinstance(value, (list, tuple)) else [value])]
 
 
-def tell(call: Call, config: Any, length: int | None = None, operation: str = "text_completion") -> int | None:
+def tell(call: CallView, config: Any, length: int | None = None, operation: str = "text_completion") -> int | None:
     """What the conventions for generative AI ask for, besides tokens. Returns how many tokens were asked for."""
-    more = call.note()
+    more = call.ensure_details()
     told: dict[str, Any] = {Attr.GEN_AI_OPERATION: operation}
     most = getattr(config, "max_new_tokens", None)
     if not isinstance(most, int):
@@ -123,11 +132,11 @@ def tell(call: Call, config: Any, length: int | None = None, operation: str = "t
     return most
 
 
-def tell_reasons(call: Call, reasons: list[str]) -> None:
+def tell_reasons(call: CallView, reasons: list[str]) -> None:
     """Why each sequence ended; those of a request's generations one after the other."""
-    attributes = call.note().attributes or {}
+    attributes = call.ensure_details().attributes or {}
     known = [*attributes.get(Attr.GEN_AI_FINISH_REASONS, ()), *reasons]
-    call.note().attributes = attributes | {Attr.GEN_AI_FINISH_REASONS: known[:_MAX_REASONS]}
+    call.ensure_details().attributes = attributes | {Attr.GEN_AI_FINISH_REASONS: known[:_MAX_REASONS]}
 
 
 #: The generation whose steps are counted; False within one that is part of another's (an assistant's).
@@ -148,8 +157,8 @@ def generated(original: Any) -> Any:
                 return original(self, *args, **kwargs)
             if outer.thread != get_ident() and get_ident() not in outer.helpers:
                 with lending(outer):
-                    return _part(outer.itself, original, self, args, kwargs)
-            return _part(outer.itself, original, self, args, kwargs)
+                    return _part(outer.actual, original, self, args, kwargs)
+            return _part(outer.actual, original, self, args, kwargs)
         context = context_of(kwargs.get("streamer"))
         if context is not None:
             return context.run(generate, self, *args, **kwargs)
@@ -175,7 +184,7 @@ def _part(call: Call, original: Any, model: Any, args: tuple[Any, ...], kwargs: 
             return original(model, *args, **kwargs)
         finally:
             _generating.reset(token)
-    phases = call.note().phases
+    phases = call.ensure_details().phases
     phased = tally(call).phased and len(phases) + 3 <= MAX_PHASES
     before = phases[-1][0] if phases else ""
     try:
@@ -213,7 +222,7 @@ def counting(original: Any) -> Any:
         if isinstance(notes, Generation):
             notes.steps += 1
             if notes.steps == 2 and notes.call is not None:
-                more = notes.call.note()
+                more = notes.call.ensure_details()
                 more.first_token_ns = more.first_token_ns or monotonic_ns()
                 if goes_on:
                     notes.call.mark("decode")

@@ -14,8 +14,7 @@ from dataclasses import replace
 from types import FunctionType
 from typing import Any, Final
 
-from ecolyzer_otel.call import Call
-from ecolyzer_otel.wrap import Patches, batch_of, leaf
+from ecolyzer_otel.instrumentor import CallView, Patches, batch_of, leaf
 from ecolyzer_torch.kernels import record_start
 from ecolyzer_torch.learning import doubt, learns
 from ecolyzer_transformers.facts import describe, spec
@@ -37,7 +36,7 @@ def _items(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     return 1
 
 
-def _started(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+def _started(call: CallView, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     record_start(call, (*args, *kwargs.values(), call.model), {})
     if call.model.training and sys.modules["torch"].is_grad_enabled():
         doubt(call)

@@ -7,8 +7,17 @@ import functools
 import re
 from typing import Any, Final
 
-from ecolyzer_otel.call import MAX_PHASES, Call, begin, current_call, finish, get_ident, suspend
-from ecolyzer_otel.wrap import CallSpec, lending
+from ecolyzer_otel.instrumentor import (
+    MAX_PHASES,
+    Call,
+    CallSpec,
+    begin,
+    current_call,
+    finish,
+    get_ident,
+    lending,
+    suspend,
+)
 from ecolyzer_transformers.facts import describe, spec
 from ecolyzer_transformers.tokens import tally
 

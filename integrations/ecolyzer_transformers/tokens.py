@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from ecolyzer_otel.call import Call
+from ecolyzer_otel.instrumentor import CallView
 
 __all__ = ["Tally", "generated_tokens", "given_tokens", "host", "tally"]
 
@@ -27,34 +27,34 @@ class Tally:
 
     def __init__(self) -> None:
         self.tokens = 0, 0
-        self.held: list[Callable[[Call], tuple[int, int]]] = []
+        self.held: list[Callable[[CallView], tuple[int, int]]] = []
         #: Whether its generations have phases; not where there are too many of them to be told apart.
         self.phased = True
 
-    def hold(self, call: Call, count: Callable[[Call], tuple[int, int]]) -> None:
+    def hold(self, call: CallView, count: Callable[[CallView], tuple[int, int]]) -> None:
         """Count this later."""
         if len(self.held) >= _MAX_HELD:
             held, self.held = self.held, []
             self._fold(call, held)  # all before this one: their kernels are done
         self.held.append(count)
 
-    def _fold(self, call: Call, held: list[Callable[[Call], tuple[int, int]]]) -> None:
+    def _fold(self, call: CallView, held: list[Callable[[CallView], tuple[int, int]]]) -> None:
         for count in held:
             with contextlib.suppress(Exception):  # what cannot be counted counts nothing
                 came, went = count(call)
                 self.tokens = self.tokens[0] + came, self.tokens[1] + went
 
-    def complete(self, call: Call) -> None:
+    def complete(self, call: CallView) -> None:
         """Tell the tokens, unless somebody has told them before."""
         self._fold(call, self.held)
         self.held = []
-        if call.note().tokens is None:
-            call.note().tokens = self.tokens
+        if call.ensure_details().tokens is None:
+            call.ensure_details().tokens = self.tokens
 
 
-def tally(call: Call) -> Tally:
+def tally(call: CallView) -> Tally:
     """That of ``call``, made when it is first asked for."""
-    more = call.note()
+    more = call.ensure_details()
     if more.completions is None:
         more.completions = []
     for complete in more.completions:

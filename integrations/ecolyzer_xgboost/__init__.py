@@ -21,9 +21,16 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from ecolyzer_otel.call import Call, forget_model
-from ecolyzer_otel.instrumentor import FrameworkInstrumentor
-from ecolyzer_otel.wrap import CallSpec, batch_of, changing, leaf, training
+from ecolyzer_otel.instrumentor import (
+    CallSpec,
+    CallView,
+    FrameworkInstrumentor,
+    batch_of,
+    changing,
+    forget_model,
+    leaf,
+    training,
+)
 from ecolyzer_xgboost.facts import describe, noting_file
 
 __all__ = ["XGBoostInstrumentor", "describe"]
@@ -35,15 +42,15 @@ def _rows(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     return batch_of(data) if hasattr(data, "shape") else None
 
 
-def _rows_at_last(call: Call, result: Any) -> None:
+def _rows_at_last(call: CallView, result: Any) -> None:
     if call.items is None:
         call.items = batch_of(result)
 
 
-def _for_training(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+def _for_training(call: CallView, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     """A loop that trains by ``boost`` predicts with ``training=True`` in between."""
     if kwargs.get("training"):
-        call.note().training = True
+        call.ensure_details().training = True
 
 
 _PREDICT: Final = CallSpec("xgboost", "predict", describe, _rows, started=_for_training, ended=_rows_at_last)

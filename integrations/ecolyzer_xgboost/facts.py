@@ -12,8 +12,7 @@ from collections.abc import Iterator
 from pathlib import PurePath
 from typing import Any, Final
 
-from ecolyzer_otel.call import forget_model
-from ecolyzer_otel.wrap import ModelFacts
+from ecolyzer_otel.instrumentor import ModelFacts, forget_model
 
 __all__ = ["count_nodes", "describe", "noting_file"]
 

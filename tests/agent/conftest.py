@@ -14,7 +14,10 @@ from typing import Any
 
 import pytest
 
-from ecolyzer_otel.agent.protocol import (
+from ecolyzer_otel.boot.assembly import Setup, prepare
+from ecolyzer_otel.common.config import Config
+from ecolyzer_otel.export.exposition import render
+from ecolyzer_otel.wire.protocol import (
     VERSION,
     Batch,
     Done,
@@ -29,10 +32,7 @@ from ecolyzer_otel.agent.protocol import (
     Welcome,
     encode,
 )
-from ecolyzer_otel.agent.server import Server
-from ecolyzer_otel.assembly import Setup, prepare
-from ecolyzer_otel.config import Config
-from ecolyzer_otel.telemetry.exposition import render
+from ecolyzer_otel.wire.server import Server
 
 MODEL = Model(0, "engine", "custom", 1000, "float32", "cpu")
 

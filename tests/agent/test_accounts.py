@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ecolyzer_otel.agent.accounts import Accounts
-from ecolyzer_otel.call import State
+from ecolyzer_otel.worker.accounts import Accounts
+from ecolyzer_otel.worker.state import State
 
 
 def books(served: int, life: str = "a") -> Accounts:

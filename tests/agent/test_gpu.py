@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from ecolyzer_otel.agent.protocol import Model
+from ecolyzer_otel.wire.protocol import Model
 
 from .conftest import recording
 
@@ -228,7 +228,7 @@ def test_a_replay_file_may_name_partitions(tmp_path):
 
 @pytest.mark.parametrize("wrong", [["MIG-a"], ["MIG-a", 0.0], ["MIG-a", 1.5], "MIG-a", [1, 0.5]])
 def test_a_partition_that_is_none_is_named(wrong):
-    from ecolyzer_otel.errors import ReplayError
+    from ecolyzer_otel.common.errors import ReplayError
     from ecolyzer_otel.ledger.replay import replay
 
     document = json.loads(json.dumps(DOCUMENT))
@@ -240,7 +240,8 @@ def test_a_partition_that_is_none_is_named(wrong):
 WORKERS = """
 import os, sys, time
 import ecolyzer_otel
-from ecolyzer_otel.wrap import CallSpec, ModelFacts, leaf
+from ecolyzer_otel.worker.spec import CallSpec, ModelFacts
+from ecolyzer_otel.worker.wrap import leaf
 
 class Net:
     def infer(self, milliseconds):

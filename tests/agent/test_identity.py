@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from ecolyzer_otel.agent.devices import sensor_name
-from ecolyzer_otel.agent.identity import Peer, container_of, is_gone, peer_of
+from ecolyzer_otel.wire.identity import Peer, container_of, is_gone, peer_of
+from ecolyzer_otel.worker.devices import sensor_name
 
 ID = "0123456789abcdef" * 4
 GROUPS = {

@@ -16,10 +16,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ecolyzer_otel.agent.protocol import (
-    MAX_DONE,
-    MAX_FRAME,
-    MAX_NAME,
+from ecolyzer_otel.common.errors import ProtocolError
+from ecolyzer_otel.meter import client as limits
+from ecolyzer_otel.wire.limits import MAX_DONE, MAX_FRAME, MAX_NAME
+from ecolyzer_otel.wire.protocol import (
     VERSION,
     Batch,
     Flush,
@@ -37,8 +37,6 @@ from ecolyzer_otel.agent.protocol import (
     Welcome,
     encode,
 )
-from ecolyzer_otel.errors import ProtocolError
-from ecolyzer_otel.meter import client as limits
 
 from .conftest import MODEL, frame
 
@@ -198,13 +196,13 @@ def test_the_first_word_must_be_hello_and_only_the_first(meter, caplog):
 
 
 def test_who_connects_and_says_nothing_is_sent_away(meter, monkeypatch, caplog):
-    monkeypatch.setattr("ecolyzer_otel.agent.server._HELLO_SECONDS", 0.2)
+    monkeypatch.setattr("ecolyzer_otel.wire.server._HELLO_SECONDS", 0.2)
     assert meter().peer().is_closed(5)
     assert "did not say hello" in caplog.text
 
 
 def test_a_peer_that_comes_back_with_nonsense_does_not_fill_the_log(meter, caplog, monkeypatch):
-    monkeypatch.setattr("ecolyzer_otel.agent.server._LOG_LINES", 5)
+    monkeypatch.setattr("ecolyzer_otel.wire.server._LOG_LINES", 5)
     running = meter()
     for _ in range(30):
         bad = running.peer()
@@ -366,7 +364,7 @@ def test_one_that_stays_away_loses_its_open_requests_and_keeps_its_books(meter, 
 
 
 def test_a_worker_that_never_reads_is_cut_off_and_its_requests_count(meter, monkeypatch, caplog):
-    monkeypatch.setattr("ecolyzer_otel.agent.server._MAX_UNREAD", 20_000)
+    monkeypatch.setattr("ecolyzer_otel.wire.server._MAX_UNREAD", 20_000)
     running = meter()
     deaf, other = running.peer(), running.peer()
     deaf.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
@@ -500,8 +498,8 @@ def test_any_valid_messages_leave_the_books_balanced(meter_of_all, said):
 
 @pytest.fixture(scope="module")
 def meter_of_all(tmp_path_factory: pytest.TempPathFactory):
-    from ecolyzer_otel.assembly import prepare
-    from ecolyzer_otel.config import Config
+    from ecolyzer_otel.boot.assembly import prepare
+    from ecolyzer_otel.common.config import Config
 
     from .conftest import recording
 
@@ -519,11 +517,12 @@ def meter_of_all(tmp_path_factory: pytest.TempPathFactory):
 
 WORKER = """
 import sys, time, os, threading
-from ecolyzer_otel.agent.link import SocketLink
-from ecolyzer_otel.agent.worker import Worker
-from ecolyzer_otel.call import replace_state
-from ecolyzer_otel.wrap import CallSpec, ModelFacts, leaf
-import ecolyzer_otel.call as request, ecolyzer_otel.agent.link as link
+from ecolyzer_otel.wire.link import SocketLink
+from ecolyzer_otel.worker.thread import Worker
+from ecolyzer_otel.worker.state import replace_state
+from ecolyzer_otel.worker.spec import CallSpec, ModelFacts
+from ecolyzer_otel.worker.wrap import leaf
+import ecolyzer_otel.worker.call as request, ecolyzer_otel.wire.link as link
 
 class Engine:
     def infer(self):
@@ -675,7 +674,7 @@ print(len(here.done), len(here.worker._link._waiting), here.worker.counts(), slo
 def test_a_frozen_meter_that_thaws_counts_each_request_once(tmp_path):
     """Stopped for longer than the worker's patience: it connects anew, and the meter knows it for the same."""
     script = (
-        "import sys; from ecolyzer_otel.agent.daemon import run; from ecolyzer_otel.config import Config; "
+        "import sys; from ecolyzer_otel.boot.daemon import run; from ecolyzer_otel.common.config import Config; "
         "run(Config(port=int(sys.argv[2]), agent_socket=sys.argv[1], sensors='modelled'))"
     )
     from tests.serving.conftest import Metrics, free_port
@@ -717,7 +716,7 @@ time.sleep(20)
 
 
 def test_the_frame_of_a_full_batch_is_within_the_limit():
-    from ecolyzer_otel.agent.reports import _CHUNK
+    from ecolyzer_otel.worker.reports import _CHUNK
 
     word = "é" * MAX_NAME
     peer_done = [

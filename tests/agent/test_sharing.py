@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ecolyzer_otel.agent.sharing import ThreadShares
-from ecolyzer_otel.call import Call, State
-from ecolyzer_otel.wrap import CallSpec, ModelFacts
+from ecolyzer_otel.worker.call import Call
+from ecolyzer_otel.worker.sharing import ThreadShares
+from ecolyzer_otel.worker.spec import CallSpec, ModelFacts
+from ecolyzer_otel.worker.state import State
 
 SPEC = CallSpec("custom", "infer", describe=lambda model: ModelFacts("engine"))
 MS = 1_000_000

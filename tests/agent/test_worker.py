@@ -17,9 +17,10 @@ import pytest
 ENGINE = """
 import asyncio, os, sys, threading, time, json
 import ecolyzer_otel
-from ecolyzer_otel import runtime
-from ecolyzer_otel.call import state
-from ecolyzer_otel.wrap import CallSpec, ModelFacts, leaf
+from ecolyzer_otel.boot.activation import activate
+from ecolyzer_otel.worker.state import state
+from ecolyzer_otel.worker.spec import CallSpec, ModelFacts
+from ecolyzer_otel.worker.wrap import leaf
 
 def burn(seconds):
     end = time.thread_time() + seconds
@@ -40,7 +41,7 @@ facts = lambda model: ModelFacts("engine")
 def wrap():
     Engine.infer = leaf(Engine.infer, CallSpec("custom", "infer", facts))
     Engine.ainfer = leaf(Engine.ainfer, CallSpec("custom", "ainfer", facts))
-    runtime.activate()
+    activate()
 engine = Engine()
 """
 
@@ -322,9 +323,9 @@ engine.infer()
 def test_the_background_thread_imports_nothing(listener):
     """A fork in the middle of an import would leave the child with a lock that nobody gives back."""
     code = """
-before = set(sys.modules)
+flush, before = ecolyzer_otel.flush, set(sys.modules)
 engine.infer(0.5)
-assert ecolyzer_otel.flush(5)
+assert flush(5)
 time.sleep(0.3)
 assert sorted(set(sys.modules) - before) == [], sorted(set(sys.modules) - before)
 """
@@ -346,24 +347,25 @@ assert engine.infer() == "answer"
 
 
 def test_what_may_have_been_training_is_not_kept_alive_once_it_is_told_of() -> None:
-    from ecolyzer_otel.agent.accounts import Accounts
-    from ecolyzer_otel.agent.reports import Reporter
-    from ecolyzer_otel.call import begin, finish, replace_state
-    from ecolyzer_otel.wrap import CallSpec, ModelFacts
+    from ecolyzer_otel.worker.accounts import Accounts
+    from ecolyzer_otel.worker.hot_path import begin, finish
+    from ecolyzer_otel.worker.reports import Reporter
+    from ecolyzer_otel.worker.spec import CallSpec, ModelFacts
+    from ecolyzer_otel.worker.state import replace_state
 
     here = replace_state(lambda state: None)
     try:
         reporter = Reporter(here, Accounts(here))
         call = begin(CallSpec("custom", "infer", lambda model: ModelFacts("engine")), object(), (), {})
         assert call is not None
-        call.note().doubtful = True
-        here.doubtful.append(call)
+        call.ensure_details().maybe_training = True
+        here.maybe_training.append(call)
         finish(call, None)
         list(reporter.batches(hold=True, quiet=False))
-        assert list(here.doubtful) == [call], "it may still turn out to be"
+        assert list(here.maybe_training) == [call], "it may still turn out to be"
         call.end_ns -= 2_000_000_000
         list(reporter.batches(hold=True, quiet=False))
-        assert list(here.doubtful) == []
+        assert list(here.maybe_training) == []
     finally:
         replace_state(None)
 
@@ -371,10 +373,11 @@ def test_what_may_have_been_training_is_not_kept_alive_once_it_is_told_of() -> N
 def test_a_call_that_ends_while_the_clock_of_its_thread_is_read_has_nothing_of_what_came_after_it() -> None:
     import threading
 
-    from ecolyzer_otel.agent.accounts import Accounts
-    from ecolyzer_otel.agent.reports import Reporter
-    from ecolyzer_otel.call import begin, finish, replace_state
-    from ecolyzer_otel.wrap import CallSpec, ModelFacts
+    from ecolyzer_otel.worker.accounts import Accounts
+    from ecolyzer_otel.worker.hot_path import begin, finish
+    from ecolyzer_otel.worker.reports import Reporter
+    from ecolyzer_otel.worker.spec import CallSpec, ModelFacts
+    from ecolyzer_otel.worker.state import replace_state
 
     here = replace_state(lambda state: None)
     try:

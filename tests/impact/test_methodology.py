@@ -30,8 +30,8 @@ from ecolyzer_otel.ledger.intensity import Intensity
 from ecolyzer_otel.ledger.live import Live
 from ecolyzer_otel.ledger.replay import replay
 from ecolyzer_otel.meter.impacts import bill_of
+from ecolyzer_otel.meter.thermal import Thermal
 from ecolyzer_otel.sensors.modelled import TDP_POINTS, PowerModel
-from ecolyzer_otel.thermal import Thermal
 
 PAGE = Path(__file__).parents[2] / "docs" / "methodology.md"
 Inputs = dict[str, str]

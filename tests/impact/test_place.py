@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from ecolyzer_otel.errors import ConfigError
+from ecolyzer_otel.common.errors import ConfigError
 from ecolyzer_otel.impact import Place, resolve_place
 from ecolyzer_otel.impact.tables import cloud_table, grid_table, read_rows, water_table
 

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from ecolyzer_otel.call import Call, State, replace_state
-from ecolyzer_otel.wrap import ModelFacts
+from ecolyzer_otel.worker.call import Call
+from ecolyzer_otel.worker.spec import ModelFacts
+from ecolyzer_otel.worker.state import State, replace_state
 
 
 class Calls:

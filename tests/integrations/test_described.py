@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ecolyzer_otel.runtime import describe
-from ecolyzer_otel.wrap import ModelFacts
+from ecolyzer_otel.worker.describe import describe
+from ecolyzer_otel.worker.spec import ModelFacts
 
 X, Y = np.ones((8, 4), np.float32), np.arange(8) % 2
 

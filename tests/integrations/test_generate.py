@@ -25,7 +25,8 @@ from transformers import (
     WhisperForConditionalGeneration,
 )
 
-from ecolyzer_otel.call import MAX_PHASES, current_call
+from ecolyzer_otel.wire.limits import MAX_PHASES
+from ecolyzer_otel.worker.call import current_call
 from ecolyzer_torch import TorchInstrumentor
 from ecolyzer_transformers import TransformersInstrumentor
 from ecolyzer_transformers.tokens import tally
@@ -48,13 +49,13 @@ def _patched(instrumented: Callable[[Any], Any]) -> None:
 
 def told(call: Any) -> Any:
     """What is noted of a call, completed like the background thread does it."""
-    for complete in call.more.completions:
+    for complete in call.details.completions:
         complete(call)
-    return call.more
+    return call.details
 
 
 def phases(call: Any) -> list[str]:
-    return [name for name, _, _ in call.more.phases]
+    return [name for name, _, _ in call.details.phases]
 
 
 MODES: dict[str, dict[str, Any]] = {
@@ -72,7 +73,7 @@ def test_each_mode_is_one_request_with_prefill_decode_and_tokens(calls: Any, mod
     call = calls.one()
     assert (call.spec.framework, call.spec.operation, call.items) == ("transformers", "generate", 2)
     assert phases(call) == ["prefill", "decode"]
-    assert call.start_ns < call.more.first_token_ns < call.end_ns
+    assert call.start_ns < call.details.first_token_ns < call.end_ns
     assert told(call).tokens == (8, 6 * out.shape[0]), "input without padding, output of all sequences"
 
 
@@ -129,7 +130,7 @@ def test_a_streamer_in_a_thread(calls: Any, model: Any, tmp_path: Path) -> None:
     assert "".join(streamer)
     thread.join()
     call = calls.one()
-    assert call.more.first_token_ns < first_ns + 1_000_000_000
+    assert call.details.first_token_ns < first_ns + 1_000_000_000
     assert told(call).tokens == (5, 5)
 
 
@@ -187,7 +188,7 @@ def test_one_token_is_prefill_alone(calls: Any, model: Any) -> None:
     model.generate(IDS, attention_mask=MASK, max_new_tokens=1)
     call = calls.one()
     assert phases(call) == ["prefill"]
-    assert call.more.first_token_ns > call.start_ns
+    assert call.details.first_token_ns > call.start_ns
 
 
 def test_a_compiled_forward_stays_one_graph(calls: Any, tmp_path: Path) -> None:
@@ -393,6 +394,6 @@ def test_what_is_added_to_a_manager_is_a_request_each(calls: Any, batching: Any)
         manager.stop(block=True)
     found = calls.take()
     assert [(call.spec.operation, call.items, call.error) for call in found] == [("generate", 1, None)] * 3
-    assert sorted(call.more.tokens for call in found) == [(2, 4), (3, 4), (4, 4)]
+    assert sorted(call.details.tokens for call in found) == [(2, 4), (3, 4), (4, 4)]
     assert all(phases(call) == ["prefill", "decode"] for call in found)
     assert all(sum(call.extra_cpu) > 0 for call in found)

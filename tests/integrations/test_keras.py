@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from ecolyzer_keras import KerasInstrumentor
-from ecolyzer_otel import call as hot
 from ecolyzer_otel import instrumentor as base
+from ecolyzer_otel.worker import training
 from ecolyzer_tensorflow import TensorFlowInstrumentor
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -123,8 +123,8 @@ def test_the_call_that_traced_is_a_warm_up(calls: Any) -> None:
         run(model)
         run(model)
         first, second = calls.take()
-        assert first.note().warmup
-        assert not second.note().warmup
+        assert first.ensure_details().warmup
+        assert not second.ensure_details().warmup
 
 
 # Training.
@@ -141,12 +141,12 @@ def test_training_is_told_apart(calls: Any) -> None:
         loss = tf.reduce_mean(model(X) ** 2)
     tape.gradient(loss, model.trainable_variables)
     served, trained = calls.take()
-    assert not served.note().training
-    assert trained.note().training
+    assert not served.ensure_details().training
+    assert trained.ensure_details().training
 
 
 def test_training_counts_where_that_is_asked_for(calls: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hot, "counts_training", True)
+    monkeypatch.setattr(training, "_counts", True)
     _sequential()(X, training=True)
     assert calls.operations() == ["call"]
 

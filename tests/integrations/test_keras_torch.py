@@ -22,7 +22,7 @@ for one in INSTRUMENTORS:
     one.instrument(skip_dep_check=True)
 import numpy as np
 import keras, torch
-from ecolyzer_otel.call import replace_state, state
+from ecolyzer_otel.worker.state import replace_state, state
 replace_state(lambda here: None)
 told, layers = {}, keras.layers
 
@@ -35,7 +35,7 @@ def tell(name):
         facts = call.spec.describe(call.model)
         told[name].append([call.spec.framework, call.spec.operation, call.items, facts.name, facts.parameters,
                            facts.dtype, facts.device, call.error and call.error.__name__,
-                           bool(call.more and call.more.training)])
+                           bool(call.details and call.details.training)])
 
 x, y = np.ones((6, 4), "float32"), np.zeros((6, 2), "float32")
 

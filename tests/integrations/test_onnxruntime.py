@@ -23,8 +23,9 @@ from onnxruntime.capi import onnxruntime_pybind11_state as native
 from onnxruntime.capi.onnxruntime_inference_collection import IOBinding, Session
 
 from ecolyzer_onnxruntime import OnnxRuntimeInstrumentor
-from ecolyzer_otel.call import current_call, state
-from ecolyzer_otel.wrap import training
+from ecolyzer_otel.worker.call import current_call
+from ecolyzer_otel.worker.state import state
+from ecolyzer_otel.worker.training import training
 
 MAGIKA = next(Path(magika.__file__).parent.rglob("*.onnx"))
 

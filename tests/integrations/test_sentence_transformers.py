@@ -34,9 +34,9 @@ INFERENCE = {
 
 def told(call: Any) -> Any:
     """What is noted of a call, completed like the background thread does it."""
-    for complete in call.more.completions:
+    for complete in call.details.completions:
         complete(call)
-    return call.more
+    return call.details
 
 
 @pytest.fixture(autouse=True)

@@ -412,7 +412,7 @@ import sys
 from ecolyzer_sklearn import SklearnInstrumentor
 SklearnInstrumentor().instrument(skip_dep_check=True)
 import numpy
-from ecolyzer_otel.call import replace_state, state
+from ecolyzer_otel.worker.state import replace_state, state
 replace_state(lambda here: None)
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_score

@@ -109,7 +109,7 @@ def test_an_estimator_from_a_file_is_a_request(calls: Any, tmp_path: Path) -> No
     code = f"""
 import sys
 from ecolyzer_sklearn import SklearnInstrumentor
-from ecolyzer_otel.call import replace_state, state
+from ecolyzer_otel.worker.state import replace_state, state
 SklearnInstrumentor().instrument(skip_dep_check=True)
 replace_state(lambda here: None)
 import joblib

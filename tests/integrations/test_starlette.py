@@ -12,8 +12,8 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route, WebSocketRoute
 
-from ecolyzer_otel.call import server_span
-from ecolyzer_otel.telemetry.spans import route_of
+from ecolyzer_otel.worker.call import server_span
+from ecolyzer_otel.worker.spans import route_of
 from ecolyzer_starlette import StarletteInstrumentor
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ecolyzer_otel.call import get_ident
+from ecolyzer_otel.worker.threads import get_ident
 from ecolyzer_tensorflow import TensorFlowInstrumentor
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -80,7 +80,7 @@ def test_a_function_is_one_request_and_the_first_call_that_traced_a_warm_up(call
         "tensorflow", "call", 5, get_ident(),
     )  # fmt: skip
     assert other_shape.items == 2
-    assert [first.note().warmup, second.note().warmup] == [True, False]
+    assert [first.ensure_details().warmup, second.ensure_details().warmup] == [True, False]
     facts = second.spec.describe(doubled)
     assert (facts.name, facts.parameters, facts.dtype, facts.device) == ("lambda", WEIGHTS, "float32", "cpu")
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ecolyzer_otel import call as hot
+from ecolyzer_otel.worker import training
 from ecolyzer_tensorflow import TensorFlowInstrumentor
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -47,7 +47,7 @@ def _training_step(scorer: Scorer) -> Any:
 def test_a_function_that_takes_gradients_of_variables_is_training(calls: Any) -> None:
     step = _training_step(Scorer())
     step(X)
-    assert calls.one().note().training
+    assert calls.one().ensure_details().training
     step(X)
     assert calls.take() == []
 
@@ -57,9 +57,9 @@ def test_a_call_under_a_tape_is_training_once_gradients_are_taken(calls: Any) ->
     with tf.GradientTape() as tape:
         loss = tf.reduce_mean(scorer(tf.constant(X)))
     call = calls.one()
-    assert (call.note().doubtful, call.note().training) == (True, False)
+    assert (call.ensure_details().maybe_training, call.ensure_details().training) == (True, False)
     tape.gradient(loss, {"bias": scorer.bias})
-    assert call.note().training
+    assert call.ensure_details().training
 
 
 def test_gradients_with_respect_to_inputs_only_explain_a_prediction(calls: Any) -> None:
@@ -74,12 +74,12 @@ def test_gradients_with_respect_to_inputs_only_explain_a_prediction(calls: Any) 
 
     for _ in range(2):
         explain(tf.constant(X))
-        assert not calls.one().note().training
+        assert not calls.one().ensure_details().training
 
 
 def test_training_counts_where_that_is_asked_for(calls: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hot, "counts_training", True)
+    monkeypatch.setattr(training, "_counts", True)
     step = _training_step(Scorer())
     for _ in range(2):
         step(X)
-        assert not calls.one().note().training
+        assert not calls.one().ensure_details().training

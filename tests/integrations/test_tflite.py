@@ -202,7 +202,7 @@ class SignatureRunner:
 import sys
 from ecolyzer_tensorflow import TensorFlowInstrumentor
 TensorFlowInstrumentor().instrument(skip_dep_check=True)
-from ecolyzer_otel.call import replace_state, state
+from ecolyzer_otel.worker.state import replace_state, state
 replace_state(lambda here: None)
 from ai_edge_litert.interpreter import Interpreter
 Interpreter("scorer.tflite").invoke()

@@ -19,7 +19,7 @@ from torch import nn
 patched = sys.argv[1] == "patched"
 if patched:
     from ecolyzer_torch import TorchInstrumentor
-    from ecolyzer_otel.call import replace_state, state
+    from ecolyzer_otel.worker.state import replace_state, state
     replace_state(lambda here: None)
     TorchInstrumentor().instrument(skip_dep_check=True)
 
@@ -64,7 +64,7 @@ def watch(name, call):
         results[name]["facts"] = sorted({c.spec.describe(c.model).name for c in done})
         results[name]["parameters"] = sorted({c.spec.describe(c.model).parameters for c in done})
         results[name]["items"] = sorted({c.items for c in done})
-        results[name]["warmups"] = [c.more is not None and c.more.warmup for c in done]
+        results[name]["warmups"] = [c.details is not None and c.details.warmup for c in done]
 watch("module", module)
 watch("function", function)
 watch("method", method)
@@ -119,7 +119,7 @@ def test_what_was_compiled_before_uninstrument_is_no_request_after_it(compiled: 
 PACKAGE = """
 import json, sys, torch
 from ecolyzer_torch import TorchInstrumentor
-from ecolyzer_otel.call import replace_state, state
+from ecolyzer_otel.worker.state import replace_state, state
 replace_state(lambda here: None)
 TorchInstrumentor().instrument(skip_dep_check=True)
 net, x = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.ReLU()).eval(), torch.ones(2, 8)

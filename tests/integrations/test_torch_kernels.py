@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from ecolyzer_otel.call import begin, finish, replace_state
-from ecolyzer_otel.wrap import ModelFacts
+from ecolyzer_otel.worker.hot_path import begin, finish
+from ecolyzer_otel.worker.spec import ModelFacts
+from ecolyzer_otel.worker.state import replace_state
 from ecolyzer_torch import kernels
 from ecolyzer_torch.forward import spec
 

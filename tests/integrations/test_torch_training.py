@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from ecolyzer_otel import call as hot
+from ecolyzer_otel.worker import training
 from ecolyzer_torch import TorchInstrumentor, learning
 
 
@@ -22,7 +22,9 @@ def _patched(instrumented: Callable[[Any], Any]) -> Iterator[None]:
 
 def kinds(calls: Any) -> list[str]:
     """What each finished call is taken for, once its time of doubt is over."""
-    return ["training" if call.more is not None and call.more.training else "request" for call in calls.take()]
+    return [
+        "training" if call.details is not None and call.details.training else "request" for call in calls.take()
+    ]
 
 
 def test_a_loop_with_an_optimizer_is_training_from_its_first_pass(calls: Any) -> None:
@@ -70,7 +72,7 @@ def test_explaining_a_prediction_of_a_model_in_evaluation_mode_makes_it_no_train
 
 
 def test_training_counts_when_it_is_asked_for(calls: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hot, "counts_training", True)
+    monkeypatch.setattr(training, "_counts", True)
     net = nn.Linear(4, 4)
     optimizer = torch.optim.SGD(net.parameters(), 0.1)
     for _ in range(3):

@@ -186,13 +186,13 @@ def test_results_that_cannot_be_followed_are_given_as_they_are(calls: Any, pipes
 
 def told(call: Any) -> Any:
     """What is noted of a call, completed like the background thread does it."""
-    for complete in call.more.completions or ():
+    for complete in call.details.completions or ():
         complete(call)
-    return call.more
+    return call.details
 
 
 def phases(call: Any) -> list[str]:
-    return [name for name, _, _ in call.more.phases]
+    return [name for name, _, _ in call.details.phases]
 
 
 def texts(number: int) -> Iterator[str]:

@@ -190,7 +190,7 @@ def test_training_is_no_request(calls: Any, train: Callable[[Any], Any]) -> None
 
 def test_a_prediction_for_training_is_no_request(calls: Any, booster: Any) -> None:
     booster.predict(xgb.DMatrix(X), training=True)
-    assert calls.one().note().training
+    assert calls.one().ensure_details().training
 
 
 def test_a_booster_that_learns_on_is_described_anew(calls: Any, booster: Any) -> None:

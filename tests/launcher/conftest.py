@@ -20,7 +20,8 @@ LAUNCHER = str(Path(sys.executable).with_name("ecolyzer-instrument"))
 #: A small framework of its own, instrumented as a third party would: by the public wrapper factory.
 ENGINE = """
 import os, sys, threading, time
-from ecolyzer_otel.wrap import CallSpec, ModelFacts, leaf
+from ecolyzer_otel.worker.spec import CallSpec, ModelFacts
+from ecolyzer_otel.worker.wrap import leaf
 
 class Engine:
     def infer(self, seconds=0.0):

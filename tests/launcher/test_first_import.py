@@ -14,7 +14,7 @@ from .conftest import LAUNCHER
 SCRIPT = """
 import {module}
 import json, os
-from ecolyzer_otel.runtime import _instrumentors
+from ecolyzer_otel.boot.instrumentors import instrumentors as _instrumentors
 found = {{type(one).__name__: len(one.patches._undo) for one in _instrumentors()}}
 print(json.dumps(found))
 """
@@ -41,7 +41,7 @@ def test_what_is_hooked_is_what_the_instrumentors_patch():
     """The table that spares a process the instrumentors of what it never imports."""
     from importlib.metadata import entry_points
 
-    from ecolyzer_otel.startup import HOOKED
+    from ecolyzer_otel.boot.startup import HOOKED
 
     ours = [one for one in entry_points(group="opentelemetry_instrumentor") if one.name.startswith("ecolyzer_")]
     assert {one.name: tuple(sorted(one.load()().hooks())) for one in ours} == HOOKED

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ecolyzer_otel.config import OPTIONS, Config
+from ecolyzer_otel.common.config import OPTIONS, Config
 
 from .conftest import ENGINE, LAUNCHER
 
@@ -125,7 +125,7 @@ def test_a_command_that_is_not_executable_gives_126(tmp_path):
 
 
 def test_help_names_every_option():
-    from ecolyzer_otel.config import OPTIONS
+    from ecolyzer_otel.common.config import OPTIONS
 
     done = _run("--help")
     assert done.returncode == 0

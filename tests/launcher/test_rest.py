@@ -70,7 +70,7 @@ def test_worker_page_and_meter_sleep_and_a_call_wakes_them(launch):
 def test_many_rests_lose_nothing(launch):
     """Calls at the very moment at which the thread goes to rest."""
     code = """
-import ecolyzer_otel, ecolyzer_otel.agent.worker as worker
+import ecolyzer_otel, ecolyzer_otel.worker.thread as worker
 worker._QUIET_AFTER = 0.0
 for number in range(150):
     engine.infer()
@@ -79,7 +79,7 @@ assert ecolyzer_otel.flush(5)
 counts = ecolyzer_otel.counts()
 assert counts == {"served": 150, "accounted": 150, "dropped": 0, "pending": 0}, counts
 time.sleep(0.5)
-from ecolyzer_otel.call import state
+from ecolyzer_otel.worker.state import state
 assert state().resting, "it rests again"
 print("done", flush=True); time.sleep(30)
 """

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ecolyzer_otel.errors import ReplayError
+from ecolyzer_otel.common.errors import ReplayError
 from ecolyzer_otel.ledger.replay import replay
 
 S = 1_000_000_000

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from ecolyzer_otel.names import METRICS
+from ecolyzer_otel.common.metrics import METRICS
 
 from .tools import ROOT
 

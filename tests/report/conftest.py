@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ecolyzer_otel.names import Metric
+from ecolyzer_otel.common.metrics import Metric
 from ecolyzer_otel.report.figures import tables
 from ecolyzer_otel.report.from_journal import from_journal
 from ecolyzer_otel.report.projection import project

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from ecolyzer_otel.names import Metric, MetricSpec
-from ecolyzer_otel.telemetry.journal import Entry, Journal, Tally, read_journal
-from ecolyzer_otel.telemetry.store import MetricStore
+from ecolyzer_otel.common.metrics import Metric, MetricSpec
+from ecolyzer_otel.export.journal import Entry, Journal, Tally, read_journal
+from ecolyzer_otel.export.store import MetricStore
 
 from .made import DAY, OCTOBER, keep, line, served
 

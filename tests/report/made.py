@@ -8,9 +8,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from ecolyzer_otel.names import METRICS, Metric, MetricSpec
-from ecolyzer_otel.telemetry.journal_entries import VERSION, encode
-from ecolyzer_otel.telemetry.journal_files import day_of, file_name
+from ecolyzer_otel.common.metrics import METRICS, Metric, MetricSpec
+from ecolyzer_otel.export.journal_entries import VERSION, encode
+from ecolyzer_otel.export.journal_files import day_of, file_name
 
 LIFE = "0123456789abcdef"
 #: 2026-10-01 00:00 UTC.

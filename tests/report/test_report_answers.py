@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from ecolyzer_otel.errors import ConfigError
+from ecolyzer_otel.common.errors import ConfigError
 from ecolyzer_otel.report.from_prometheus import from_prometheus
 from ecolyzer_otel.report.prometheus import Prometheus
 

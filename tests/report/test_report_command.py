@@ -15,7 +15,7 @@ import pytest
 
 import ecolyzer_otel
 from ecolyzer_otel.cli.report import add_parser, period, run
-from ecolyzer_otel.errors import ConfigError
+from ecolyzer_otel.common.errors import ConfigError
 
 from .made import DAY, OCTOBER
 

@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from ecolyzer_otel.errors import ConfigError
+from ecolyzer_otel.common.errors import ConfigError
 from ecolyzer_otel.report.blocks import cell
 from ecolyzer_otel.report.ranges import Amount
 from ecolyzer_otel.report.render import Front, render, write

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from ecolyzer_otel.errors import ConfigError
-from ecolyzer_otel.names import Metric
+from ecolyzer_otel.common.errors import ConfigError
+from ecolyzer_otel.common.metrics import Metric
 from ecolyzer_otel.report.figures import SCOPES, tables
 from ecolyzer_otel.report.from_journal import from_journal
 from ecolyzer_otel.report.ranges import Amount, quadrature, spread

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ecolyzer_otel.names import Metric
+from ecolyzer_otel.common.metrics import Metric
 from ecolyzer_otel.report.growth import Growth, Key, Window
 
 CPU: Key = (Metric.METER_CPU.stem, "")

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from ecolyzer_otel.errors import ConfigError
-from ecolyzer_otel.names import Metric
-from ecolyzer_otel.telemetry import journal as module
-from ecolyzer_otel.telemetry.journal import Entry, Journal, Tally, read_journal
-from ecolyzer_otel.telemetry.journal_entries import decode, encode
-from ecolyzer_otel.telemetry.store import MetricStore
+from ecolyzer_otel.common.errors import ConfigError
+from ecolyzer_otel.common.metrics import Metric
+from ecolyzer_otel.export import journal as module
+from ecolyzer_otel.export.journal import Entry, Journal, Tally, read_journal
+from ecolyzer_otel.export.journal_entries import decode, encode
+from ecolyzer_otel.export.store import MetricStore
 
 from .journals import EVER, L, joules, journal, work
 from .made import DAY, LIFE, OCTOBER, keep, line, served

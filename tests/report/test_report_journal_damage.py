@@ -13,21 +13,21 @@ from pathlib import Path
 
 import pytest
 
-from ecolyzer_otel.names import Metric
-from ecolyzer_otel.telemetry import journal as module
-from ecolyzer_otel.telemetry import journal_files
-from ecolyzer_otel.telemetry.journal import Tally, read_journal
-from ecolyzer_otel.telemetry.journal_entries import encode
-from ecolyzer_otel.telemetry.store import MetricStore
+from ecolyzer_otel.common.metrics import Metric
+from ecolyzer_otel.export import journal as module
+from ecolyzer_otel.export import journal_files
+from ecolyzer_otel.export.journal import Tally, read_journal
+from ecolyzer_otel.export.journal_entries import encode
+from ecolyzer_otel.export.store import MetricStore
 
 from .journals import EVER, entries_of, grown, joules, journal, three, work
 from .made import DAY, LIFE, OCTOBER, line
 
 WRITER = """
 import sys
-from ecolyzer_otel.names import Metric
-from ecolyzer_otel.telemetry.journal import Journal
-from ecolyzer_otel.telemetry.store import MetricStore
+from ecolyzer_otel.common.metrics import Metric
+from ecolyzer_otel.export.journal import Journal
+from ecolyzer_otel.export.store import MetricStore
 store = MetricStore()
 journal = Journal(store, sys.argv[1], keep_days=9, facts={})
 labels = ("shop", "m" * 2000, "torch", "forward", "cpu", "/", "ok")
@@ -106,9 +106,9 @@ def test_what_is_no_line_of_ours_is_counted_and_harmless(tmp_path: Path) -> None
 
 FULL = """
 import glob, logging, os, resource, sys
-from ecolyzer_otel.names import Metric
-from ecolyzer_otel.telemetry.journal import Journal
-from ecolyzer_otel.telemetry.store import MetricStore
+from ecolyzer_otel.common.metrics import Metric
+from ecolyzer_otel.export.journal import Journal
+from ecolyzer_otel.export.store import MetricStore
 logging.basicConfig(level=logging.WARNING, stream=sys.stdout, format="%(message)s")
 store = MetricStore()
 journal = Journal(store, sys.argv[1], keep_days=9, facts={})

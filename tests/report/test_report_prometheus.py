@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 from monitoring.tools import tool
 
-from ecolyzer_otel.errors import ConfigError
-from ecolyzer_otel.names import Metric
+from ecolyzer_otel.common.errors import ConfigError
+from ecolyzer_otel.common.metrics import Metric
+from ecolyzer_otel.export.http import MetricsServer
+from ecolyzer_otel.export.store import MetricStore
 from ecolyzer_otel.report.figures import tables
 from ecolyzer_otel.report.from_prometheus import from_prometheus, step_seconds
 from ecolyzer_otel.report.observations import Observations
 from ecolyzer_otel.report.prometheus import Prometheus
-from ecolyzer_otel.telemetry.http import MetricsServer
-from ecolyzer_otel.telemetry.store import MetricStore
 
 L = ("shop", "resnet50", "torch", "forward", "cuda:0", "/classify")
 LATE = ("shop", "late", "torch", "forward", "cuda:0", "/classify")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ecolyzer_otel.names import Metric
+from ecolyzer_otel.common.metrics import Metric
 from ecolyzer_otel.report.projection import Projection
 from ecolyzer_otel.report.sections import Findings
 

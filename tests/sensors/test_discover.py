@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from ecolyzer_otel.config import Config, load
-from ecolyzer_otel.errors import ConfigError
+from ecolyzer_otel.common.config import Config, load
+from ecolyzer_otel.common.errors import ConfigError
 from ecolyzer_otel.sensors import discover
 
 _PROC = {

@@ -185,7 +185,7 @@ def test_links_into_a_masked_folder_are_permission_with_the_way_out(tree):
 # process really gives up root (or, where the tests run as a user, chmod 0 does it).
 _AS_NOBODY = """
 import json, os, sys
-from ecolyzer_otel.config import Config
+from ecolyzer_otel.common.config import Config
 from ecolyzer_otel.sensors import discover
 discover(Config(sensors="modelled"))  # imports everything: nobody may not read a Python under /root
 if os.geteuid() == 0:

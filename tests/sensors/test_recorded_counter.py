@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from ecolyzer_otel.errors import ConfigError
+from ecolyzer_otel.common.errors import ConfigError
 from ecolyzer_otel.sensors import SensorError, load_recording
 
 

@@ -7,13 +7,13 @@ import shutil
 
 import pytest
 
-from ecolyzer_otel.config import Config
+from ecolyzer_otel.common.config import Config
+from ecolyzer_otel.common.metrics import Metric
+from ecolyzer_otel.export.store import MetricStore
 from ecolyzer_otel.ledger import Ledger
 from ecolyzer_otel.meter.sampler import Sampler, sensor_spec
-from ecolyzer_otel.names import Metric
 from ecolyzer_otel.sensors import Discovery, HostCpu, SensorInfo, discover
 from ecolyzer_otel.sensors.nvml import open_nvml
-from ecolyzer_otel.telemetry.store import MetricStore
 
 
 class Rig:

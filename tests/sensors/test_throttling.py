@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from ecolyzer_otel.throttling import Throttling
+from ecolyzer_otel.meter.throttling import Throttling
 
 _S = 1_000_000_000
 _CAP = frozenset({"power_cap"})

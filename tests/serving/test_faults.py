@@ -24,7 +24,8 @@ pytestmark = pytest.mark.timeout(180)
 ENGINE = """
 import os, sys, threading, time, json
 import ecolyzer_otel
-from ecolyzer_otel.wrap import CallSpec, ModelFacts, leaf
+from ecolyzer_otel.worker.spec import CallSpec, ModelFacts
+from ecolyzer_otel.worker.wrap import leaf
 
 class Engine:
     def infer(self, seconds=0.0):

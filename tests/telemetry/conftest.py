@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ecolyzer_otel.names import EXEMPLAR_METRICS, METRICS
-from ecolyzer_otel.telemetry.store import Exemplar, MetricStore
+from ecolyzer_otel.common.metrics import EXEMPLAR_METRICS, METRICS
+from ecolyzer_otel.export.store import Exemplar, MetricStore
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 SPAN = "b7ad6b7169203331"

@@ -14,10 +14,10 @@ from prometheus_client import Metric as PrometheusFamily
 from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families as parse_classic
 
-from ecolyzer_otel.names import EXEMPLAR_METRICS, METRICS, Metric
-from ecolyzer_otel.telemetry.bridge import bridge
-from ecolyzer_otel.telemetry.exposition import render
-from ecolyzer_otel.telemetry.store import Exemplar, MetricStore
+from ecolyzer_otel.common.metrics import EXEMPLAR_METRICS, METRICS, Metric
+from ecolyzer_otel.export.bridge import bridge
+from ecolyzer_otel.export.exposition import render
+from ecolyzer_otel.export.store import Exemplar, MetricStore
 
 from .conftest import SPAN, TRACE, fill
 

@@ -7,10 +7,10 @@ import sys
 import pytest
 from measured import script
 
-from ecolyzer_otel.config import load
-from ecolyzer_otel.names import Metric
-from ecolyzer_otel.telemetry.budgets import Budgets
-from ecolyzer_otel.telemetry.store import MetricStore
+from ecolyzer_otel.common.config import load
+from ecolyzer_otel.common.metrics import Metric
+from ecolyzer_otel.export.store import MetricStore
+from ecolyzer_otel.meter.budgets import Budgets
 
 
 def shown(store: MetricStore) -> dict[str, float]:

@@ -9,9 +9,9 @@ from monitoring.tools import tool
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_classic
 
-from ecolyzer_otel.names import EXEMPLAR_METRICS, METRICS, REQUEST_LABELS, Metric, MetricSpec
-from ecolyzer_otel.telemetry.exposition import render
-from ecolyzer_otel.telemetry.store import Exemplar, MetricStore
+from ecolyzer_otel.common.metrics import EXEMPLAR_METRICS, METRICS, REQUEST_LABELS, Metric, MetricSpec
+from ecolyzer_otel.export.exposition import render
+from ecolyzer_otel.export.store import Exemplar, MetricStore
 
 from .conftest import SPAN, TRACE
 

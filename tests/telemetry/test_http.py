@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 
-from ecolyzer_otel.telemetry.exposition import CLASSIC_CONTENT_TYPE, OPENMETRICS_CONTENT_TYPE, render
-from ecolyzer_otel.telemetry.http import MetricsServer, accepts_gzip, accepts_openmetrics
-from ecolyzer_otel.telemetry.store import MetricStore
+from ecolyzer_otel.export.exposition import CLASSIC_CONTENT_TYPE, OPENMETRICS_CONTENT_TYPE, render
+from ecolyzer_otel.export.http import MetricsServer, accepts_gzip, accepts_openmetrics
+from ecolyzer_otel.export.store import MetricStore
 
 PROMETHEUS_2 = (
     "application/openmetrics-text;version=1.0.0;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,"
@@ -184,7 +184,7 @@ def test_clients_that_leave_early_are_not_noticed(
 def test_connections_are_bounded_and_idle_ones_end(
     serve: Callable[..., MetricsServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ecolyzer_otel.telemetry.http._TOTAL_SECONDS", 1.0)
+    monkeypatch.setattr("ecolyzer_otel.export.http._TOTAL_SECONDS", 1.0)
     server = serve()
     before = threading.active_count()
     idle = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(16)]

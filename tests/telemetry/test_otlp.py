@@ -21,9 +21,9 @@ from opentelemetry.sdk.metrics.export import (
     MetricsData,
 )
 
-from ecolyzer_otel.names import EXEMPLAR_METRICS, METRICS, Metric
-from ecolyzer_otel.telemetry.otlp import OtlpMetricsExporter, configured
-from ecolyzer_otel.telemetry.store import MetricStore
+from ecolyzer_otel.common.metrics import EXEMPLAR_METRICS, METRICS, Metric
+from ecolyzer_otel.export.otlp import OtlpMetricsExporter, configured
+from ecolyzer_otel.export.store import MetricStore
 
 from .conftest import SPAN, TRACE
 
@@ -106,7 +106,7 @@ def test_metrics_go_out_only_when_asked_for(environ: Mapping[str, str], yes: boo
 def test_with_nothing_configured_nothing_happens() -> None:
     code = (
         "import os, sys, threading\n"
-        "from ecolyzer_otel.telemetry import otlp, store\n"
+        "from ecolyzer_otel.export import otlp, store\n"
         "exporter = otlp.OtlpMetricsExporter(store.MetricStore(), resource_attributes={})\n"
         "assert not otlp.configured(os.environ)\n"
         "exporter.start(); assert exporter.stop()\n"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from ecolyzer_otel.common.metrics import Metric, MetricSpec
+from ecolyzer_otel.export.store import MetricStore
 from ecolyzer_otel.ledger import Shares
-from ecolyzer_otel.names import Metric, MetricSpec
-from ecolyzer_otel.telemetry.record import Recorder
-from ecolyzer_otel.telemetry.store import MetricStore
+from ecolyzer_otel.meter.record import Recorder
 
 
 @pytest.fixture

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ecolyzer_otel.names import Metric, MetricSpec
-from ecolyzer_otel.telemetry.scores import Scores
-from ecolyzer_otel.telemetry.store import OTHER, MetricStore
+from ecolyzer_otel.common.metrics import Metric, MetricSpec
+from ecolyzer_otel.export.store import OTHER, MetricStore
+from ecolyzer_otel.meter.scores import Scores
 
 
 def values(store: MetricStore, spec: MetricSpec) -> dict[tuple[str, ...], float]:

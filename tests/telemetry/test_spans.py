@@ -6,11 +6,12 @@ import pytest
 from opentelemetry.sdk.trace import SpanLimits, TracerProvider
 from opentelemetry.trace import INVALID_SPAN_CONTEXT, NonRecordingSpan
 
-from ecolyzer_otel.agent.protocol import PlaceFacts, Settled
-from ecolyzer_otel.call import Call, State
-from ecolyzer_otel.telemetry import spans
-from ecolyzer_otel.telemetry.spans import RequestSpan, _attributes
-from ecolyzer_otel.wrap import CallSpec, ModelFacts
+from ecolyzer_otel.wire.protocol import PlaceFacts, Settled
+from ecolyzer_otel.worker import spans
+from ecolyzer_otel.worker.call import Call
+from ecolyzer_otel.worker.spans import RequestSpan, _attributes
+from ecolyzer_otel.worker.spec import CallSpec, ModelFacts
+from ecolyzer_otel.worker.state import State
 
 SPEC = CallSpec("custom", "infer", lambda model: ModelFacts("engine"))
 PLACE = PlaceFacts("FR", 44.0, "lifecycle_production", "OWID/Ember", 1.0)
@@ -37,7 +38,7 @@ def test_without_a_gpu_nothing_is_said_of_its_activity() -> None:
 @pytest.mark.parametrize("warmup", [True, False])
 def test_a_call_that_compiled_something_is_marked(warmup: bool) -> None:
     call = Call(SPEC, None, State())
-    call.note().warmup = warmup
+    call.ensure_details().warmup = warmup
     told = _attributes(call, ModelFacts("engine"), "custom", 1)
     assert told.get("ecolyzer.warmup", False) is warmup
 

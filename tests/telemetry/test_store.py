@@ -5,8 +5,8 @@ import threading
 
 import pytest
 
-from ecolyzer_otel.names import Metric, MetricSpec
-from ecolyzer_otel.telemetry.store import OTHER, Exemplar, HistogramPoint, MetricStore, Point
+from ecolyzer_otel.common.metrics import Metric, MetricSpec
+from ecolyzer_otel.export.store import OTHER, Exemplar, HistogramPoint, MetricStore, Point
 
 DEVICE = ("gpu0", "gpu")
 FIVE = ("shop", "resnet50", "torch", "forward", "gpu0")

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Final
 
-from ecolyzer_otel.errors import ConfigError
+from ecolyzer_otel.common.errors import ConfigError
 from ecolyzer_otel.impact.live.endpoint import check_basis
 from ecolyzer_otel.impact.live.figure import Figure, Problem, grams, instant, label
 from ecolyzer_otel.impact.live.provider import OWN_FLOOR_SECONDS, Ask, same_name

@@ -14,7 +14,7 @@ from datetime import datetime, timezone
 from typing import Final
 from urllib.parse import urlencode
 
-from ecolyzer_otel.errors import ConfigError
+from ecolyzer_otel.common.errors import ConfigError
 from ecolyzer_otel.impact.live.eic import find_area
 from ecolyzer_otel.impact.live.fetch import Fetcher
 from ecolyzer_otel.impact.live.figure import Figure, Problem, grams

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, Final
 
-from ecolyzer_otel.errors import EcolyzerError
+from ecolyzer_otel.common.errors import EcolyzerError
 
 __all__ = ["HIGHEST_GRAMS", "Figure", "Problem", "check_age", "clock_time", "grams", "instant", "label"]
 

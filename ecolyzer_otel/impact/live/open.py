@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from ecolyzer_otel.errors import ConfigError
+from ecolyzer_otel.common.errors import ConfigError
 from ecolyzer_otel.impact.live.cache import Cache, cache_folder
 from ecolyzer_otel.impact.live.csvfile import CsvFile
 from ecolyzer_otel.impact.live.electricitymaps import ElectricityMaps

@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from typing import Any, Final
 from urllib.parse import urlencode
 
-from ecolyzer_otel.errors import ConfigError
+from ecolyzer_otel.common.errors import ConfigError
 from ecolyzer_otel.impact.live.fetch import Fetcher
 from ecolyzer_otel.impact.live.figure import Figure, Problem, grams, instant, label
 from ecolyzer_otel.impact.live.provider import Ask, same_name

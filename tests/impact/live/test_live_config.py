@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ecolyzer_otel.errors import ConfigError
+from ecolyzer_otel.common.errors import ConfigError
 from ecolyzer_otel.impact.live import open_live
 from ecolyzer_otel.impact.live.tokens import Secret, find_secret, redact
 

@@ -8,7 +8,7 @@ import time
 import pytest
 from live_server import KEY, until
 
-from ecolyzer_otel.errors import ConfigError
+from ecolyzer_otel.common.errors import ConfigError
 from ecolyzer_otel.impact.live import open_live
 
 BY_ZONE = """\

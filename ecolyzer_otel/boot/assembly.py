@@ -1,0 +1,155 @@
+"""Puts a meter together from a configuration: sensors, place, store, exposition, OTLP."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from time import monotonic, sleep
+from typing import Any, Final
+
+from ecolyzer_otel.boot.factors import embodied_parts, find_place, open_timeline
+from ecolyzer_otel.common.config import Config
+from ecolyzer_otel.common.errors import ConfigError, EcolyzerError
+from ecolyzer_otel.export.http import MetricsServer
+from ecolyzer_otel.export.journal import Journal
+from ecolyzer_otel.export.otlp import OtlpMetricsExporter, configured
+from ecolyzer_otel.export.store import MetricStore
+from ecolyzer_otel.impact.timeline import Timeline
+from ecolyzer_otel.meter import Meter
+from ecolyzer_otel.sensors import Discovery, Scope, discover
+from ecolyzer_otel.version import __version__
+
+__all__ = ["Setup", "prepare"]
+
+
+#: A page of the node agent is shown for this long, in seconds: nobody reads its counters faster.
+_PAGE_SECONDS: Final = 1.0
+#: How long a port in use is tried for.
+_PORT_SECONDS: Final = 1.0
+
+
+@dataclass(slots=True)
+class Setup:
+    """A running meter's parts, and what was wrong on the way."""
+
+    meter: Meter
+    timeline: Timeline
+    discovery: Discovery
+    server: MetricsServer | None = None
+    otlp: OtlpMetricsExporter | None = None
+    journal: Journal | None = None
+    problems: list[EcolyzerError] = field(default_factory=list)
+
+    def line(self) -> str:
+        """What is measured by what, where, and where to look."""
+        look = f"{self.server.url}/metrics" if self.server else "no /metrics"
+        return f"ecolyzer: {self.discovery.describe()} | {self.meter.place.describe()} | {look}"
+
+    def close(self) -> None:
+        """Settle, export and give back ports and descriptors."""
+        self.meter.close()
+        if self.otlp is not None:
+            self.otlp.stop(timeout_seconds=1.0)
+        if self.journal is not None:
+            self.journal.close()
+        if self.server is not None:
+            self.server.stop()
+        # Last: a source that is just being asked must not hold up what was measured.
+        self.timeline.close()
+
+
+def prepare(
+    config: Config, *, alone: bool = False, early: dict[str, Any] | None = None, patient: bool = False
+) -> Setup:
+    """A meter that only needs somebody to call its ``tick``.
+
+    Args:
+        config: the settings. A zone, sensor file or port that cannot be used is noted in ``problems``, and the
+            world average, the modelled CPU or no port is used instead.
+        alone: the only worker is this process.
+        early: readings from before, as :func:`ecolyzer_otel.boot.early.take` gave them.
+        patient: the meter is the whole node's, which no service can hurry (:mod:`ecolyzer_otel.boot.daemon`).
+    """
+    problems: list[EcolyzerError] = []
+    # The control group of an agent says nothing of its services: they are anywhere on the host.
+    discovery = _discover(config, problems, "host" if patient else None)
+    timeline = open_timeline(config, find_place(config, problems), problems)
+    embodied = embodied_parts(config, [sensor.info for sensor in discovery.sensors], problems)
+    timeline.start()
+    store = MetricStore(max_label_sets=config.max_label_sets)
+    meter = Meter(config, discovery, timeline, store, embodied=embodied, alone=alone, early=early, patient=patient)
+    setup = Setup(meter, timeline, discovery, problems=problems)
+    _keep_journal(config, setup, store)
+    _serve(config, setup, store, _PAGE_SECONDS if patient else 0.0)
+    return setup
+
+
+def _discover(config: Config, problems: list[EcolyzerError], scope: Scope | None) -> Discovery:
+    try:
+        discovery = discover(config, scope=scope)
+    except ConfigError as error:
+        problems.append(error)
+        discovery = discover(replace(config, sensors="modelled"), scope=scope)
+    for absence in discovery.absences:
+        if absence.worth_a_line:
+            problems.append(ConfigError(f"sensor {absence.name}", absence.message, absence.remedy))
+    return discovery
+
+
+def _keep_journal(config: Config, setup: Setup, store: MetricStore) -> None:
+    if config.journal is None:
+        return
+    try:
+        facts = {"version": __version__, "host": socket.gethostname()}
+        setup.journal = Journal(store, config.journal, keep_days=config.journal_days, facts=facts)
+        setup.journal.start()
+    except ConfigError as error:
+        setup.problems.append(error)
+
+
+def _serve(config: Config, setup: Setup, store: MetricStore, page_seconds: float) -> None:
+    meter = setup.meter
+    try:
+        setup.server = _listen(config, store, meter, page_seconds)
+        setup.server.start()
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        setup.problems.append(
+            ConfigError(
+                "--port (ECOLYZER_PORT)" if not _is_address_fault(error) else "--host (ECOLYZER_HOST)",
+                f"/metrics cannot be served on {config.host}:{config.port} ({reason})",
+                "give another one, or port 0 for any free one",
+            )
+        )
+    if configured(os.environ):
+        setup.otlp = OtlpMetricsExporter(store, resource_attributes=_resource())
+        setup.otlp.start()
+
+
+def _listen(config: Config, store: MetricStore, meter: Meter, page_seconds: float) -> MetricsServer:
+    """Bind the port; one that the meter of a service just restarted is about to give back is waited for."""
+    deadline = monotonic() + _PORT_SECONDS
+    while True:
+        try:
+            return MetricsServer(
+                store, config.host, config.port, meter.health,
+                page_seconds=page_seconds, version=lambda: meter.flushes,
+            )  # fmt: skip
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or monotonic() > deadline:
+                raise
+            sleep(0.05)
+
+
+def _is_address_fault(error: BaseException) -> bool:
+    return isinstance(error, socket.gaierror) or getattr(error, "errno", None) == errno.EADDRNOTAVAIL
+
+
+def _resource() -> dict[str, str]:
+    from opentelemetry.sdk.resources import Resource
+
+    attributes: Mapping[str, Any] = Resource.create({"telemetry.distro.name": "ecolyzer-otel"}).attributes
+    return {key: str(value) for key, value in attributes.items()} | {"telemetry.distro.version": __version__}

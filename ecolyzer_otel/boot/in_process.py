@@ -1,0 +1,122 @@
+"""The meter as a thread of this process."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from ecolyzer_otel.boot.workers import begin_worker, socket_worker
+from ecolyzer_otel.common.config import Config, load
+from ecolyzer_otel.worker.state import State
+
+if TYPE_CHECKING:
+    from opentelemetry.metrics import MeterProvider
+
+    from ecolyzer_otel.boot.assembly import Setup
+    from ecolyzer_otel.wire.native import Alarm
+    from ecolyzer_otel.wire.server import Server
+    from ecolyzer_otel.worker.thread import Worker
+
+__all__ = ["InProcessMeter", "own_meter", "running"]
+
+_LOG = logging.getLogger(__name__)
+
+
+def own_meter(here: State) -> Worker:
+    """Where no process can be started (macOS, Windows, nowhere to write), the meter is a thread."""
+    config = load().config
+    running.begin(config, None, here)
+    return here.worker  # type: ignore[no-any-return]
+
+
+class InProcessMeter:
+    """The meter that runs as a thread of this process, and serves the processes that are forked from it."""
+
+    def __init__(self) -> None:
+        self.setup: Setup | None = None
+        self._server: Server | None = None
+        self._thread: threading.Thread | None = None
+        self._alarm: Alarm | None = None
+        self._disconnect: Callable[[], None] | None = None
+        self._pid = 0
+
+    @property
+    def alive(self) -> bool:
+        """Whether the meter runs in this very process."""
+        return self.setup is not None and self._pid == os.getpid()
+
+    def begin(self, config: Config, meter_provider: MeterProvider | None, here: State) -> Setup:
+        """Start the meter, its server and the background thread."""
+        from ecolyzer_otel.boot.assembly import prepare
+        from ecolyzer_otel.boot.local_link import LocalLink
+        from ecolyzer_otel.wire.native import Alarm
+        from ecolyzer_otel.wire.server import Server
+
+        setup = prepare(config, alone=True)
+        if meter_provider is not None:
+            from ecolyzer_otel.export.bridge import bridge
+
+            try:
+                self._disconnect = bridge(setup.meter.store, meter_provider)
+            except Exception:
+                setup.close()
+                raise
+        self.setup, self._pid = setup, os.getpid()
+        for problem in setup.problems:
+            _LOG.warning("ecolyzer: %s", problem)
+        listener, address = _listen_abstractly()
+        self._server = Server(setup.meter, listener, [], user=os.getuid() if listener else None)
+        self._alarm = Alarm()
+        self._server.wake_on(self._alarm.descriptor)
+        setup.meter.poke = self._alarm.ring
+        self._thread = threading.Thread(target=self._server.run, name="ecolyzer-meter", daemon=True)
+        self._thread.start()
+        begin_worker(here, LocalLink(setup.meter), config)
+        # What is forked from here reports to this meter, too.
+        here.start_worker = own_meter if address is None else lambda child: socket_worker(child, address, config)
+        return setup
+
+    def forked(self) -> None:
+        """In the parent, after a fork: there may be another worker from now on."""
+        if self.setup is not None:
+            self.setup.meter.alone = False
+
+    def end(self, timeout: float) -> None:
+        """Settle what is finished and end the meter."""
+        setup, self.setup = self.setup, None
+        if setup is None or self._server is None or self._alarm is None or self._thread is None:
+            return
+        setup.close()
+        self._server.stop()
+        self._alarm.ring()
+        self._thread.join(timeout)
+        self._server.close_all()
+        self._alarm.close()
+        if self._disconnect is not None:
+            self._disconnect()
+            self._disconnect = None
+
+
+def _listen_abstractly() -> tuple[socket.socket | None, str | None]:
+    """A socket with a name in the kernel's abstract namespace, which leaves no file behind; None off Linux."""
+    if not sys.platform.startswith("linux"):
+        return None, None
+    address = f"\0ecolyzer-{os.getpid()}-{os.urandom(8).hex()}"
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listener.bind(address)
+        listener.listen(64)
+    except OSError:
+        listener.close()
+        return None, None
+    return listener, address
+
+
+running = InProcessMeter()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_parent=running.forked)

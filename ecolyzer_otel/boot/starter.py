@@ -1,0 +1,296 @@
+"""How a meter of a service's own comes into the world: its private folder, its socket, its process.
+
+Two ways lead here. ``ecolyzer-instrument`` starts the meter beside CMD before CMD runs. And a worker that finds no
+meter starts one: under plain ``opentelemetry-instrument``, or when the meter has died. Workers of one service share
+a folder, whose name they inherit as a variable, and a lock in it, so that one of them starts it and the others find
+it.
+
+Imported by the launcher, which CMD waits for: nothing here imports more than it must.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import socket
+import sys
+from typing import TYPE_CHECKING, Any, Final
+
+from ecolyzer_otel.boot.early import take
+from ecolyzer_otel.wire.native import original
+
+try:
+    import fcntl
+except ImportError:  # Windows: the meter is a thread there
+    fcntl = None  # type: ignore[assignment]
+
+if TYPE_CHECKING:
+    from ecolyzer_otel.common.config import Config
+
+__all__ = [
+    "AGENT_SOCKET",
+    "AUTO",
+    "FOLDER",
+    "NO_AGENT",
+    "PrivateMeter",
+    "agent_socket",
+    "announce_folder",
+    "become",
+    "leave_folder",
+    "listen_privately",
+    "pidfd",
+    "stand_alone",
+]
+
+#: The variable that names the private folder of a service's own meter. Set by us, inherited by all of its
+#: processes.
+FOLDER: Final = "ECOLYZER_METER_FOLDER"
+_SOCKET: Final = "meter.sock"
+#: Bytes of a Unix socket's path (unix(7): 108 with the final zero).
+_MAX_PATH: Final = 107
+#: Where the node agent listens unless it is told otherwise.
+AGENT_SOCKET: Final = "/run/ecolyzer/agent.sock"
+#: The value of ``--agent-socket`` that turns the look for an agent off.
+NO_AGENT: Final = "none"
+#: Where our ``sitecustomize`` lies.
+AUTO: Final = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "auto")
+
+
+def agent_socket(config: Config) -> str | None:
+    """The socket of the agent to report to: the one configured, else the node's where it is and may be used."""
+    if config.agent_socket:
+        return None if config.agent_socket == NO_AGENT else config.agent_socket
+    return AGENT_SOCKET if os.access(AGENT_SOCKET, os.R_OK | os.W_OK) else None
+
+
+def _places() -> list[str]:
+    """Private folders that might be made, best first. The PID tells whose one is: its end is a sign to end, too."""
+    roots = (os.environ.get("XDG_RUNTIME_DIR"), os.environ.get("TMPDIR"), "/tmp", "/dev/shm", "/var/tmp")  # noqa: S108 - mkdir is 0700 and exclusive
+    name = f"ecolyzer-{os.getpid()}-{os.urandom(6).hex()}"
+    folders = [os.path.join(root, name) for root in roots if root]
+    return [folder for folder in folders if len(os.fsencode(os.path.join(folder, _SOCKET))) <= _MAX_PATH]
+
+
+def listen_privately() -> tuple[str, socket.socket, str]:
+    """A new private folder, a socket that listens in it, and the socket's path.
+
+    Workers can connect before the meter is up.
+
+    Raises:
+        OSError: there is no folder to write in.
+    """
+    problem: OSError | None = None
+    for folder in _places():
+        try:
+            os.mkdir(folder, 0o700)
+            listener, address = _listen_in(folder)
+        except OSError as error:
+            problem = error
+            continue
+        return folder, listener, address
+    raise problem or OSError(2, "no folder to write in")
+
+
+def _listen_in(folder: str) -> tuple[socket.socket, str]:
+    address = os.path.join(folder, _SOCKET)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listener.bind(address)
+        os.chmod(address, 0o600)
+        listener.listen(128)
+    except OSError:
+        listener.close()
+        raise
+    return listener, address
+
+
+def announce_folder() -> str | None:
+    """Name, for this process and all that it will start, the folder of the meter that they will share.
+
+    The first of them to need it makes it; nothing is made here. None where no folder could be written in.
+    """
+    folder = os.environ.get(FOLDER)
+    if folder:
+        return folder
+    for folder in _places():
+        if os.access(os.path.dirname(folder), os.W_OK | os.X_OK):
+            os.environ[FOLDER] = folder
+            return folder
+    return None
+
+
+def pidfd(pid: int) -> list[int]:
+    """What tells of the end of a process; nothing for PID 1, which outlives the meter, and before Linux 5.3."""
+    try:
+        return [] if pid == 1 else [os.pidfd_open(pid)]
+    except (OSError, AttributeError):
+        return []
+
+
+def command_line(facts: dict[str, Any]) -> list[str]:
+    """The command that is a meter with these facts. Its last word lets people find it in a list of processes."""
+    facts = facts | {"path": [entry for entry in sys.path if entry]}
+    # sys.path is handed over and the working directory left out: a types.py there must not shadow a module.
+    code = (
+        "import sys; sys.path[:] = [entry for entry in sys.path if entry]; import json; "
+        "facts = json.loads(sys.argv[1]); sys.path[:] = facts['path']; "
+        "from ecolyzer_otel.boot.starter import stand_alone; stand_alone(facts); "
+        "from ecolyzer_otel.boot.process import main; main(facts)"
+    )
+    return [_python(), "-c", code, json.dumps(facts), "ecolyzer-meter"]
+
+
+def _python() -> str:
+    """The interpreter; a server that embeds one (uWSGI) calls itself ``sys.executable``."""
+    if "python" in os.path.basename(sys.executable or ""):
+        return sys.executable
+    return os.path.join(sys.exec_prefix, "bin", "python3")
+
+
+def stand_alone(facts: dict[str, Any]) -> None:
+    """First thing in the new process: close what is not its own, and be nobody's child."""
+    for descriptor in (0, 1, 2):  # a daemon may have closed them; what is opened next must not take their place
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    kept = sorted({0, 1, 2, facts["listener"], facts["ready"], *facts["watched"]})
+    for low, high in zip(kept, [*kept[1:], 1 << 16], strict=True):
+        os.closerange(low + 1, high)
+    if facts.get("detach") and os.fork():
+        os._exit(0)
+
+
+def environment() -> dict[str, str]:
+    """The meter's environment: ours, except that it is not itself instrumented, whoever started us."""
+    folders = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    own = (AUTO, os.path.join("instrumentation", "auto_instrumentation"))
+    return dict(os.environ) | {"PYTHONPATH": os.pathsep.join(one for one in folders if not one.endswith(own))}
+
+
+def become(config: Config, facts: dict[str, Any]) -> None:
+    """Be the meter from now on (``exec``).
+
+    Args:
+        config: the settings.
+        facts: ``listener``, ``ready`` and ``watched`` are descriptors; see :mod:`ecolyzer_otel.boot.process`.
+    """
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)
+    os.dup2(null, 1)
+    for descriptor in (facts["listener"], facts["ready"], *facts["watched"]):
+        os.set_inheritable(descriptor, True)
+    os.execve(_python(), command_line(facts | {"config": dataclasses.asdict(config)}), environment())
+
+
+def leave_folder(folder: str) -> None:
+    """The meter ends: remove its socket and folder, unless a worker is about to start another in it.
+
+    Called while the meter still listens: as long as it can be connected to, nobody starts another.
+    """
+    lock_file = os.path.join(folder, "lock")
+    with contextlib.suppress(OSError):
+        lock = os.open(lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.unlink(os.path.join(folder, _SOCKET))
+            os.unlink(lock_file)
+            os.rmdir(folder)
+        finally:
+            os.close(lock)
+
+
+class PrivateMeter:
+    """A service's own meter, as its workers see it: where to reach it, and how to start it again.
+
+    Args:
+        folder: the folder that the service's processes share.
+        config: the settings of a meter that is started.
+    """
+
+    def __init__(self, folder: str, config: Config) -> None:
+        self.path = os.path.join(folder, _SOCKET)
+        self._folder = folder
+        self._config = config
+        # The first request of a service comes before its meter: counters read now cover it.
+        self._early: dict[str, Any] | None = None if os.path.exists(folder) else take(config.sysfs)
+
+    def start(self) -> None:
+        """Start the meter, unless another process is about to. Returns when it can be connected to, at the latest.
+
+        Raises:
+            OSError: it cannot be started from here.
+        """
+        self._make_folder()
+        lock = os.open(os.path.join(self._folder, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not self._is_there():
+                self._start()
+        except BlockingIOError:
+            return  # another worker is at it
+        finally:
+            os.close(lock)
+
+    def _make_folder(self) -> None:
+        try:
+            os.mkdir(self._folder, 0o700)
+        except FileExistsError:
+            self._early = None  # there was a meter, which has measured what was before
+            found = os.lstat(self._folder)
+            # In a folder where anybody may write, somebody else could have made it.
+            if found.st_uid != os.getuid() or found.st_mode & 0o170077 != 0o040000:
+                raise PermissionError(1, f"{self._folder} is not ours alone") from None
+
+    def _is_there(self) -> bool:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.setblocking(False)
+            try:
+                probe.connect(self.path)
+            except BlockingIOError:
+                return True  # its queue is full
+            except OSError:
+                return False
+            return True
+
+    def _start(self) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.path)
+        listener, _ = _listen_in(self._folder)
+        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        early, self._early = self._early or take(self._config.sysfs), None
+        own = [listener.fileno(), null, *pidfd(os.getpid()), *self._root()]
+        try:
+            # Numbers above all of these, so that none is overwritten before it is passed on.
+            numbers = [max(own) + 1 + index for index in range(len(own))]
+            actions = [(os.POSIX_SPAWN_DUP2, null, 0), (os.POSIX_SPAWN_DUP2, null, 1)]
+            actions += [(os.POSIX_SPAWN_DUP2, old, new) for old, new in zip(own, numbers, strict=True)]
+            facts = {
+                "config": dataclasses.asdict(self._config), "listener": numbers[0], "ready": numbers[1],
+                "watched": numbers[2:], "folder": self._folder, "early": early, "detach": True,
+            }  # fmt: skip
+            command = command_line(facts)
+            # Not subprocess: gevent's would wait in the event loop of the service.
+            spawn = original("os", "posix_spawn")
+            first = spawn(command[0], command, environment(), file_actions=actions, setsid=True)
+        finally:
+            listener.close()
+            for descriptor in own[1:]:
+                os.close(descriptor)
+        with contextlib.suppress(ChildProcessError):  # the service waits for all its children
+            original("os", "waitpid")(first, 0)
+
+    def _root(self) -> list[int]:
+        """The process whose folder it is, while it is among our ancestors."""
+        try:
+            root, pid = int(os.path.basename(self._folder).split("-")[1]), os.getpid()
+            while pid > 1:
+                if pid == root:
+                    return [] if pid == os.getpid() else pidfd(root)
+                with open(f"/proc/{pid}/stat", "rb") as file:
+                    pid = int(file.read().rpartition(b")")[2].split()[1])
+        except (OSError, ValueError, IndexError):
+            pass
+        return []

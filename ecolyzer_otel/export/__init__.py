@@ -1,0 +1,1 @@
+"""Aggregates and the ways out of the meter: /metrics, OTLP, the application's MeterProvider, the journal."""

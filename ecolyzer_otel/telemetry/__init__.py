@@ -1,1 +1,0 @@
-"""What the meter knows, on its way out: the metric store, its exporters, and spans."""

@@ -1,0 +1,154 @@
+"""One call that serves several requests: :class:`batch`."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from ecolyzer_otel.worker.block import Block, described
+from ecolyzer_otel.worker.call import Call, current_call
+from ecolyzer_otel.worker.request import request
+from ecolyzer_otel.worker.spec import ModelFacts
+
+if TYPE_CHECKING:
+    from opentelemetry.context.context import Context
+    from opentelemetry.trace import Span, SpanContext
+
+__all__ = ["batch"]
+
+
+class batch(Block):
+    """One call that serves several requests at once: what dynamic batchers do.
+
+    What is called inside is charged to the requests in ``served``: what a batch costs however many they are in
+    equal parts, the rest by their weights (docs/methodology.md). The call is no request itself. Its span links to
+    theirs, and theirs to it::
+
+        async def handler(text):                    # each web request
+            async with ecolyzer_otel.request("embedder") as r:
+                return await queue.put_and_wait(text, r)
+
+        def batcher(texts, requests):               # the thread that collects them
+            with ecolyzer_otel.batch(requests, weights=[len(text) for text in texts]):
+                return model(texts)
+
+    Args:
+        served: of each request what tells it: the :class:`request` block that it waits in, or, where it has none,
+            an OpenTelemetry ``Context``, ``Span`` or ``SpanContext``. Such a one becomes a request of this model,
+            with a span below the given one.
+        weights: of the requests' own work (tokens, items); default: equal.
+        model: as for :class:`request`; default: "batch".
+        operation: what is done.
+        parameters: of the model, for ESS.
+        dtype: of its parameters.
+        device: where it runs.
+        framework: whose model it is.
+
+    Raises:
+        ValueError: ``weights`` has another length than ``served``, or one that is no number of at least 0.
+    """
+
+    def __init__(
+        self,
+        served: Sequence[request | Context | Span | SpanContext],
+        weights: Sequence[float] | None = None,
+        *,
+        model: Any = None,
+        operation: str = "batch",
+        parameters: int | None = None,
+        dtype: str | None = None,
+        device: str = "cpu",
+        framework: str = "custom",
+    ) -> None:
+        self._served = list(served)
+        self._weights = [1.0] * len(self._served) if weights is None else [float(one) for one in weights]
+        if len(self._weights) != len(self._served):
+            raise ValueError(
+                f"weights: {len(self._weights)} of them for {len(self._served)} requests; give one each"
+            )
+        if not all(0.0 <= one < float("inf") for one in self._weights):
+            raise ValueError("weights: each must be a number of at least 0")
+        name = "batch" if model is None else model
+        facts = ModelFacts(name if isinstance(name, str) else "", parameters, dtype, device, framework)
+        self._model, self._spec = described(name, operation, facts)
+
+    def __enter__(self) -> batch:
+        # A batch of requests is not part of the one whose context happens to be here.
+        self._outer = current_call.set(None)
+        self._open(self._spec, self._model, len(self._served))
+        if self._call is not None:
+            self._call.ensure_details().members = []
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        call, fresh = self._call, []
+        if call is not None:
+            with contextlib.suppress(Exception):
+                fresh = self._serve(call)
+        self._close(error)
+        with contextlib.suppress(ValueError):
+            current_call.reset(self._outer)
+        for member in fresh:
+            _hand_over(member, self._call, error)
+
+    async def __aenter__(self) -> batch:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.__exit__(kind, error, trace)
+
+    def _serve(self, call: Call) -> list[Call]:
+        """Note whom ``call`` served. Returns those that had no request: new ones, not handed over yet."""
+        members, fresh = call.ensure_details().members, []
+        for served, weight in zip(self._served, self._weights, strict=True):
+            member = served._call if isinstance(served, Block) else self._new(served, call)
+            if (
+                member is None
+                or members is None
+                or (member.details is not None and member.details.members is not None)
+            ):
+                continue
+            if not isinstance(served, Block):
+                fresh.append(member)
+                own = call.ensure_details().span
+                member.ensure_details().links = None if own is None else [own.get_span_context()]
+            member.ensure_details().joint += 1
+            members.append((member, weight))
+        return fresh
+
+    def _new(self, served: Any, call: Call) -> Call:
+        member = Call(self._spec, self._model, call.state)
+        member.open = False
+        member.context = _context_of(served)
+        member.items = 1
+        return member
+
+
+def _hand_over(member: Call, call: Call | None, error: BaseException | None) -> None:
+    """Queue a request that has nothing of its own but its share of ``call``."""
+    if call is None:
+        return
+    member.start_ns, member.end_ns = call.start_ns, call.end_ns
+    member.error = None if error is None else type(error)
+    call.state.done.append(member)
+    if call.state.resting:
+        call.state.wake()
+
+
+def _context_of(served: Any) -> Context:
+    """The OpenTelemetry context that stands for a request."""
+    from opentelemetry import trace
+
+    if isinstance(served, trace.SpanContext):
+        served = trace.NonRecordingSpan(served)
+    if isinstance(served, trace.Span):
+        return trace.set_span_in_context(served)
+    if isinstance(served, dict):
+        return served  # type: ignore[return-value]
+    raise TypeError(f"{type(served).__name__} tells of no request")

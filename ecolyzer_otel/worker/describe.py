@@ -1,0 +1,35 @@
+"""Facts of a model of any supported framework."""
+
+from __future__ import annotations
+
+import contextlib
+from importlib import import_module
+from typing import Any
+
+from ecolyzer_otel.worker.spec import ModelFacts
+
+__all__ = ["describe"]
+
+#: Who describes models of which package; the first that a class descends from.
+_DESCRIBERS = {
+    "sentence_transformers": "ecolyzer_sentence_transformers",
+    "transformers": "ecolyzer_transformers",
+    "keras": "ecolyzer_keras",
+    "torch": "ecolyzer_torch",
+    "onnxruntime": "ecolyzer_onnxruntime",
+    "xgboost": "ecolyzer_xgboost",
+    "lightgbm": "ecolyzer_lightgbm",
+    "sklearn": "ecolyzer_sklearn",
+    "tensorflow": "ecolyzer_tensorflow",
+}
+
+
+def describe(model: Any) -> ModelFacts:
+    """Facts of a model of any supported framework; of anything else the name of its class."""
+    roots = [one.__module__.partition(".")[0] for one in type(model).__mro__]
+    for root, package in _DESCRIBERS.items():
+        if root in roots:
+            with contextlib.suppress(Exception):
+                facts: ModelFacts = import_module(package).describe(model)
+                return facts
+    return ModelFacts(getattr(model, "__qualname__", None) or type(model).__name__)

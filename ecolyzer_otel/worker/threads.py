@@ -1,0 +1,34 @@
+"""Threads of the operating system by number, also under gevent."""
+
+from __future__ import annotations
+
+import _thread
+import os
+import threading
+from typing import Final
+
+from ecolyzer_otel.wire.native import original
+
+__all__ = ["forked", "get_ident", "main_thread"]
+
+#: The number of the current thread, not of the greenlet: CPU clocks belong to threads.
+get_ident: Final = original("_thread", "get_ident")
+
+
+def _main_ident() -> int:
+    here = original("_thread", "get_native_id")() == os.getpid() if hasattr(_thread, "get_native_id") else False
+    return int(get_ident()) if here else threading.main_thread().ident or 0
+
+
+_main = _main_ident()
+
+
+def main_thread() -> int:
+    """The number (``get_ident``) of the main thread, whose kernel number is the PID."""
+    return _main
+
+
+def forked() -> None:
+    """In a forked child: the thread that forked is the main thread."""
+    global _main
+    _main = int(get_ident())
