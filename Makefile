@@ -31,10 +31,11 @@ bench: $(VENV)/.demo ## what the node agent settles on one core (ARGS="--records
 accuracy: $(VENV)/.bench ## how well joules are divided, beside peers' formulas (ARGS="--scenarios gpu_base --seeds 5")
 	@$(BIN)/python benchmarks/attribution.py $(ARGS)
 
-lint: $(VENV)/.lint ## ruff and mypy
+lint: $(VENV)/.lint ## ruff, mypy, and the arrows between the folders (import-linter)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
 
 format: $(VENV)/.lint ## mend what ruff can mend
 	@$(BIN)/ruff check --fix-only --quiet .

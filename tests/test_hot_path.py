@@ -112,7 +112,7 @@ def test_the_meter_takes_no_more_instructions_than_it_did() -> None:
     setup = prepare(config)
     try:
         meter = setup.meter
-        client = meter.hear(meter.join(), Hello(VERSION, 1, "shop", token="counted"))
+        client = meter.receive(meter.join(), Hello(VERSION, 1, "shop", token="counted"))
         model = Model(0, "engine", "custom", 1000, "float32", "cpu")
 
         def settle(first: int, number: int) -> int:
@@ -127,7 +127,7 @@ def test_the_meter_takes_no_more_instructions_than_it_did() -> None:
 
             def hear() -> None:
                 nonlocal client
-                client = meter.hear(client, batch)
+                client = meter.receive(client, batch)
 
             spent, deadline = counted(hear)[0], time.monotonic() + 10
             while client.waiting and time.monotonic() < deadline:

@@ -41,7 +41,7 @@ class Feeder:
 
     def _say(self, message: Any) -> None:
         for heard in self._frames.feed(encode(message)):
-            self.client = self.meter.hear(self.client, heard)  # type: ignore[arg-type]
+            self.client = self.meter.receive(self.client, heard)  # type: ignore[arg-type]
 
     def finish(self, number: int) -> None:
         """So many requests of 5 ms have ended just now."""

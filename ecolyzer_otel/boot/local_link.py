@@ -16,23 +16,32 @@ class LocalLink(Link):
 
     Args:
         meter: the meter.
-        notify: called, by the meter's thread, when it has something for the worker.
     """
 
-    def __init__(self, meter: Meter, notify: Callable[[], None] = lambda: None) -> None:
+    outlives_process = False
+    free_to_receive = True
+
+    def __init__(self, meter: Meter) -> None:
         self._meter = meter
         self._client: Client | None = None
-        self.notify = notify
+        self._ring: Callable[[], None] = lambda: None
 
-    def connect(self) -> bool:  # noqa: D102
+    def on_message(self, ring: Callable[[], None]) -> None:
+        """Let the meter's thread call ``ring`` when it has something for the worker."""
+        self._ring = ring
+
+    def forked(self) -> None:
+        """Nothing: the child has no meter, and the parent's is not to be told that its worker left."""
+
+    def connect(self) -> bool:  # noqa: D102 - see Link
         self._client = self._meter.join()
-        self._client.notify = self.notify
+        self._client.notify = self._ring
         return True
 
     def send(self, message: FromWorker) -> bool:  # noqa: D102
         if self._client is None or self._meter.stopped:
             return False
-        self._client = self._meter.hear(self._client, message)
+        self._client = self._meter.receive(self._client, message)
         return True
 
     def receive(self) -> list[FromMeter] | None:  # noqa: D102

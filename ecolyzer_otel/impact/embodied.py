@@ -16,14 +16,13 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 from ecolyzer_otel.common.config import Pairs
 from ecolyzer_otel.common.errors import ConfigError
 from ecolyzer_otel.impact.tables import EmbodiedRow, embodied_table
-from ecolyzer_otel.sensors.base import SensorInfo
 
-__all__ = ["SECONDS_PER_YEAR", "Embodied", "EmbodiedPart", "embodied_of", "time_share_grams"]
+__all__ = ["SECONDS_PER_YEAR", "Device", "Embodied", "EmbodiedPart", "embodied_of", "time_share_grams"]
 
 #: A year of 365 days, as the worked examples of the SCI guidance count lifespans.
 SECONDS_PER_YEAR: Final = 365 * 86400.0
@@ -39,6 +38,22 @@ _GPUS: Final = (
     (r"\bA100-SXM4-40GB", "NVIDIA A100 SXM4 40GB"),
     (r"\bA100-PCIE-40GB", "NVIDIA A100 PCIe 40GB"),
 )
+
+
+class Device(Protocol):
+    """A device of the host, as far as its embodied emissions need it: a sensor's facts."""
+
+    @property
+    def id(self) -> str:
+        """The label of its sensor: ``package-0``, ``gpu0``."""
+
+    @property
+    def component(self) -> str:
+        """``cpu``, ``gpu`` or ``dram``."""
+
+    @property
+    def description(self) -> str:
+        """The name of the hardware."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +111,7 @@ def time_share_grams(total_kg: float, lifetime_years: float, seconds: float, res
     return total_kg * 1000.0 * seconds / (lifetime_years * SECONDS_PER_YEAR) * reserved
 
 
-def embodied_of(pairs: Pairs, lifetimes: Pairs, reserved: float, sensors: Iterable[SensorInfo]) -> Embodied:
+def embodied_of(pairs: Pairs, lifetimes: Pairs, reserved: float, sensors: Iterable[Device]) -> Embodied:
     """What the settings say of a host with these sensors. Never raises: what cannot be used is in ``problems``.
 
     Args:
@@ -127,8 +142,8 @@ def embodied_of(pairs: Pairs, lifetimes: Pairs, reserved: float, sensors: Iterab
 
 
 def _targets(
-    word: str, text: str, infos: list[SensorInfo], problems: list[ConfigError]
-) -> list[tuple[list[SensorInfo], str]]:
+    word: str, text: str, infos: list[Device], problems: list[ConfigError]
+) -> list[tuple[list[Device], str]]:
     """Sensors that stand for what ``word`` names, with the figure or the row for them."""
     gpus = [info for info in infos if info.component == "gpu"]
     if word == "server":

@@ -2,7 +2,7 @@
 
 The same object runs as a thread of the service (:func:`ecolyzer_otel.start`), as a process beside it
 (``ecolyzer-instrument``) and as a node daemon (``ecolyzer agent``); only who calls :meth:`Meter.tick` and how
-clients reach :meth:`Meter.hear` differs.
+clients reach :meth:`Meter.receive` differs.
 """
 
 from __future__ import annotations
@@ -194,7 +194,7 @@ class Meter:
         with self._lock:
             return self._intake.join(peer or Peer(), connection)
 
-    def hear(self, client: Client, message: FromWorker) -> Client:
+    def receive(self, client: Client, message: FromWorker) -> Client:
         """A message of a worker. Returns the client that it is from: after its hello, maybe one known before.
 
         Raises:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import logging
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from time import monotonic
-from typing import Any, Final, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
 from ecolyzer_otel.common.errors import ProtocolError
 from ecolyzer_otel.wire.native import original
@@ -44,9 +45,21 @@ class Link(ABC):
     def close(self) -> None:
         """Give the connection back."""
 
+    #: Whether the meter receives what was sent whatever becomes of this process.
+    outlives_process: ClassVar[bool] = True
+    #: Whether :meth:`receive` costs nothing, so that each wake-up of the background thread may call it.
+    free_to_receive: ClassVar[bool] = False
+
+    def on_message(self, ring: Callable[[], None]) -> None:  # noqa: B027 - most links have a descriptor for that
+        """Call ``ring`` when there is something to receive and :attr:`descriptor` does not show it."""
+
+    def forked(self) -> None:
+        """In a forked child: give the parent's connection up."""
+        self.close()
+
     @property
     def descriptor(self) -> int:
-        """What becomes readable when something comes; -1 for none."""
+        """Becomes readable when there is something to receive; -1 for none."""
         return -1
 
     @property

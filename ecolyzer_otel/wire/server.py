@@ -9,12 +9,11 @@ import selectors
 import socket
 import weakref
 from time import monotonic
-from typing import Final
+from typing import Any, Final, Protocol
 
 from ecolyzer_otel.common.errors import ProtocolError
-from ecolyzer_otel.meter import Client, Meter
-from ecolyzer_otel.wire.identity import peer_of
-from ecolyzer_otel.wire.protocol import Frames, encode
+from ecolyzer_otel.wire.identity import Peer, peer_of
+from ecolyzer_otel.wire.protocol import Frames, FromMeter, FromWorker, encode
 
 __all__ = ["Server"]
 
@@ -34,6 +33,57 @@ _LOG_LINES: Final = 20
 _LOG_SECONDS: Final = 10.0
 #: A connection that has not said hello after this long is closed, in seconds.
 _HELLO_SECONDS: Final = 10.0
+
+
+class Client(Protocol):
+    """A worker as the server needs it."""
+
+    @property
+    def peer(self) -> Peer:
+        """The process at the other end."""
+
+    @property
+    def greeted(self) -> bool:
+        """Whether its first message has come."""
+
+    def take(self) -> list[FromMeter]:
+        """The messages for it so far."""
+
+
+class Meter(Protocol):
+    """The receiver of what workers send."""
+
+    #: Seconds by which a tick may be early where something wakes the server anyway.
+    slack: float
+    #: Whether it has ended.
+    stopped: bool
+
+    @property
+    def due(self) -> bool:
+        """Whether the next tick is due."""
+
+    @property
+    def idle(self) -> bool:
+        """Whether no worker is connected and nothing waits."""
+
+    def tick(self) -> float:
+        """Do what is due; returns the seconds until the next tick."""
+
+    def finish_early(self) -> None:
+        """Stop waiting for further workers."""
+
+    def join(self, peer: Peer, connection: Any) -> Client:
+        """A new connection."""
+
+    def receive(self, client: Any, message: FromWorker) -> Client:
+        """A message of ``client``; returns the client that the connection belongs to from now on.
+
+        Raises:
+            ProtocolError: the message is not valid; the connection must be closed.
+        """
+
+    def leave(self, client: Any, connection: Any) -> None:
+        """The connection of ``client`` has ended."""
 
 
 class _Connection:
@@ -190,7 +240,7 @@ class Server:
             return
         try:
             for message in connection.frames.feed(data):
-                connection.client = self._meter.hear(connection.client, message)  # type: ignore[arg-type]
+                connection.client = self._meter.receive(connection.client, message)  # type: ignore[arg-type]
         except ProtocolError as error:
             self._say_goodbye(connection, str(error))
         except Exception:  # noqa: BLE001 - what one worker says must not end the meter for all

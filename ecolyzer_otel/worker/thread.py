@@ -10,7 +10,6 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Final
 
-from ecolyzer_otel.boot.local_link import LocalLink
 from ecolyzer_otel.common.errors import ProtocolError
 from ecolyzer_otel.wire.limits import MAX_NAME
 from ecolyzer_otel.wire.link import Link
@@ -88,8 +87,7 @@ class Worker:
         self._flush_lock = original("_thread", "allocate_lock")()
         self._flush_wanted = self._flush_sent = self._flush_done = 0
         self._deliver_wanted = self._delivering = self._delivered = 0
-        if isinstance(link, LocalLink):
-            link.notify = self._alarm.ring
+        link.on_message(self._alarm.ring)
 
     def start(self) -> None:
         """Start the thread."""
@@ -119,8 +117,8 @@ class Worker:
 
         What is in the socket reaches the meter, whatever becomes of this process.
         """
-        if isinstance(self._link, LocalLink):
-            return self.flush(timeout)  # a meter that ends with this process
+        if not self._link.outlives_process:
+            return self.flush(timeout)
         if not self._can_be_waited_for():
             return False
         with self._flush_lock:
@@ -151,8 +149,7 @@ class Worker:
     def forked(self) -> None:
         """In a forked child: give up the parent's descriptors, or the meter would not see the parent end."""
         with contextlib.suppress(Exception):
-            if not isinstance(self._link, LocalLink):
-                self._link.close()
+            self._link.forked()
             self._alarm.close()
 
     def _run(self) -> None:
@@ -175,7 +172,7 @@ class Worker:
                 pause = _FLUSHING if flushing else max(0.0, next_report - monotonic())
                 # What the meter says can wait until the next report, where nobody waits for it: on a busy core each
                 # time that this thread wakes costs the service more than what it does then.
-                attentive = flushing or not self._welcome or self._link.unsent or isinstance(self._link, LocalLink)
+                attentive = flushing or not self._welcome or self._link.unsent or self._link.free_to_receive
                 if not attentive and self._may_rest():
                     self._rest()
                 else:
@@ -274,11 +271,11 @@ class Worker:
     def _listen(self) -> None:
         messages = self._link.receive()
         for message in messages or ():
-            self._hear(message)
+            self._receive(message)
         if messages is None:
             self._disconnected()
 
-    def _hear(self, message: FromMeter) -> None:
+    def _receive(self, message: FromMeter) -> None:
         if isinstance(message, Settlements):
             self._accounts.tell(message.accounted)
             if message.place is not None:

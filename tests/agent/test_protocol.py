@@ -479,11 +479,11 @@ def test_any_valid_messages_leave_the_books_balanced(meter_of_all, said):
     """What a lying worker may say: the meter goes on, no joule is negative or absurd, the shares add up."""
     peer = meter_of_all.join()
     try:
-        meter_of_all.hear(peer, Hello(VERSION, 1, "shop"))
+        meter_of_all.receive(peer, Hello(VERSION, 1, "shop"))
         for parts in said:
             body = msgspec.msgpack.encode(at_present(parts, time.monotonic_ns()))
             for message in Frames("worker").feed(frame(body)):
-                meter_of_all.hear(peer, message)
+                meter_of_all.receive(peer, message)
             meter_of_all.tick()
     except ProtocolError:
         pass
@@ -522,7 +522,7 @@ from ecolyzer_otel.worker.thread import Worker
 from ecolyzer_otel.worker.state import replace_state
 from ecolyzer_otel.worker.spec import CallSpec, ModelFacts
 from ecolyzer_otel.worker.wrap import leaf
-import ecolyzer_otel.worker.call as request, ecolyzer_otel.wire.link as link
+import ecolyzer_otel.worker.hot_path as request, ecolyzer_otel.wire.link as link
 
 class Engine:
     def infer(self):
