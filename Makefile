@@ -11,16 +11,19 @@ PROMETHEUS ?= http://127.0.0.1:9090
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test older bench accuracy lint format docs dashboards stack previews clean
+.PHONY: help demo test test-pythons older bench accuracy lint format docs dashboards stack previews clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.demo $(if $(filter 1,$(FULL)),$(VENV)/.full) ## a real service, measured for 30 s (FULL=1 with torch; DEMO_SECONDS=5; DEMO=keep stays up)
 	@$(BIN)/python examples/demo.py
 
 test: $(VENV)/.test $(VENV)/.servers ## all tests (ARGS="-k ledger" chooses)
 	@$(BIN)/python -m pytest $(ARGS)
+
+test-pythons: $(VENV)/.python ## the core's tests on every CPython at hand (PYTHONS="3.10 3.13" chooses; ARGS)
+	@$(BIN)/python tests/pythons.py $(ARGS)
 
 older: $(VENV)/.older ## tests of transformers and onnxruntime with an older release of each
 	@USE_TF=0 PYTHONPATH=$(VENV)/older $(BIN)/python -m pytest $(OLDER_TESTS) $(ARGS)

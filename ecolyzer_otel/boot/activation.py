@@ -11,6 +11,7 @@ from ecolyzer_otel.boot.in_process import own_meter
 from ecolyzer_otel.boot.workers import private_worker, socket_worker
 from ecolyzer_otel.common.config import Config, load
 from ecolyzer_otel.worker.exits import chain_sigterm
+from ecolyzer_otel.worker.gil import warn_if_free_threaded
 from ecolyzer_otel.worker.model_names import use_rules
 from ecolyzer_otel.worker.state import State, state
 from ecolyzer_otel.worker.training import count_training
@@ -29,6 +30,7 @@ def activate() -> None:
     here = state()
     if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return
+    warn_if_free_threaded()
     if here.start_worker is None:
         config = load().config
         here.start_worker = _chosen_meter(config)
