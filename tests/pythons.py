@@ -2,13 +2,12 @@
 
 The core is what runs without any framework of models: worker, wire, ledger, meter, launcher. Each interpreter gets an
 environment of its own beside the others'. Interpreters are found on PATH (``python3.N``) and in pyenv;
-``PYTHONS="3.10 /opt/python/bin/python3"`` names others instead.
+``PYTHONS="3.10 3.13"`` chooses versions, ``PYTHONS=/opt/python/bin/python3`` names others.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -38,20 +37,19 @@ def version_of(python: str) -> tuple[int, int] | None:
 
 def candidates() -> list[str]:
     """Interpreters that may be there, best first."""
-    given = os.environ.get("PYTHONS", "").split()
-    if given:
-        return [f"python{one}" if re.fullmatch(r"3\.\d+", one) else one for one in given]
     found = [shutil.which(f"python3.{minor}") for minor in MINORS]
     pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
     return [one for one in found if one] + [str(one) for one in sorted(pyenv.glob("versions/*/bin/python3"))]
 
 
 def interpreters() -> dict[tuple[int, int], str]:
-    """One interpreter for each supported version."""
+    """One interpreter for each supported version, or those that ``PYTHONS`` names."""
+    wanted = os.environ.get("PYTHONS", "").split()
+    paths = [one for one in wanted if "/" in one]
     found: dict[tuple[int, int], str] = {}
-    for python in candidates():
+    for python in paths or candidates():
         version = version_of(python)
-        if version is not None and version >= OLDEST:
+        if version is not None and version >= OLDEST and (paths or not wanted or f"3.{version[1]}" in wanted):
             found.setdefault(version, python)
     return dict(sorted(found.items()))
 
