@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import os
 from time import monotonic_ns
-from typing import Any, Final
+from typing import Any
+
+from ecolyzer_otel.common.procstat import busy_ticks
 
 __all__ = ["take"]
-
-#: user, nice, system, irq, softirq in the first line of /proc/stat (proc(5)); without idle, iowait, steal.
-_BUSY_FIELDS: Final = (1, 2, 3, 6, 7)
 
 
 def take(sysfs: str) -> dict[str, Any]:
@@ -38,7 +37,6 @@ def take(sysfs: str) -> dict[str, Any]:
 def _busy() -> float | None:
     try:
         with open("/proc/stat", "rb") as file:
-            fields = file.readline().split()
-        return sum(int(fields[i]) for i in _BUSY_FIELDS) / os.sysconf("SC_CLK_TCK")
-    except (OSError, ValueError, IndexError):
+            return busy_ticks(file.readline().split()) / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError):
         return None

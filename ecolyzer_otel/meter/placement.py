@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
+from ecolyzer_otel.common.procstat import busy_ticks
 from ecolyzer_otel.ledger.activity import ActivityBook
 from ecolyzer_otel.sensors.files import read_int, read_text
 
@@ -22,8 +23,6 @@ __all__ = ["Placement"]
 _PERIOD_NS: Final = 1_000_000_000
 _SENSOR: Final = re.compile(r"(?:package|dram)-(\d+)(?:-.*)?")
 _CPU: Final = re.compile(r"cpu(\d+)")
-#: user, nice, system, irq, softirq of a ``cpuN`` line (man 5 proc), as for the whole host.
-_BUSY_FIELDS: Final = (1, 2, 3, 6, 7)
 
 
 class Placement:
@@ -91,8 +90,7 @@ class Placement:
             found = _CPU.fullmatch(fields[0]) if fields else None
             package = self._package_of.get(int(found[1])) if found else None
             if package is not None:
-                ticks = sum(int(fields[field]) for field in _BUSY_FIELDS if field < len(fields))
-                busy[package] = busy.get(package, 0.0) + ticks / self._ticks
+                busy[package] = busy.get(package, 0.0) + busy_ticks(fields) / self._ticks
         return busy
 
 

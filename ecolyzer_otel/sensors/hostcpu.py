@@ -8,6 +8,7 @@ from typing import Literal
 
 import psutil
 
+from ecolyzer_otel.common.procstat import BUSY_TIMES, busy_ticks
 from ecolyzer_otel.sensors.base import SensorError
 from ecolyzer_otel.sensors.cgroup import Allotment, CgroupUsage, find_allotment, root_usage
 from ecolyzer_otel.sensors.files import HeldFile, read_text
@@ -15,10 +16,6 @@ from ecolyzer_otel.sensors.files import HeldFile, read_text
 __all__ = ["HostCpu", "Scope"]
 
 Scope = Literal["host", "cgroup"]
-#: Of the ``cpu`` line of /proc/stat (man 5 proc): user nice system idle iowait irq softirq steal guest guest_nice.
-#: Guest time is inside user; idle, iowait and steal (the time another machine had our CPU) are not busy.
-_BUSY_FIELDS = (0, 1, 2, 5, 6)
-_STEAL_FIELD = 7
 _REMEDY = "mount /proc"
 
 
@@ -66,7 +63,7 @@ class HostCpu:
     def _sharpen(self, cgroupfs: str | Path) -> None:
         """Read the root group's clock instead of ticks of 10 ms, where it is that of the host."""
         try:
-            self._root = root_usage(cgroupfs, self._host_seconds(_BUSY_FIELDS))
+            self._root = root_usage(cgroupfs, self._host_seconds())
         except SensorError:
             return
         if self._root is not None:
@@ -96,7 +93,7 @@ class HostCpu:
         """
         usage = self._root or (self._allotment and self._allotment.usage)
         if not usage:
-            return self._host_seconds(_BUSY_FIELDS)
+            return self._host_seconds()
         try:
             return usage.seconds()
         except OSError as error:
@@ -112,24 +109,15 @@ class HostCpu:
         """
         if self._root is None:
             return seconds
-        return self.busy_seconds() - (self._host_seconds(_BUSY_FIELDS) - seconds)
+        return self.busy_seconds() - (self._host_seconds() - seconds)
 
-    def steal_seconds(self) -> float:
-        """Cumulative CPU seconds that the hypervisor gave to others while this host had work; 0 on bare metal.
-
-        Raises:
-            SensorError: when the source cannot be read now.
-        """
-        return self._host_seconds((_STEAL_FIELD,))
-
-    def _host_seconds(self, fields: tuple[int, ...]) -> float:
+    def _host_seconds(self) -> float:
+        """Busy seconds of the whole host by /proc/stat, or by psutil where there is none."""
         if self._stat is None:
             times = psutil.cpu_times()
-            names = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")
-            return float(sum(getattr(times, names[field], 0.0) for field in fields))
+            return float(sum(getattr(times, name, 0.0) for name in BUSY_TIMES))
         try:
-            ticks = self._stat.read().partition(b"\n")[0].split()[1:]
-            return sum(int(ticks[field]) for field in fields if field < len(ticks)) / self._ticks_per_second
+            return busy_ticks(self._stat.read().partition(b"\n")[0].split()) / self._ticks_per_second
         except OSError as error:
             raise SensorError.from_os(error, self._stat.path, permission=_REMEDY, absent=_REMEDY) from error
         except ValueError as error:
