@@ -1,6 +1,6 @@
 """Runs the core's tests on every CPython at hand: ``make test-pythons``.
 
-The core is what runs without any framework of models: worker, wire, ledger, meter, launcher. Each interpreter gets an
+The core runs without frameworks of models: worker, wire, ledger, meter, launcher. Each interpreter gets an
 environment of its own beside the others'. Interpreters are found on PATH (``python3.N``) and in pyenv;
 ``PYTHONS="3.10 3.13"`` chooses versions, ``PYTHONS=/opt/python/bin/python3`` names others.
 """
