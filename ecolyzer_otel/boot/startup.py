@@ -142,7 +142,9 @@ def _imported(entry_point: EntryPoint, module: Any) -> None:
 
 def _load_with_library(entry_point: EntryPoint, load: Callable[[], None]) -> None:
     name = entry_point.name
-    library = name.isidentifier() and name not in sys.stdlib_module_names
+    # An instrumentor named after its own package, as ours are, is not named after the library.
+    own = entry_point.value.partition(":")[0].partition(".")[0] == name
+    library = name.isidentifier() and name not in sys.stdlib_module_names and not own
     if library and name not in sys.modules and _installed(name):
         wrapt.register_post_import_hook(lambda _: _load_safely(entry_point, load), name)
     else:
