@@ -28,7 +28,8 @@ from importlib import import_module, metadata
 from types import SimpleNamespace
 from typing import Any
 
-from ecolyzer_otel.impact import Place, compute_impact, resolve_place
+from ecolyzer_otel.impact.impact import compute_impact
+from ecolyzer_otel.impact.place import Place, resolve_place
 from ecolyzer_otel.impact.tables import grid_table
 
 KWH = 3.6e6

@@ -20,7 +20,7 @@ from sklearn.linear_model import LogisticRegression
 import ecolyzer_otel
 from ecolyzer_otel.common.errors import ConfigError
 from ecolyzer_otel.common.metrics import REQUEST_LABELS
-from ecolyzer_otel.impact import resolve_place
+from ecolyzer_otel.impact.place import resolve_place
 
 X, Y = make_classification(n_samples=300, n_features=8, random_state=3)
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"

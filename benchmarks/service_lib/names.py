@@ -8,8 +8,9 @@ from functools import cache
 
 from ecolyzer_otel.common.metrics import METRICS
 from ecolyzer_otel.export.store import MetricStore
-from ecolyzer_otel.impact import Embodied, compute_impact, resolve_place
-from ecolyzer_otel.impact.impact import Impact
+from ecolyzer_otel.impact.embodied import Embodied
+from ecolyzer_otel.impact.impact import Impact, compute_impact
+from ecolyzer_otel.impact.place import resolve_place
 from ecolyzer_otel.ledger import Charge, Settlement
 from ecolyzer_otel.meter.impacts import Bill
 from ecolyzer_otel.meter.record import Recorder

@@ -9,7 +9,8 @@ from collections.abc import Iterable
 
 from ecolyzer_otel.common.config import Config
 from ecolyzer_otel.common.errors import ConfigError, EcolyzerError
-from ecolyzer_otel.impact import Embodied, Place, embodied_of, resolve_place
+from ecolyzer_otel.impact.embodied import Embodied, embodied_of
+from ecolyzer_otel.impact.place import Place, resolve_place
 from ecolyzer_otel.impact.timeline import LiveSource, Timeline
 from ecolyzer_otel.sensors import SensorInfo
 
@@ -71,7 +72,7 @@ def _open(
     where: tuple[str | None, str | None],
     problems: list[EcolyzerError],
 ) -> LiveSource | None:
-    from ecolyzer_otel.impact.live import open_live  # late: XML, HTTP and the rest are for those who ask
+    from ecolyzer_otel.impact.live.open import open_live  # late: XML, HTTP and the rest are for those who ask
 
     provider, _, region = (place.region or "").partition(":")
     try:

@@ -12,7 +12,7 @@ from ecolyzer_otel.impact.tables import MIX_SOURCE, CloudRow, cloud_table, grid_
 from ecolyzer_otel.impact.uncertainty import carbon_uncertainty, live_uncertainty, water_range
 
 if TYPE_CHECKING:
-    from ecolyzer_otel.impact.live import Figure
+    from ecolyzer_otel.impact.live.figure import Figure
 
 __all__ = ["Place", "resolve_place"]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from ecolyzer_otel.impact.place import Place
 
 if TYPE_CHECKING:
-    from ecolyzer_otel.impact.live import Figure
+    from ecolyzer_otel.impact.live.figure import Figure
 
 __all__ = ["LiveSource", "Timeline"]
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 
 from ecolyzer_otel.common.metrics import Metric, MetricSpec
 from ecolyzer_otel.export.store import Labels, MetricStore
-from ecolyzer_otel.impact import Embodied, Place
+from ecolyzer_otel.impact.embodied import Embodied
+from ecolyzer_otel.impact.place import Place
 from ecolyzer_otel.impact.provenance import factors_of
 
 __all__ = ["FactorGauges"]

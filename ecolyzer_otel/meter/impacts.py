@@ -6,7 +6,9 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ecolyzer_otel.impact import Embodied, Impact, Place, compute_impact, sum_impacts
+from ecolyzer_otel.impact.embodied import Embodied
+from ecolyzer_otel.impact.impact import Impact, compute_impact, sum_impacts
+from ecolyzer_otel.impact.place import Place
 from ecolyzer_otel.ledger import Charge, Settlement
 
 __all__ = ["Bill", "bill_of", "joules_by_period"]

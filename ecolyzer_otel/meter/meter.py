@@ -17,7 +17,8 @@ from typing import Any, Final, cast
 from ecolyzer_otel.common.config import Config
 from ecolyzer_otel.common.errors import ProtocolError
 from ecolyzer_otel.export.store import MetricStore
-from ecolyzer_otel.impact import Embodied, Place
+from ecolyzer_otel.impact.embodied import Embodied
+from ecolyzer_otel.impact.place import Place
 from ecolyzer_otel.impact.provenance import time_of
 from ecolyzer_otel.impact.timeline import Timeline
 from ecolyzer_otel.ledger import Ledger, Settlement
@@ -180,7 +181,7 @@ class Meter:
         since = self._timeline.poll(now_s)
         if since is None:
             return
-        self._timeline.turned(self._ledger.turn(monotonic_ns() - round((now_s - since) * 1e9)))
+        self._timeline.turned(self._ledger.begin_period(monotonic_ns() - round((now_s - since) * 1e9)))
         self._places += 1
         self._factors.show(self.place)
 
@@ -407,7 +408,7 @@ class Meter:
             settlement, phases = settlements[0], _NO_PHASES
         else:
             named = [(parts.parts[_part_of(one)][0], one) for one in settlements]
-            specs = {name: book.spec for name, book in self._ledger.books.items()}
+            specs = {name: book.spec for name, book in self._ledger.sensors.items()}
             settlement, phases = merge(named, specs)
         if request in client.joint or client.waiting[request][0].joint:
             client.ready[request] = settlement, phases, now
@@ -513,7 +514,7 @@ class Meter:
             self._intake.forget(client)
 
     def _show(self) -> None:
-        for name, book in self._ledger.books.items():
+        for name, book in self._ledger.sensors.items():
             info = self._sampler.sensors[name].info
             self._recorder.device(name, info.component, info.method, book.shares, self._held.get(name, 0.0))
             self._recorder.learned(name, info.component, book.idle_watts, book.learner.trusted, book.ceiling_watts)

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Final
 
 from ecolyzer_otel.common.metrics import Metric, MetricSpec
 from ecolyzer_otel.export.store import CounterChild, Exemplar, HistogramChild, MetricStore
-from ecolyzer_otel.impact import EssWindow, Impact, SciWindow, effective_parameters, ess, quantization_factor, sci
+from ecolyzer_otel.impact.ess import EssWindow, effective_parameters, ess, quantization_factor
+from ecolyzer_otel.impact.impact import Impact
+from ecolyzer_otel.impact.sci import SciWindow, sci
 from ecolyzer_otel.ledger import Settlement, Shares
 from ecolyzer_otel.meter.budgets import Budgets
 from ecolyzer_otel.meter.scores import Scores

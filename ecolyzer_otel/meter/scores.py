@@ -6,8 +6,8 @@ from typing import Final, Literal
 
 from ecolyzer_otel.common.metrics import Metric, MetricSpec
 from ecolyzer_otel.export.store import Labels, MetricStore
-from ecolyzer_otel.impact import EssWindow, SciWindow
-from ecolyzer_otel.impact.sci import SCI_UNITS
+from ecolyzer_otel.impact.ess import EssWindow
+from ecolyzer_otel.impact.sci import SCI_UNITS, SciWindow
 
 __all__ = ["Scores"]
 

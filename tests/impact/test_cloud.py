@@ -19,8 +19,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from ecolyzer_otel.common.errors import ConfigError
-from ecolyzer_otel.impact import resolve_place
 from ecolyzer_otel.impact.cloud import PROVIDERS, Found, find_cloud_place
+from ecolyzer_otel.impact.place import resolve_place
 
 NOTHING = Found(None, "", None)
 #: For answers that are to come: a slow machine must not turn them into silence.

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ecolyzer_otel.common.errors import ConfigError
-from ecolyzer_otel.impact import EssWindow, effective_parameters, ess, quantization_factor
+from ecolyzer_otel.impact.ess import EssWindow, effective_parameters, ess, quantization_factor
 
 
 @pytest.mark.parametrize(

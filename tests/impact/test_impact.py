@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ecolyzer_otel.impact import Impact, compute_impact, resolve_place
+from ecolyzer_otel.impact.impact import Impact, compute_impact
+from ecolyzer_otel.impact.place import resolve_place
 
 FRANCE = resolve_place("FR")
 amounts = st.floats(0.0, 1e12)

@@ -10,25 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from ecolyzer_otel.impact import (
-    Embodied,
-    EssWindow,
-    Impact,
-    compute_impact,
-    effective_parameters,
-    ess,
-    resolve_place,
-    sci,
-    time_share_grams,
-)
+from ecolyzer_otel.impact.embodied import Embodied, time_share_grams
+from ecolyzer_otel.impact.ess import EssWindow, effective_parameters, ess
+from ecolyzer_otel.impact.impact import Impact, compute_impact
+from ecolyzer_otel.impact.place import resolve_place
+from ecolyzer_otel.impact.sci import sci
 from ecolyzer_otel.ledger import Charge, Record
 from ecolyzer_otel.ledger.account import Account
 from ecolyzer_otel.ledger.batches import batch_shares
-from ecolyzer_otel.ledger.book import _share_uncertainty
 from ecolyzer_otel.ledger.individuals import Individuals
 from ecolyzer_otel.ledger.intensity import Intensity
 from ecolyzer_otel.ledger.live import Live
 from ecolyzer_otel.ledger.replay import replay
+from ecolyzer_otel.ledger.sensor_ledger import _share_uncertainty
 from ecolyzer_otel.meter.impacts import bill_of
 from ecolyzer_otel.meter.thermal import Thermal
 from ecolyzer_otel.sensors.modelled import TDP_POINTS, PowerModel

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from ecolyzer_otel.common.errors import ConfigError
-from ecolyzer_otel.impact import Place, resolve_place
+from ecolyzer_otel.impact.place import Place, resolve_place
 from ecolyzer_otel.impact.tables import cloud_table, grid_table, read_rows, water_table
 
 LEVELS = {row["zone"]: row["level"] for row in read_rows("grid_carbon_intensity")}

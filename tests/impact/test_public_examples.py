@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from ecolyzer_otel.impact import Impact, compute_impact, resolve_place
 from ecolyzer_otel.impact.embodied import time_share_grams
+from ecolyzer_otel.impact.impact import Impact, compute_impact
+from ecolyzer_otel.impact.place import resolve_place
 from ecolyzer_otel.impact.sci import sci
 
 PAGE = Path(__file__).parents[2] / "docs" / "factors.md"

@@ -10,8 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from ecolyzer_otel.impact import FactorTableError
-from ecolyzer_otel.impact.tables import cloud_table, grid_table, parse_cloud, parse_grid, parse_water, read_rows
+from ecolyzer_otel.impact.tables import (
+    FactorTableError,
+    cloud_table,
+    grid_table,
+    parse_cloud,
+    parse_grid,
+    parse_water,
+    read_rows,
+)
 
 GRID = {
     "zone": "FR",

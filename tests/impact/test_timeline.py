@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from ecolyzer_otel.impact import Embodied, resolve_place
-from ecolyzer_otel.impact.live import Figure
+from ecolyzer_otel.impact.embodied import Embodied
+from ecolyzer_otel.impact.live.figure import Figure
+from ecolyzer_otel.impact.place import resolve_place
 from ecolyzer_otel.impact.timeline import Timeline
 from ecolyzer_otel.ledger import Charge, Settlement
 from ecolyzer_otel.meter.impacts import bill_of

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from ecolyzer_otel.impact import Impact, compute_impact, resolve_place, sum_impacts
+from ecolyzer_otel.impact.impact import Impact, compute_impact, sum_impacts
+from ecolyzer_otel.impact.place import resolve_place
 from ecolyzer_otel.impact.tables import grid_table, water_table
 from ecolyzer_otel.impact.uncertainty import (
     carbon_uncertainty,

@@ -14,7 +14,7 @@ import pytest
 
 from ecolyzer_otel.cli import zones
 from ecolyzer_otel.common.errors import ConfigError
-from ecolyzer_otel.impact import resolve_place
+from ecolyzer_otel.impact.place import resolve_place
 from ecolyzer_otel.impact.search import place_names, search_places
 from ecolyzer_otel.impact.tables import cloud_table, grid_table, read_rows
 

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from ecolyzer_otel.impact import resolve_place
+from ecolyzer_otel.impact.place import resolve_place
 
 from .conftest import ENGINE
 

@@ -56,7 +56,7 @@ class Provider(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ask:
-    """What the user set, as :func:`ecolyzer_otel.impact.live.open_live` has it. ``max_age`` is seconds."""
+    """What the user set, as :func:`ecolyzer_otel.impact.live.open.open_live` has it. ``max_age`` is seconds."""
 
     key: str
     zone: str

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from live_server import CASES, Answer, Case, Server
 
-from ecolyzer_otel.impact.live import LiveGrid
+from ecolyzer_otel.impact.live.refresh import LiveGrid
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from ecolyzer_otel.impact.live import LiveGrid, open_live
-from ecolyzer_otel.impact.live.refresh import Pace
+from ecolyzer_otel.impact.live.open import open_live
+from ecolyzer_otel.impact.live.refresh import LiveGrid, Pace
 
 KEY = "--grid (ECOLYZER_GRID)"
 AREA = "10YFR-RTE------C"

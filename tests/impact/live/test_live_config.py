@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ecolyzer_otel.common.errors import ConfigError
-from ecolyzer_otel.impact.live import open_live
+from ecolyzer_otel.impact.live.open import open_live
 from ecolyzer_otel.impact.live.tokens import Secret, find_secret, redact
 
 EM = {"ECOLYZER_ELECTRICITYMAPS_TOKEN": "t"}

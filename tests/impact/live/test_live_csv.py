@@ -9,7 +9,7 @@ import pytest
 from live_server import KEY, until
 
 from ecolyzer_otel.common.errors import ConfigError
-from ecolyzer_otel.impact.live import open_live
+from ecolyzer_otel.impact.live.open import open_live
 
 BY_ZONE = """\
 zone,gco2e_per_kwh,year,basis,source

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import pytest
 from live_server import CASES, Answer, Case, until
 
-from ecolyzer_otel.impact.live import LiveGrid
+from ecolyzer_otel.impact.live.refresh import LiveGrid
 
 
 def hang(handler):

@@ -7,7 +7,7 @@ import time
 import pytest
 from live_server import AREA, CASES, Answer, electricitymaps, neso, until
 
-from ecolyzer_otel.impact.live import open_live
+from ecolyzer_otel.impact.live.open import open_live
 
 BY_NAME = {case.name: case for case in CASES}
 

@@ -11,10 +11,9 @@ import time
 import pytest
 from live_server import CASES, Answer, electricitymaps, until
 
-from ecolyzer_otel.impact.live import Figure, LiveGrid
 from ecolyzer_otel.impact.live.cache import Cache
-from ecolyzer_otel.impact.live.figure import Problem
-from ecolyzer_otel.impact.live.refresh import Pace
+from ecolyzer_otel.impact.live.figure import Figure, Problem
+from ecolyzer_otel.impact.live.refresh import LiveGrid, Pace
 
 BY_NAME = {case.name: case for case in CASES}
 EM = BY_NAME["electricitymaps"]
