@@ -132,7 +132,8 @@ def renderings(store: MetricStore, recorder: Recorder, sets: int, repeats: int) 
         rows.append((f"{words}, gzip alone", took, len(packed)))
     took = timed(lambda: recorder.refresh(time.process_time()), repeats)
     rows.append(("scores of all models, before each scrape", took, 0))
-    server = MetricsServer(store, "127.0.0.1", 0, lambda: (True, {}), lambda: recorder.refresh(time.process_time()))
+    store.refresh = lambda: recorder.refresh(time.process_time())
+    server = MetricsServer(store, host="127.0.0.1", port=0, health=lambda: (True, {}))
     server.start()
     try:
         for what, change in changes:

@@ -13,6 +13,7 @@ from typing import Any, Final
 from ecolyzer_otel.boot.factors import embodied_parts, find_place, open_timeline
 from ecolyzer_otel.common.config import Config
 from ecolyzer_otel.common.errors import ConfigError, EcolyzerError
+from ecolyzer_otel.export.exporter import Exporter
 from ecolyzer_otel.export.http import MetricsServer
 from ecolyzer_otel.export.journal import Journal
 from ecolyzer_otel.export.otlp import OtlpMetricsExporter, configured
@@ -38,25 +39,26 @@ class Setup:
     meter: Meter
     timeline: Timeline
     discovery: Discovery
-    server: MetricsServer | None = None
-    otlp: OtlpMetricsExporter | None = None
-    journal: Journal | None = None
+    #: Where ``/metrics`` is served; None where the port could not be had.
+    metrics_url: str | None = None
     problems: list[EcolyzerError] = field(default_factory=list)
+    _exporters: list[Exporter] = field(default_factory=list)
+
+    def export(self, exporter: Exporter) -> None:
+        """Start an exporter, which :meth:`close` stops."""
+        exporter.start()
+        self._exporters.append(exporter)
 
     def line(self) -> str:
         """What is measured by what, where, and where to look."""
-        look = f"{self.server.url}/metrics" if self.server else "no /metrics"
+        look = self.metrics_url or "no /metrics"
         return f"ecolyzer: {self.discovery.describe()} | {self.meter.place.describe()} | {look}"
 
     def close(self) -> None:
         """Settle, export and give back ports and descriptors."""
         self.meter.close()
-        if self.otlp is not None:
-            self.otlp.stop(timeout_seconds=1.0)
-        if self.journal is not None:
-            self.journal.close()
-        if self.server is not None:
-            self.server.stop()
+        for exporter in reversed(self._exporters):
+            exporter.stop()
         # Last: a source that is just being asked must not hold up what was measured.
         self.timeline.close()
 
@@ -104,8 +106,7 @@ def _keep_journal(config: Config, setup: Setup, store: MetricStore) -> None:
         return
     try:
         facts = {"version": __version__, "host": socket.gethostname()}
-        setup.journal = Journal(store, config.journal, keep_days=config.journal_days, facts=facts)
-        setup.journal.start()
+        setup.export(Journal(store, folder=config.journal, keep_days=config.journal_days, facts=facts))
     except ConfigError as error:
         setup.problems.append(error)
 
@@ -113,8 +114,9 @@ def _keep_journal(config: Config, setup: Setup, store: MetricStore) -> None:
 def _serve(config: Config, setup: Setup, store: MetricStore, page_seconds: float) -> None:
     meter = setup.meter
     try:
-        setup.server = _listen(config, store, meter, page_seconds)
-        setup.server.start()
+        server = _listen(config, store, meter, page_seconds)
+        setup.export(server)
+        setup.metrics_url = f"{server.url}/metrics"
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         setup.problems.append(
@@ -125,8 +127,7 @@ def _serve(config: Config, setup: Setup, store: MetricStore, page_seconds: float
             )
         )
     if configured(os.environ):
-        setup.otlp = OtlpMetricsExporter(store, resource_attributes=_resource())
-        setup.otlp.start()
+        setup.export(OtlpMetricsExporter(store, resource_attributes=_resource()))
 
 
 def _listen(config: Config, store: MetricStore, meter: Meter, page_seconds: float) -> MetricsServer:
@@ -135,7 +136,7 @@ def _listen(config: Config, store: MetricStore, meter: Meter, page_seconds: floa
     while True:
         try:
             return MetricsServer(
-                store, config.host, config.port, meter.health,
+                store, host=config.host, port=config.port, health=meter.health,
                 page_seconds=page_seconds, version=lambda: meter.flushes,
             )  # fmt: skip
         except OSError as error:

@@ -77,7 +77,7 @@ def run(config: Config) -> int:
 def _accept(setup: Setup, config: Config) -> None:
     """Print what is wrong; refuse what makes an agent useless."""
     for problem in setup.problems:
-        if config.strict or setup.server is None:
+        if config.strict or setup.metrics_url is None:
             raise problem
         print(f"ecolyzer: {problem}", file=sys.stderr, flush=True)
 

@@ -7,7 +7,6 @@ import os
 import socket
 import sys
 import threading
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ecolyzer_otel.boot.workers import begin_worker, socket_worker
@@ -42,7 +41,6 @@ class InProcessMeter:
         self._server: Server | None = None
         self._thread: threading.Thread | None = None
         self._alarm: Alarm | None = None
-        self._disconnect: Callable[[], None] | None = None
         self._pid = 0
 
     @property
@@ -59,10 +57,10 @@ class InProcessMeter:
 
         setup = prepare(config, alone=True)
         if meter_provider is not None:
-            from ecolyzer_otel.export.bridge import bridge
+            from ecolyzer_otel.export.bridge import MeterProviderBridge
 
             try:
-                self._disconnect = bridge(setup.meter.store, meter_provider)
+                setup.export(MeterProviderBridge(setup.meter.store, meter_provider=meter_provider))
             except Exception:
                 setup.close()
                 raise
@@ -97,9 +95,6 @@ class InProcessMeter:
         self._thread.join(timeout)
         self._server.close_all()
         self._alarm.close()
-        if self._disconnect is not None:
-            self._disconnect()
-            self._disconnect = None
 
 
 def _listen_abstractly() -> tuple[socket.socket | None, str | None]:

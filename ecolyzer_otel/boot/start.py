@@ -57,8 +57,7 @@ def start(*, meter_provider: MeterProvider | None = None, config: Config | None 
         replace_state(None)
         raise
     instrument()
-    url = f"{setup.server.url}/metrics" if setup.server else None
-    return Running(url, setup.line(), tuple(str(problem) for problem in setup.problems))
+    return Running(setup.metrics_url, setup.line(), tuple(str(problem) for problem in setup.problems))
 
 
 def _settings(config: Config | None, options: dict[str, Any]) -> Config:

@@ -7,9 +7,10 @@ exemplars of its own. Instrument names are the full Prometheus stems: see ``otel
 
 Usage::
 
-    disconnect = bridge(store, opentelemetry.metrics.get_meter_provider())
+    bridge = MeterProviderBridge(store, meter_provider=opentelemetry.metrics.get_meter_provider())
+    bridge.start()
     ...
-    disconnect()
+    bridge.stop()
 """
 
 from __future__ import annotations
@@ -27,29 +28,48 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_s
 from ecolyzer_otel.common.metrics import MetricSpec
 from ecolyzer_otel.export.store import Exemplar, Labels, MetricStore, Point
 
-__all__ = ["bridge"]
+__all__ = ["MeterProviderBridge"]
 
 _SCOPE: Final = "ecolyzer_otel"
-#: A collection asks one instrument after the other; within this time they see the same copy of the store.
+#: A collection calls one instrument after the other; within this time they read the same copy of the store.
 _ONE_COLLECTION_SECONDS: Final = 1.0
 
 _Points = dict[str, Sequence[Point]]
 
 
-def bridge(store: MetricStore, meter_provider: MeterProvider) -> Callable[[], None]:
-    """Record ``store`` into ``meter_provider`` from now on.
+class MeterProviderBridge:
+    """Records ``store`` into ``meter_provider`` from :meth:`start` until :meth:`stop`.
 
-    Histograms begin with the observations made after this call. A provider whose limit of label sets is below
+    Histograms begin with the observations made after :meth:`start`. A provider whose limit of label sets is below
     the store's folds what is over it into ``otel.metric.overflow``.
 
-    Returns:
-        The function that disconnects: afterwards the observable instruments yield nothing of this store.
+    Args:
+        store: what is recorded.
+        meter_provider: the app's own.
     """
-    with _bridges_lock:
-        found = _bridges.get(meter_provider)
-        if found is None:
-            found = _bridges[meter_provider] = _Instruments(meter_provider.get_meter(_SCOPE))
-    return found.connect(store)
+
+    def __init__(self, store: MetricStore, *, meter_provider: MeterProvider) -> None:
+        self._store = store
+        self._provider = meter_provider
+        self._disconnect: Callable[[], None] | None = None
+        self._stopped = False
+
+    def start(self) -> None:
+        """Create the instruments and begin to record. A second call does nothing."""
+        if self._disconnect is None and not self._stopped:
+            self._disconnect = _instruments_of(self._provider).connect(self._store)
+
+    def stop(self, timeout_seconds: float = 0.0) -> bool:
+        """Disconnect: the observable instruments then yield nothing of this store. A second call does nothing.
+
+        Returns:
+            True: the app's own readers deliver, there is nothing to wait for.
+        """
+        self._stopped = True
+        if self._disconnect is not None:
+            self._disconnect()
+            self._disconnect = None
+        return True
 
 
 class _Instruments:
@@ -58,7 +78,7 @@ class _Instruments:
     def __init__(self, meter: Meter) -> None:
         self._meter = meter
         self._lock = threading.Lock()
-        self._known: set[str] = set()
+        self._created: set[str] = set()
         self._histograms: dict[str, Histogram] = {}
         self._views: tuple[_View, ...] = ()
 
@@ -66,16 +86,16 @@ class _Instruments:
         view = _View(store)
         with self._lock:
             for spec in store.specs:
-                if spec.stem not in self._known:
-                    self._known.add(spec.stem)
+                if spec.stem not in self._created:
+                    self._created.add(spec.stem)
                     self._create(spec)
             self._views = (*self._views, view)
-        forget = store.on_observe(self._record)
+        unsubscribe = store.on_observe(self._record)
 
         def disconnect() -> None:
-            forget()
+            unsubscribe()
             with self._lock:
-                self._views = tuple(known for known in self._views if known is not view)
+                self._views = tuple(each for each in self._views if each is not view)
 
         return disconnect
 
@@ -99,7 +119,7 @@ class _Instruments:
             self._meter.create_observable_gauge(spec.stem, [observe], spec.otel_unit, spec.help)
 
     def _record(self, spec: MetricSpec, labels: Labels, value: float, exemplar: Exemplar | None) -> None:
-        # An empty context where there is no exemplar: what happens to be current here is not the request.
+        # An empty context where there is no exemplar: the span that is current here is not the request's.
         self._histograms[spec.stem].record(
             value,
             dict(zip(spec.labels, labels, strict=True)),
@@ -120,8 +140,7 @@ def _context(exemplar: Exemplar) -> Context:
 class _View:
     """One copy of the store per collection, so that its instruments show the same instant.
 
-    The API has no word for "a collection": it is taken to be over when an instrument is asked a second time on
-    the same thread.
+    The API does not mark a collection: one ends when an instrument is observed a second time on the same thread.
     """
 
     def __init__(self, store: MetricStore) -> None:
@@ -144,5 +163,13 @@ class _View:
         return copies
 
 
-_bridges_lock = threading.Lock()
-_bridges: weakref.WeakKeyDictionary[MeterProvider, _Instruments] = weakref.WeakKeyDictionary()
+_lock = threading.Lock()
+_by_provider: weakref.WeakKeyDictionary[MeterProvider, _Instruments] = weakref.WeakKeyDictionary()
+
+
+def _instruments_of(provider: MeterProvider) -> _Instruments:
+    with _lock:
+        found = _by_provider.get(provider)
+        if found is None:
+            found = _by_provider[provider] = _Instruments(provider.get_meter(_SCOPE))
+        return found

@@ -6,10 +6,11 @@ their checksum and the reader: :mod:`ecolyzer_otel.export.journal_entries`.
 
 Usage::
 
-    journal = Journal(store, "/var/lib/ecolyzer/journal", keep_days=400, facts={"version": "0.1.0", "host": "n1"})
+    facts = {"version": "0.1.0", "host": "n1"}
+    journal = Journal(store, folder="/var/lib/ecolyzer/journal", keep_days=400, facts=facts)
     journal.start()
     ...
-    journal.close()
+    journal.stop()
 """
 
 from __future__ import annotations
@@ -89,7 +90,7 @@ class _Line:
 
 
 class Journal:
-    """Writes an entry every ``period_seconds`` from a daemon thread, and a last one at :meth:`close`.
+    """Writes an entry every ``period_seconds`` from a daemon thread, and a last one at :meth:`stop`.
 
     Entries end on whole multiples of the period, so that a report of a day or a month ends where an entry does.
     What could not be written (disk full, folder gone) is in the next entry: nothing is lost while the meter lives.
@@ -108,8 +109,8 @@ class Journal:
     def __init__(
         self,
         store: MetricStore,
-        folder: str,
         *,
+        folder: str,
         keep_days: float,
         period_seconds: float = 60.0,
         facts: Mapping[str, str],
@@ -143,7 +144,7 @@ class Journal:
             self._thread = threading.Thread(target=self._run, name="ecolyzer-journal", daemon=True)
             self._thread.start()
 
-    def close(self, timeout_seconds: float = 2.0) -> bool:
+    def stop(self, timeout_seconds: float = 2.0) -> bool:
         """Write what is left and end; the thread is waited for at most so long. True when all is kept."""
         if self._stopping.is_set():
             return not self._failing

@@ -237,7 +237,7 @@ class OtlpMetricsExporter:
         )
         self._thread.start()
 
-    def stop(self, timeout_seconds: float = 5.0) -> bool:
+    def stop(self, timeout_seconds: float = 1.0) -> bool:
         """Export the last values and end. Never waits longer than ``timeout_seconds``; True when all went out."""
         self._stopping.set()
         if self._thread is None:

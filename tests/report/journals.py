@@ -16,7 +16,7 @@ EVER = 4e9
 
 
 def journal(store: MetricStore, folder: Path, **options: object) -> Journal:
-    return Journal(store, str(folder), keep_days=400, facts={"version": "0.1.0"}, **options)  # type: ignore[arg-type]
+    return Journal(store, folder=str(folder), keep_days=400, facts={"version": "0.1.0"}, **options)  # type: ignore[arg-type]
 
 
 def grown(entries: Iterable[Entry], spec: MetricSpec) -> float:

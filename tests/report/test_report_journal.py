@@ -29,7 +29,7 @@ def test_entries_add_up_to_what_the_counters_show(tmp_path: Path) -> None:
     for number in (0.1, 0.2, 0.7, 1e-9, 123456.789):
         work(store, number)
         assert kept.write()
-    kept.close()
+    kept.stop()
     tally = Tally()
     entries = list(read_journal(tmp_path / "j", 0, EVER, tally))
     assert len(entries) == 6
@@ -134,7 +134,7 @@ def test_two_meters_share_a_folder(tmp_path: Path) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert all(one.close() for one in journals)
+    assert all(one.stop() for one in journals)
     tally = Tally()
     entries = [one for one in read_journal(tmp_path, 0, EVER, tally) if one.counters]
     assert tally.lines_skipped == 0
@@ -176,7 +176,7 @@ def test_a_file_a_day_and_another_when_it_is_large(
 
 def test_old_files_go_and_those_of_days_past_are_compressed(tmp_path: Path, clock: list[float]) -> None:
     store = MetricStore()
-    kept = Journal(store, str(tmp_path), keep_days=3, facts={})
+    kept = Journal(store, folder=str(tmp_path), keep_days=3, facts={})
     for day in range(6):
         clock[0] = OCTOBER + day * DAY + 10.0
         work(store)

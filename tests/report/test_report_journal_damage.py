@@ -29,7 +29,7 @@ from ecolyzer_otel.common.metrics import Metric
 from ecolyzer_otel.export.journal import Journal
 from ecolyzer_otel.export.store import MetricStore
 store = MetricStore()
-journal = Journal(store, sys.argv[1], keep_days=9, facts={})
+journal = Journal(store, folder=sys.argv[1], keep_days=9, facts={})
 labels = ("shop", "m" * 2000, "torch", "forward", "cpu", "/", "ok")
 counter = store.counter(Metric.REQUESTS, labels)
 while True:
@@ -111,7 +111,7 @@ from ecolyzer_otel.export.journal import Journal
 from ecolyzer_otel.export.store import MetricStore
 logging.basicConfig(level=logging.WARNING, stream=sys.stdout, format="%(message)s")
 store = MetricStore()
-journal = Journal(store, sys.argv[1], keep_days=9, facts={})
+journal = Journal(store, folder=sys.argv[1], keep_days=9, facts={})
 counter = store.counter(Metric.REQUESTS, ("shop", "m", "torch", "forward", "cpu", "/", "ok"))
 hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
 done = []
@@ -123,7 +123,7 @@ for turn in range(60):
         resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
     counter.inc()
     done.append(journal.write())
-journal.close()
+journal.stop()
 print(done.count(False))
 """
 
@@ -186,7 +186,7 @@ def test_any_failure_leaves_the_service_alone(
     kept = journal(MetricStore(), tmp_path)
     monkeypatch.setattr(module, "encode", lambda _: 1 / 0)
     assert not kept.write()
-    assert not kept.close()
+    assert not kept.stop()
     assert "ZeroDivisionError" in caplog.records[0].getMessage()
 
 
@@ -205,7 +205,7 @@ def test_a_forked_child_leaves_the_journal_to_its_parent(tmp_path: Path) -> None
     work(store)
     child = os.fork()
     if child == 0:
-        os._exit(int(kept.write() or kept.close()))
+        os._exit(int(kept.write() or kept.stop()))
     assert os.waitpid(child, 0)[1] == 0
-    kept.close()
+    kept.stop()
     assert joules(read_journal(tmp_path, 0, EVER)) == 1.0

@@ -37,7 +37,7 @@ class Meter:
         self.store.gauge(Metric.DEVICE_POWER, ("gpu0", "gpu")).set(watts)
         self.store.counter(Metric.METER_CPU, ()).inc(0.5)
         self.work(joules, requests=0)
-        self.server = MetricsServer(self.store, "127.0.0.1", port, lambda: (True, {}))
+        self.server = MetricsServer(self.store, host="127.0.0.1", port=port, health=lambda: (True, {}))
         self.server.start()
 
     def work(self, joules: float, labels: tuple[str, ...] = L, requests: int = 1) -> None:
@@ -161,7 +161,7 @@ def test_a_period_begins_with_what_was_there(scraped: Scraped) -> None:
 def test_what_a_meter_had_before_it_was_first_seen_is_left_out_and_told(scraped: Scraped) -> None:
     notes = [note.text for note in read(scraped, 3600.0).notes]
     assert any("first seen inside the period, with 2.50" in note and "left out" in note for note in notes)
-    assert any("There is nothing before" in note for note in notes)
+    assert any("There are no readings before" in note for note in notes)
 
 
 def test_labels_that_kubernetes_pushed_aside_are_ours_again(scraped: Scraped) -> None:
@@ -170,13 +170,13 @@ def test_labels_that_kubernetes_pushed_aside_are_ours_again(scraped: Scraped) ->
 
 
 def test_a_selector_chooses_meters(scraped: Scraped) -> None:
-    with pytest.raises(ConfigError, match=r'holds no ecolyzer metrics .* with {job="other"}; give another time'):
+    with pytest.raises(ConfigError, match=r'holds no ecolyzer metrics .* with {job="other"}; give another period'):
         read(scraped, 3600.0, selector='job="other"')
     assert read(scraped, 3600.0, selector='job="meters"').by(Metric.REQUESTS, "service") == {("shop",): 22}
 
 
 def test_a_period_before_all_data_says_so(scraped: Scraped) -> None:
-    with pytest.raises(ConfigError, match=r"holds no ecolyzer metrics from .* to .*; give another time"):
+    with pytest.raises(ConfigError, match=r"holds no ecolyzer metrics from .* to .*; give another period"):
         from_prometheus(scraped.server, scraped.begin - 7200.0, scraped.begin - 3600.0)
 
 

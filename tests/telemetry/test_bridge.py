@@ -15,7 +15,7 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families as parse_classic
 
 from ecolyzer_otel.common.metrics import EXEMPLAR_METRICS, METRICS, Metric
-from ecolyzer_otel.export.bridge import bridge
+from ecolyzer_otel.export.bridge import MeterProviderBridge
 from ecolyzer_otel.export.exposition import render
 from ecolyzer_otel.export.store import Exemplar, MetricStore
 
@@ -56,7 +56,7 @@ def test_the_stock_prometheus_reader_shows_every_metric_as_we_do(
     registry: CollectorRegistry, provider: MeterProvider
 ) -> None:
     store = MetricStore()
-    bridge(store, provider)
+    MeterProviderBridge(store, meter_provider=provider).start()
     fill(store)
     theirs = scrape(generate_latest(registry).decode())
     ours = scrape(render(store, openmetrics=False).decode())
@@ -66,7 +66,7 @@ def test_the_stock_prometheus_reader_shows_every_metric_as_we_do(
 
 def test_every_scrape_shows_what_is_true_by_then(registry: CollectorRegistry, provider: MeterProvider) -> None:
     store = MetricStore()
-    bridge(store, provider)
+    MeterProviderBridge(store, meter_provider=provider).start()
     for _ in range(3):
         fill(store)
         theirs, ours = scrape(generate_latest(registry).decode()), scrape(render(store, False).decode())
@@ -77,7 +77,7 @@ def test_every_scrape_shows_what_is_true_by_then(registry: CollectorRegistry, pr
 
 def test_one_collection_shows_one_instant(registry: CollectorRegistry, provider: MeterProvider) -> None:
     store = MetricStore()
-    bridge(store, provider)
+    MeterProviderBridge(store, meter_provider=provider).start()
     first = store.counter(Metric.DROPPED_REQUESTS, ("shop", "full"))
     second = store.counter(Metric.METER_CPU, ())
     done = threading.Event()
@@ -103,7 +103,7 @@ def test_one_collection_shows_one_instant(registry: CollectorRegistry, provider:
 
 def test_what_is_removed_is_no_longer_shown(registry: CollectorRegistry, provider: MeterProvider) -> None:
     store = MetricStore()
-    bridge(store, provider)
+    MeterProviderBridge(store, meter_provider=provider).start()
     gauge = store.gauge(Metric.DEVICE_POWER, ("gpu0", "gpu"))
     gauge.set(60.0)
     assert Metric.DEVICE_POWER.stem in scrape(generate_latest(registry).decode())
@@ -114,7 +114,7 @@ def test_what_is_removed_is_no_longer_shown(registry: CollectorRegistry, provide
 def test_the_sdk_makes_exemplars_of_ours_only() -> None:
     reader = InMemoryMetricReader()
     store = MetricStore()
-    bridge(store, MeterProvider(metric_readers=[reader]))
+    MeterProviderBridge(store, meter_provider=MeterProvider(metric_readers=[reader])).start()
     labels = ("shop", "resnet50", "torch", "forward", "cpu")
     for spec in EXEMPLAR_METRICS:
         store.histogram(spec, labels).observe(0.3, Exemplar(TRACE, SPAN, 0.3, 1_765_432_109.0))
@@ -131,12 +131,13 @@ def test_the_sdk_makes_exemplars_of_ours_only() -> None:
         assert (exemplar.value, exemplar.trace_id, exemplar.span_id) == (0.3, int(TRACE, 16), int(SPAN, 16))
 
 
-def test_after_disconnecting_nothing_is_read_or_recorded() -> None:
+def test_after_the_stop_nothing_is_read_or_recorded() -> None:
     reader = InMemoryMetricReader()
     store = MetricStore()
-    disconnect = bridge(store, MeterProvider(metric_readers=[reader]))
-    disconnect()
-    disconnect()
+    bridge = MeterProviderBridge(store, meter_provider=MeterProvider(metric_readers=[reader]))
+    bridge.start()
+    assert bridge.stop()
+    assert bridge.stop()
     fill(store)
     data = reader.get_metrics_data()
     assert data is None or not data.resource_metrics[0].scope_metrics[0].metrics
@@ -145,9 +146,11 @@ def test_after_disconnecting_nothing_is_read_or_recorded() -> None:
 def test_a_provider_can_be_bridged_again(
     registry: CollectorRegistry, provider: MeterProvider, caplog: pytest.LogCaptureFixture
 ) -> None:
-    bridge(MetricStore(), provider)()
+    first = MeterProviderBridge(MetricStore(), meter_provider=provider)
+    first.start()
+    first.stop()
     store = MetricStore()
-    bridge(store, provider)
+    MeterProviderBridge(store, meter_provider=provider).start()
     fill(store)
     assert scrape(generate_latest(registry).decode()) == scrape(render(store, False).decode())
     assert caplog.records == []

@@ -14,7 +14,8 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 
 from ecolyzer_otel.export.exposition import CLASSIC_CONTENT_TYPE, OPENMETRICS_CONTENT_TYPE, render
-from ecolyzer_otel.export.http import MetricsServer, accepts_gzip, accepts_openmetrics
+from ecolyzer_otel.export.http import MetricsServer
+from ecolyzer_otel.export.pages import accepts_gzip, accepts_openmetrics
 from ecolyzer_otel.export.store import MetricStore
 
 PROMETHEUS_2 = (
@@ -31,8 +32,8 @@ def well() -> tuple[bool, dict[str, Any]]:
 def serve(full_store: MetricStore) -> Iterator[Callable[..., MetricsServer]]:
     servers: list[MetricsServer] = []
 
-    def start(host: str = "127.0.0.1", health: Any = well, before_scrape: Any = None) -> MetricsServer:
-        servers.append(MetricsServer(full_store, host, 0, health, before_scrape))
+    def start(host: str = "127.0.0.1", health: Any = well) -> MetricsServer:
+        servers.append(MetricsServer(full_store, host=host, port=0, health=health))
         servers[-1].start()
         return servers[-1]
 
@@ -130,7 +131,7 @@ def test_other_pages(serve: Callable[..., MetricsServer]) -> None:
 
 
 def test_gauges_can_be_made_fresh_and_a_failure_of_that_does_not_matter(
-    serve: Callable[..., MetricsServer], capfd: pytest.CaptureFixture[str]
+    serve: Callable[..., MetricsServer], full_store: MetricStore, capfd: pytest.CaptureFixture[str]
 ) -> None:
     calls = []
 
@@ -138,7 +139,8 @@ def test_gauges_can_be_made_fresh_and_a_failure_of_that_does_not_matter(
         calls.append(1)
         raise RuntimeError("sensor gone")
 
-    server = serve(before_scrape=refresh)
+    full_store.refresh = refresh
+    server = serve()
     assert ask(server, "/metrics")[0].status == 200
     ask(server, "/healthz")
     assert calls == [1]
@@ -225,12 +227,12 @@ def test_many_scrapes_at_once(serve: Callable[..., MetricsServer]) -> None:
 def test_a_port_in_use_is_an_error_at_once(serve: Callable[..., MetricsServer], host: str) -> None:
     server = serve()
     with pytest.raises(OSError, match="in use"):
-        MetricsServer(MetricStore(), host, server.port, well)
+        MetricsServer(MetricStore(), host=host, port=server.port, health=well)
 
 
 def test_a_host_that_is_not_ours_is_an_error_at_once() -> None:
     with pytest.raises(OSError, match="assign"):
-        MetricsServer(MetricStore(), "192.0.2.1", 0, well)
+        MetricsServer(MetricStore(), host="192.0.2.1", port=0, health=well)
 
 
 def test_ipv6(serve: Callable[..., MetricsServer]) -> None:
@@ -243,18 +245,18 @@ def test_ipv6(serve: Callable[..., MetricsServer]) -> None:
 
 
 def test_stopping_frees_the_port_and_may_be_repeated(full_store: MetricStore) -> None:
-    server = MetricsServer(full_store, "127.0.0.1", 0, well)
+    server = MetricsServer(full_store, host="127.0.0.1", port=0, health=well)
     server.start()
     server.start()
     assert ask(server, "/metrics")[0].status == 200
     server.stop()
     server.stop()
-    again = MetricsServer(full_store, "127.0.0.1", server.port, well)
+    again = MetricsServer(full_store, host="127.0.0.1", port=server.port, health=well)
     again.stop()  # never started
 
 
 def test_a_forked_child_does_not_keep_the_port(full_store: MetricStore) -> None:
-    server = MetricsServer(full_store, "127.0.0.1", 0, well)
+    server = MetricsServer(full_store, host="127.0.0.1", port=0, health=well)
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:  # lives until the parent closes the pipe
@@ -265,7 +267,7 @@ def test_a_forked_child_does_not_keep_the_port(full_store: MetricStore) -> None:
     try:
         time.sleep(0.2)
         server.stop()
-        MetricsServer(full_store, "127.0.0.1", server.port, well).stop()
+        MetricsServer(full_store, host="127.0.0.1", port=server.port, health=well).stop()
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", server.port), timeout=2)
     finally:

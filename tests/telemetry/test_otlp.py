@@ -109,7 +109,7 @@ def test_with_nothing_configured_nothing_happens() -> None:
         "from ecolyzer_otel.export import otlp, store\n"
         "exporter = otlp.OtlpMetricsExporter(store.MetricStore(), resource_attributes={})\n"
         "assert not otlp.configured(os.environ)\n"
-        "exporter.start(); assert exporter.stop()\n"
+        "exporter.start(); assert exporter.stop(5.0)\n"
         "assert threading.active_count() == 1\n"
         "print(sorted(m for m in sys.modules if m.startswith(('opentelemetry.', 'requests', 'google'))))\n"
     )
@@ -126,7 +126,7 @@ def test_every_metric_arrives_as_it_is(
     monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test,service.name=not-this")
     exporter = OtlpMetricsExporter(full_store, resource_attributes=RESOURCE)
     exporter.start()
-    assert exporter.stop()
+    assert exporter.stop(5.0)
     resource = {
         each.key: each.value.string_value for each in collector.requests[0].resource_metrics[0].resource.attributes
     }
@@ -161,7 +161,7 @@ def test_exemplars_arrive(full_store: MetricStore, collector: Collector, monkeyp
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", f"{collector.url}/v1/metrics")
     exporter = OtlpMetricsExporter(full_store, resource_attributes=RESOURCE)
     exporter.start()
-    exporter.stop()
+    exporter.stop(5.0)
     for spec in EXEMPLAR_METRICS:
         exemplars = collector.metrics()[spec.stem].histogram.data_points[0].exemplars
         assert [each.as_double for each in exemplars] == [
@@ -183,7 +183,7 @@ def test_it_exports_at_the_configured_interval(
     exporter.start()
     assert collector.arrived.wait(10.0)
     full_store.counter(Metric.METER_CPU, ()).inc(1000.0)
-    exporter.stop()
+    exporter.stop(5.0)
     assert len(collector.requests) >= 2
     before, after = (
         request.resource_metrics[0].scope_metrics[0].metrics[-2].sum.data_points[0].as_double
@@ -199,7 +199,7 @@ def test_a_bad_interval_is_named_and_the_default_used(
     monkeypatch.setenv("OTEL_METRIC_EXPORT_INTERVAL", text)
     exporter = OtlpMetricsExporter(full_store, resource_attributes=RESOURCE, exporter=Broken())
     exporter.start()
-    exporter.stop()
+    exporter.stop(5.0)
     assert "OTEL_METRIC_EXPORT_INTERVAL" in caplog.records[0].getMessage()
 
 
@@ -239,7 +239,7 @@ def test_a_broken_exporter_is_reported_once(full_store: MetricStore, caplog: pyt
     exporter.start()
     while broken.calls < 5:
         time.sleep(0.01)
-    assert not exporter.stop()
+    assert not exporter.stop(5.0)
     assert [record.getMessage() for record in caplog.records] == [
         "metrics could not be exported, still trying: RuntimeError: broken"
     ]
@@ -268,7 +268,7 @@ def test_one_line_per_outage_and_one_when_it_is_over(
     time.sleep(0.6)
     collector.status = 200
     assert collector.arrived.wait(10.0)
-    assert exporter.stop()
+    assert exporter.stop(5.0)
     lines = [record.getMessage() for record in caplog.records]
     assert len(lines) == 2
     assert lines[0].startswith(f"metrics could not be exported to {collector.url}, still trying: ")
@@ -323,7 +323,7 @@ def test_what_cannot_be_used_is_one_line_with_a_remedy(
         monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.metric_exporter", None)
     exporter = OtlpMetricsExporter(full_store, resource_attributes=RESOURCE)
     exporter.start()
-    assert exporter.stop()
+    assert exporter.stop(5.0)
     (record,) = caplog.records
     assert remedy in record.getMessage()
     assert "\n" not in record.getMessage()
@@ -335,5 +335,5 @@ def test_the_console_is_an_exporter_too(
     monkeypatch.setenv("OTEL_METRICS_EXPORTER", "console")
     exporter = OtlpMetricsExporter(full_store, resource_attributes=RESOURCE)
     exporter.start()
-    assert exporter.stop()
+    assert exporter.stop(5.0)
     assert Metric.ENERGY.stem in capsys.readouterr().out
