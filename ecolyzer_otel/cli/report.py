@@ -67,13 +67,13 @@ def _report(options: argparse.Namespace, environ: Mapping[str, str], now: float)
     from ecolyzer_otel.report.figures import tables
     from ecolyzer_otel.report.projection import project
     from ecolyzer_otel.report.provenance import provenance
-    from ecolyzer_otel.report.quality import judge
-    from ecolyzer_otel.report.render import Front, render, write
-    from ecolyzer_otel.report.sections import Findings
+    from ecolyzer_otel.report.quality import assess
+    from ecolyzer_otel.report.render import render, write
+    from ecolyzer_otel.report.sections import Findings, Front
 
-    seen = _observe(options, environ, *period(options.since, options.begin, options.end, now))
-    figures, factors = tables(seen), provenance(seen)
-    found = Findings(seen, figures, factors, judge(seen, figures, factors), project(seen, figures))
+    observed = _observe(options, environ, *period(options.since, options.begin, options.end, now))
+    figures, factors = tables(observed), provenance(observed)
+    found = Findings(observed, figures, factors, assess(observed, figures, factors), project(observed, figures))
     title = options.title or "Inference sustainability report"
     paths = write(render(found, Front(title, options.organisation, now)), options.out)
     return f"{paths[0]} and {len(paths) - 1} files beside it"

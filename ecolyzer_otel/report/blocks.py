@@ -1,7 +1,7 @@
-"""What a report is made of, apart from its form: sections of paragraphs, tables and figures, all plain text.
+"""The content of a report, independent of its format: sections of paragraphs, tables and figures, all plain text.
 
-The templates for HTML and Markdown walk the same blocks and escape every text, so that a model's or a route's name
-cannot be anything but text.
+The templates for HTML and Markdown render the same blocks and escape every text, so that names of models and routes
+are always shown as text.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ __all__ = [
     "Section",
     "Table",
     "cell",
-    "label",
-    "words",
+    "display_name",
+    "inline",
 ]
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One cell: its text, and a smaller one below (a range). ``absent``: there is no figure."""
+    """One cell: its text, and a smaller text below (a range). ``absent``: the figure is missing."""
 
     text: str
     sub: str = ""
@@ -60,7 +60,7 @@ class Bullets:
 
 @dataclass(frozen=True, slots=True)
 class Formula:
-    """A formula, shown as it is typed, and what it is."""
+    """A formula, shown as typed, and its explanation."""
 
     text: str
     explains: str
@@ -69,7 +69,7 @@ class Formula:
 
 @dataclass(frozen=True, slots=True)
 class Callout:
-    """Something that must not be overlooked."""
+    """A highlighted note."""
 
     severity: Severity
     text: str
@@ -107,7 +107,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A plot by name, with a caption and what it shows in words."""
+    """A plot by name, with a caption and a text alternative."""
 
     name: str
     caption: str
@@ -128,7 +128,7 @@ class Section:
 
 
 def cell(figure: Amount, *, total: bool = True) -> Cell:
-    """An amount with its range, in the unit that fits; ``total`` shows joules as Wh, else as J."""
+    """An amount with its range in a fitting unit; joules are shown as Wh if ``total``, else as J."""
     if figure.value is None:
         return Cell(figure.why or "unknown", absent=True)
     unit = figure.unit.partition("/")[0]
@@ -149,12 +149,12 @@ def _ends(figure: Amount, size: float, name: str) -> str:
     return f"{digits(figure.low / size)} to {digits(figure.high / size)}\u00a0{name}".rstrip("\u00a0")
 
 
-def words(figure: Amount, *, total: bool = True) -> str:
+def inline(figure: Amount, *, total: bool = True) -> str:
     """An amount in running text: ``1.23 kWh (95 % range 1.10 to 1.38 kWh)``."""
     shown = cell(figure, total=total)
     return f"{shown.text} (95\u00a0% range {shown.sub})" if shown.sub else shown.text
 
 
-def label(text: str, empty: str) -> str:
-    """A name from a service as it may be shown."""
+def display_name(text: str, empty: str) -> str:
+    """A name reported by a service, made safe to show; ``empty`` if it is blank."""
     return clean(text) if text.strip() else empty

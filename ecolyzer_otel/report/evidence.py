@@ -1,4 +1,4 @@
-"""Sections that say what the figures rest on: projection, data quality, factors, method."""
+"""Sections on the basis of the figures: projection, data quality, factors, method."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ecolyzer_otel.report.units import amount, clean, count, digits, moment, per
 
 __all__ = ["factors", "method", "projected", "quality"]
 
-_MOST_ROWS: Final = 12
+_MAX_ROWS: Final = 12
 _PROJECTED: Final = {
     "requests": "Requests",
     "energy": "Energy of requests",
@@ -31,7 +31,7 @@ _PROJECTED: Final = {
 }
 _KINDS: Final = {
     "carbon": "Carbon intensity of the grid",
-    "market": "Contractual carbon factor",
+    "market": "Market-based carbon factor (contract)",
     "marginal": "Marginal carbon intensity",
     "pue": "PUE",
     "wue": "WUE",
@@ -42,7 +42,7 @@ _KINDS: Final = {
 
 
 def projected(projection: Projection) -> list[Block]:
-    """A year like the observed time, or why there is none."""
+    """The projection to a year, or the reason why there is none."""
     if projection.refused:
         return [Callout("remark", f"No projection: {projection.refused}.")]
     rows = [
@@ -50,25 +50,25 @@ def projected(projection: Projection) -> list[Block]:
         for name, title in _PROJECTED.items()
         if projection.amounts[name].value is not None
     ]
-    basis = f"{amount(projection.seconds, 's')} observed, {count(projection.days)} whole days among them"
-    blocks: list[Block] = [Table(("Quantity", "A year"), rows, f"Projection to a year ({basis})")]
+    basis = f"{amount(projection.seconds, 's')} observed, with {count(projection.days)} whole days"
+    blocks: list[Block] = [Table(("Quantity", "Per year"), rows, f"Projection to a year ({basis})")]
     if projection.variation is None:
         blocks.insert(0, Callout("warning", "A rate, not a forecast: less than two whole days were observed."))
     return [*blocks, Bullets([("", text) for text in projection.assumptions])]
 
 
 def _rounded(figure: Amount) -> Cell:
-    """A projected number is not shown to the last request."""
+    """A projected number of requests is shown with three digits, not in full."""
     if figure.unit != "requests" or figure.value is None:
         return cell(figure)
-    known = figure.low is not None and figure.high is not None
+    has_range = figure.low is not None and figure.high is not None
     return Cell(
-        digits(figure.value), f"{digits(figure.low or 0.0)} to {digits(figure.high or 0.0)}" if known else ""
+        digits(figure.value), f"{digits(figure.low or 0.0)} to {digits(figure.high or 0.0)}" if has_range else ""
     )
 
 
 def quality(found: Quality, tables: Tables) -> list[Block]:
-    """Coverage, methods, requests without energy, sensor errors, checks; and every note."""
+    """Every note; coverage, methods, requests without energy, sensor errors and cross-checks."""
     modelled = found.modelled
     facts = [
         [Cell("Period covered by readings"), Cell(percent(found.covered))],
@@ -78,55 +78,75 @@ def quality(found: Quality, tables: Tables) -> list[Block]:
             Cell("unknown", absent=True) if modelled is None else Cell(percent(1.0 - modelled)),
         ],
         [Cell("Requests with energy"), cell(tables.total.amounts["requests"])],
-        [Cell("Requests without energy"), Cell(count(math.fsum(found.lost.values())))],
+        [Cell("Requests without energy"), Cell(count(math.fsum(found.without_energy.values())))],
         [Cell("Failed requests (status error)"), cell(tables.total.amounts["errors"])],
-        [Cell("Readings refused"), Cell(count(math.fsum(found.sensor_errors.values())))],
+        [Cell("Refused readings"), Cell(count(math.fsum(found.sensor_errors.values())))],
     ]
     blocks: list[Block] = [Callout(note.severity, note.text) for note in found.notes]
-    blocks.append(Table(("", ""), facts, "How complete the figures are"))
+    blocks.append(Table(("", ""), facts, "Completeness of the figures"))
     if found.agreements:
         rows = [
-            [Cell(one.what), _side(one.left, one.unit), _side(one.right, one.unit), Cell(percent(one.difference))]
+            [
+                Cell(one.what),
+                _quantity(one.left, one.unit),
+                _quantity(one.right, one.unit),
+                Cell(percent(one.difference)),
+            ]
             for one in found.agreements
         ]
-        blocks.append(Table(("Two ways to one figure", "First", "Second", "Difference"), rows, "Cross-checks"))
+        blocks.append(
+            Table(("Figure, computed in two ways", "First", "Second", "Difference"), rows, "Cross-checks")
+        )
     blocks += _tables(found)
     return blocks
 
 
-def _side(value: float, unit: str) -> Cell:
+def _quantity(value: float, unit: str) -> Cell:
     return Cell(amount(value, unit) if unit else count(value))
 
 
 def _tables(found: Quality) -> list[Block]:
     blocks: list[Block] = []
-    whole = math.fsum(found.methods.values())
-    if whole > 0.0:
+    total = math.fsum(found.methods.values())
+    if total > 0.0:
         rows = [
-            [Cell(clean(component)), Cell(clean(way)), Cell(amount(joules, "Wh")), Cell(percent(joules / whole))]
-            for (component, way), joules in sorted(found.methods.items())
+            [
+                Cell(clean(component)),
+                Cell(clean(method_name)),
+                Cell(amount(joules, "Wh")),
+                Cell(percent(joules / total)),
+            ]
+            for (component, method_name), joules in sorted(found.methods.items())
         ]
-        blocks.append(Table(("Component", "Method", "Energy", "Part"), rows, "Measured and modelled", texts=2))
-    for title, counts in (("Requests without energy", found.lost), ("Readings refused", found.sensor_errors)):
+        blocks.append(
+            Table(("Component", "Method", "Energy", "Part"), rows, "Measured and modelled energy", texts=2)
+        )
+    for title, counts in (
+        ("Requests without energy", found.without_energy),
+        ("Refused readings", found.sensor_errors),
+    ):
         if counts:
             rows = [
                 [Cell(clean(a)), Cell(clean(b)), Cell(count(number))] for (a, b), number in sorted(counts.items())
             ]
-            first = "What became of them" if counts is found.lost else "Sensor"
-            blocks.append(Table((first, "Reason", "Number"), rows[:_MOST_ROWS], title, texts=2))
+            first = "Outcome" if counts is found.without_energy else "Sensor"
+            blocks.append(Table((first, "Reason", "Number"), rows[:_MAX_ROWS], title, texts=2))
     if found.gaps:
-        longest = sorted(found.gaps, key=lambda gap: gap[0] - gap[1])[:_MOST_ROWS]
-        rows = [[Cell(moment(a)), Cell(moment(b)), Cell(amount(b - a, "s"))] for a, b in sorted(longest)]
-        more = f"The longest of {count(len(found.gaps))}. " if len(found.gaps) > len(rows) else ""
-        note = f"{more}No meter was heard from in them."
+        longest = sorted(found.gaps, key=lambda gap: gap.start - gap.end)[:_MAX_ROWS]
+        rows = [
+            [Cell(moment(gap.start)), Cell(moment(gap.end)), Cell(amount(gap.end - gap.start, "s"))]
+            for gap in sorted(longest)
+        ]
+        cut = f"The longest of {count(len(found.gaps))}. " if len(found.gaps) > len(rows) else ""
+        note = f"{cut}No meter was read during a gap."
         blocks.append(Table(("From", "To", "Length"), rows, "Gaps", texts=2, note=note))
     return blocks
 
 
 def factors(found: Sequence[Factor]) -> list[Block]:
-    """The provenance table."""
+    """The provenance of the factors, as a table."""
     if not found:
-        return [Callout("warning", "The source tells of no factor.")]
+        return [Callout("warning", "The source holds no factors.")]
     rows = [
         [
             Cell(_KINDS.get(one.kind, clean(one.kind))),
@@ -140,23 +160,23 @@ def factors(found: Sequence[Factor]) -> list[Block]:
         for one in found
     ]
     columns = ("Factor", "Zone", "Value", "Basis", "Source", "Year", "Used")
-    note = "Licences of the sources: NOTICE of ecolyzer-otel."
-    return [Table(columns, rows, "Every factor in use during the period", texts=len(columns), note=note)]
+    note = "For the licences of the sources, see NOTICE of ecolyzer-otel."
+    return [Table(columns, rows, "All factors used during the period", texts=len(columns), note=note)]
 
 
-def method(seen: Observations) -> list[Block]:
-    """The formulas, and how this report was read."""
+def method(observed: Observations) -> list[Block]:
+    """The formulas, and how the source was read."""
     read = (
-        "Read from the meters' journal: increments of every counter, exact; an entry belongs to the period that "
-        "its middle lies in."
-        if seen.source.kind == "journal"
-        else "Read from Prometheus: differences of the last samples of each step, with resets and new series "
-        "counted from their own samples, without extrapolation."
+        "Read from the journal of the meters: exact increments of every counter. An entry belongs to the period "
+        "that contains its middle."
+        if observed.source.kind == "journal"
+        else "Read from Prometheus: differences of the last samples of each step, without extrapolation. Counter "
+        "resets and new series are counted from their own samples."
     )
     return [
         Paragraph(texts.RULES),
-        *(Formula(text, explains) for text, explains in texts.FORMULAS),
+        *(Formula(text, explanation) for text, explanation in texts.FORMULAS),
         Paragraph(read),
-        Paragraph("Formulas with worked examples, limits of the tables and tests against simulated truth: "
-                  "docs/methodology.md and docs/attribution.md of ecolyzer-otel."),
+        Paragraph("Worked examples of the formulas, limits of the tables, and tests against simulated "
+                  "true values: docs/methodology.md and docs/attribution.md of ecolyzer-otel."),
     ]  # fmt: skip

@@ -1,22 +1,30 @@
-"""Every number of a report, computed once from the observations; pure functions, base units."""
+"""All figures of a report, computed once from the observations: pure functions, base units."""
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from ecolyzer_otel.common.metrics import Metric, MetricSpec
 from ecolyzer_otel.impact.ess import ess
-from ecolyzer_otel.report.devices import Device, devices, site, site_known, water_amounts
+from ecolyzer_otel.report.devices import Configured, Device, devices, site, site_factor_configured, water_amounts
 from ecolyzer_otel.report.observations import Observations
-from ecolyzer_otel.report.ranges import NOT_CONFIGURED, UNKNOWN, Amount, Uncertainties, absent, quadrature, spread
+from ecolyzer_otel.report.ranges import (
+    NOT_CONFIGURED,
+    UNKNOWN,
+    Amount,
+    Uncertainties,
+    absent,
+    quadrature,
+    with_range,
+)
 
 __all__ = ["SCOPES", "Row", "Tables", "tables"]
 
-#: Scopes of rows, and the labels that tell their rows apart.
+#: Scopes of rows, and the labels by which the rows of each differ.
 SCOPES: Final[dict[str, tuple[str, ...]]] = {
     "total": (),
     "service": ("service",),
@@ -28,169 +36,166 @@ SCOPES: Final[dict[str, tuple[str, ...]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What one service, model, route or everything together was charged: amounts by quantity."""
+    """The amounts charged to one service, model or route, or to all requests together, by quantity."""
 
     scope: str
     labels: Mapping[str, str]
     amounts: Mapping[str, Amount]
 
     def value(self, quantity: str) -> float | None:
-        """The bare value of a quantity, or None."""
+        """The value of a quantity, or None."""
         return self.amounts[quantity].value
 
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """The figures of a period, before they are judged or shown."""
+    """The figures of a period, before they are assessed or shown."""
 
     rows: Mapping[str, list[Row]]
     devices: list[Device]
     site: Mapping[str, Amount]
-    embodied_configured: bool
-    market_configured: bool
+    configured: Configured
 
     @property
     def total(self) -> Row:
-        """Everything that requests were charged."""
+        """The amounts charged to all requests together."""
         return self.rows["total"][0]
 
 
-def tables(seen: Observations) -> Tables:
+def tables(observed: Observations) -> Tables:
     """All figures of the observations."""
-    doubt = Uncertainties(seen)
-    embodied, market = (
-        _configured(seen, "embodied_", Metric.EMBODIED_RATE),
-        _configured(seen, "market", Metric.GRID_MARKET_FACTOR),
+    uncertainties = Uncertainties(observed)
+    configured = Configured(
+        embodied=_configured(observed, "embodied_", Metric.EMBODIED_RATE),
+        market=_configured(observed, "market", Metric.GRID_MARKET_FACTOR),
     )
-    sums = _Sums(seen, doubt, embodied, market)
+    sums = _Sums(observed, uncertainties, configured)
     rows = {scope: sums.rows(scope) for scope in SCOPES}
-    return Tables(rows, devices(seen), site(seen, doubt, embodied, market), embodied, market)
+    return Tables(rows, devices(observed), site(observed, uncertainties, configured), configured)
 
 
-def _configured(seen: Observations, kind: str, gauge: MetricSpec) -> bool:
-    """Whether some meter had such a factor: its own gauge, or a line in the provenance."""
-    factors = seen.gauges.get(Metric.GRID_FACTOR.stem, {})
-    return bool(seen.gauges.get(gauge.stem)) or any(series[1].startswith(kind) for series in factors)
+def _configured(observed: Observations, kind: str, gauge: MetricSpec) -> bool:
+    """Whether some meter had such a factor: by its own gauge, or by ``ecolyzer_factor_info``."""
+    factors = observed.gauges.get(Metric.GRID_FACTOR.stem, {})
+    return bool(observed.gauges.get(gauge.stem)) or any(series[1].startswith(kind) for series in factors)
+
+
+#: Sums of a counter by the values of some of its labels.
+_Sum = Mapping[tuple[str, ...], float]
+
+
+@dataclass(slots=True)
+class _Parts:
+    """The sums that one row is made of; in parentheses the labels that they are still divided by."""
+
+    requests: _Sum = field(default_factory=dict)  # (status)
+    energy: _Sum = field(default_factory=dict)  # (meter, component, share)
+    grams: _Sum = field(default_factory=dict)  # (meter, scope)
+    water: _Sum = field(default_factory=dict)  # (meter, scope)
+    market: _Sum = field(default_factory=dict)
+    marginal: _Sum = field(default_factory=dict)
+    uncertainty: _Sum = field(default_factory=dict)
+    tokens: _Sum = field(default_factory=dict)  # (kind)
+    items: _Sum = field(default_factory=dict)  # (kind)
+
+
+#: By field of :class:`_Parts`: the counter, and the labels to divide it by beside those of the scope.
+_PARTS: Final[dict[str, tuple[MetricSpec, tuple[str, ...]]]] = {
+    "requests": (Metric.REQUESTS, ("status",)),
+    "energy": (Metric.ENERGY, ("meter", "component", "share")),
+    "grams": (Metric.CO2E, ("meter", "scope")),
+    "water": (Metric.WATER, ("meter", "scope")),
+    "market": (Metric.MARKET_CO2E, ()),
+    "marginal": (Metric.MARGINAL_CO2E, ()),
+    "uncertainty": (Metric.ENERGY_UNCERTAINTY, ()),
+    "tokens": (Metric.TOKENS, ("kind",)),
+    "items": (Metric.ITEMS, ("kind",)),
+}
 
 
 class _Sums:
     """Sums of the counters by the labels of a scope, and the rows made of them."""
 
-    def __init__(self, seen: Observations, doubt: Uncertainties, embodied: bool, market: bool) -> None:
-        self._seen, self._doubt = seen, doubt
-        self._embodied, self._market = embodied, market
-        self._cooled = site_known(seen, Metric.WUE)
+    def __init__(self, observed: Observations, uncertainties: Uncertainties, configured: Configured) -> None:
+        self._observed, self._uncertainties, self._configured = observed, uncertainties, configured
+        self._cooled = site_factor_configured(observed, Metric.WUE)
         self._parameters: dict[tuple[str, str], set[float]] = defaultdict(set)
-        for (_, model, framework, _dtype), gauge in seen.gauges[Metric.MODEL_EFFECTIVE_PARAMETERS.stem].items():
+        for (_, model, framework, _dtype), gauge in observed.gauges[Metric.MODEL_EFFECTIVE_PARAMETERS.stem].items():
             self._parameters[model, framework].add(gauge.last)
 
     def rows(self, scope: str) -> list[Row]:
-        """The rows of a scope, by descending energy; the total is there even if nothing was charged."""
+        """The rows of a scope by descending energy. The total exists even if nothing was charged."""
         labels = SCOPES[scope]
-        energy = self._split(Metric.ENERGY, labels, "meter", "component", "share")
-        requests = self._split(Metric.REQUESTS, labels, "status")
-        keys = set(energy) | set(requests) | ({()} if not labels else set())
-        grams = self._split(Metric.CO2E, labels, "meter", "scope")
-        water = self._split(Metric.WATER, labels, "meter", "scope")
-        others = {
-            spec.stem: self._split(spec, labels, *extra)
-            for spec, extra in (
-                (Metric.MARKET_CO2E, ()), (Metric.MARGINAL_CO2E, ()), (Metric.ENERGY_UNCERTAINTY, ()),
-                (Metric.TOKENS, ("kind",)), (Metric.ITEMS, ("kind",)),
-            )
-        }  # fmt: skip
-        whole = _sum(value for parts in energy.values() for value in parts.values())
-        made = [
-            self._row(
-                scope, key, requests.get(key, {}), energy.get(key, {}), grams.get(key, {}), water.get(key, {}),
-                {stem: parts.get(key, {}) for stem, parts in others.items()}, whole,
-            )
-            for key in keys
-        ]  # fmt: skip
-        return sorted(made, key=lambda row: (-(row.value("energy") or 0.0), tuple(row.labels.values())))
+        split = {name: self._split(spec, labels, *extra) for name, (spec, extra) in _PARTS.items()}
+        keys = set(split["energy"]) | set(split["requests"]) | ({()} if not labels else set())
+        total = _sum(value for sums in split["energy"].values() for value in sums.values())
+        rows = []
+        for key in keys:
+            parts = _Parts(**{name: sums[key] for name, sums in split.items() if key in sums})
+            row_labels = dict(zip(labels, key, strict=True))
+            rows.append(Row(scope, row_labels, self._amounts(scope, row_labels, parts, total)))
+        return sorted(rows, key=lambda row: (-(row.value("energy") or 0.0), tuple(row.labels.values())))
 
     def _split(
         self, spec: MetricSpec, labels: tuple[str, ...], *extra: str
     ) -> dict[tuple[str, ...], dict[tuple[str, ...], float]]:
         found: dict[tuple[str, ...], dict[tuple[str, ...], float]] = defaultdict(dict)
-        for key, value in self._seen.by(spec, *labels, *extra).items():
+        for key, value in self._observed.by(spec, *labels, *extra).items():
             found[key[: len(labels)]][key[len(labels) :]] = value
         return found
 
-    def _row(
-        self,
-        scope: str,
-        key: tuple[str, ...],
-        requests: Mapping[tuple[str, ...], float],
-        energy: Mapping[tuple[str, ...], float],
-        grams: Mapping[tuple[str, ...], float],
-        water: Mapping[tuple[str, ...], float],
-        others: Mapping[str, Mapping[tuple[str, ...], float]],
-        whole: float,
-    ) -> Row:
-        labels = dict(zip(SCOPES[scope], key, strict=True))
-        amounts = {"requests": _counted(requests, "requests"), "errors": _counted(requests, "requests", "error")}
-        for name, stem, kind in (
-            ("items", Metric.ITEMS.stem, "input"),
-            ("input_tokens", Metric.TOKENS.stem, "input"),
-            ("output_tokens", Metric.TOKENS.stem, "output"),
-        ):
-            amounts[name] = _counted(others[stem], name.replace("_", " "), kind)
-        gain = self._energy(amounts, scope, energy, others[Metric.ENERGY_UNCERTAINTY.stem])
-        self._grams(amounts, gain, grams, others)
-        self._water(amounts, gain, water)
+    def _amounts(self, scope: str, labels: Mapping[str, str], parts: _Parts, total: float) -> dict[str, Amount]:
+        """The amounts of a row; ``total``: joules of all rows of the scope."""
+        amounts = {
+            "requests": _counted(parts.requests, "requests"),
+            "errors": _counted(parts.requests, "requests", "error"),
+            "items": _counted(parts.items, "items", "input"),
+            "input_tokens": _counted(parts.tokens, "input tokens", "input"),
+            "output_tokens": _counted(parts.tokens, "output tokens", "output"),
+        }
+        gain = self._add_energy(amounts, scope, parts)
+        self._add_grams(amounts, gain, parts)
+        self._add_water(amounts, gain, parts.water)
         joules = amounts["energy"].value
         amounts["energy_share"] = (
-            Amount(joules / whole, "1", basis="of all energy charged to requests")
-            if joules is not None and whole > 0.0
+            Amount(joules / total, "1", basis="of all energy charged to requests")
+            if joules is not None and total > 0.0
             else absent("1", UNKNOWN)
         )
-        self._intensities(amounts, labels)
-        return Row(scope, labels, amounts)
+        self._add_intensities(amounts, labels)
+        return amounts
 
-    def _energy(
-        self,
-        amounts: dict[str, Amount],
-        scope: str,
-        energy: Mapping[tuple[str, ...], float],
-        uncertainty: Mapping[tuple[str, ...], float],
-    ) -> float | None:
-        """Energy amounts; returns their relative standard uncertainty."""
-        by_part: dict[tuple[str, str], float] = defaultdict(float)
-        for (meter, component, _share), joules in energy.items():
-            by_part[meter, component] += joules
-        total = _sum(by_part.values())
-        ratio, basis = self._doubt.gain(by_part), "sensors' gain"
-        if scope != "total" and total > 0.0 and uncertainty:
-            # In a total, what one request was charged too much another was charged too little.
-            ratio = quadrature(ratio, _sum(uncertainty.values()) / total)
-            basis = "sensors' gain and, at most, the division among requests"
-        if not energy:
+    def _add_energy(self, amounts: dict[str, Amount], scope: str, parts: _Parts) -> float | None:
+        """Add the energy amounts; returns their relative standard uncertainty."""
+        if not parts.energy:
             amounts |= dict.fromkeys(("energy", "active_energy", "idle_energy"), absent("J", UNKNOWN))
             return None
-        amounts["energy"] = spread(total, "J", ratio, basis)
+        by_component: dict[tuple[str, str], float] = defaultdict(float)
+        for (meter, component, _share), joules in parts.energy.items():
+            by_component[meter, component] += joules
+        total = _sum(by_component.values())
+        ratio, basis = self._uncertainties.gain(by_component), "sensors' gain"
+        if scope != "total" and total > 0.0 and parts.uncertainty:
+            # In a total, errors of the division cancel: one request's excess is another's deficit.
+            ratio = quadrature(ratio, _sum(parts.uncertainty.values()) / total)
+            basis = "sensors' gain and, at most, the division among requests"
+        amounts["energy"] = with_range(total, "J", ratio, basis)
         for share in ("active", "idle"):
-            part = _sum(joules for key, joules in energy.items() if key[2] == share)
-            amounts[f"{share}_energy"] = Amount(part, "J", basis=share)
+            joules = _sum(value for key, value in parts.energy.items() if key[2] == share)
+            amounts[f"{share}_energy"] = Amount(joules, "J", basis=share)
         return ratio
 
-    def _grams(
-        self,
-        amounts: dict[str, Amount],
-        gain: float | None,
-        grams: Mapping[tuple[str, ...], float],
-        others: Mapping[str, Mapping[tuple[str, ...], float]],
-    ) -> None:
+    def _add_grams(self, amounts: dict[str, Amount], gain: float | None, parts: _Parts) -> None:
         by_meter: dict[str, float] = defaultdict(float)
         embodied = []
-        for (meter, scope), value in grams.items():
+        for (meter, scope), value in parts.grams.items():
             if scope == "operational":
                 by_meter[meter] += value
             else:
                 embodied.append(value)
         amounts["co2e_operational"] = (
-            spread(
-                _sum(by_meter.values()), "g", quadrature(gain, self._doubt.grid(by_meter)),
+            with_range(
+                _sum(by_meter.values()), "g", quadrature(gain, self._uncertainties.grid(by_meter)),
                 "location-based; energy and grid intensity",
             )
             if by_meter
@@ -198,20 +203,18 @@ class _Sums:
         )  # fmt: skip
         amounts["co2e_embodied"] = (
             Amount(_sum(embodied), "g", basis="embodied, amortised by time in flight")
-            if self._embodied and embodied
-            else absent("g", NOT_CONFIGURED if not self._embodied else UNKNOWN)
+            if self._configured.embodied and embodied
+            else absent("g", UNKNOWN if self._configured.embodied else NOT_CONFIGURED)
         )
-        for name, spec, basis in (
-            ("co2e_market", Metric.MARKET_CO2E, "market-based; energy"),
-            ("co2e_marginal", Metric.MARGINAL_CO2E, "marginal intensity; energy"),
+        for name, found, basis in (
+            ("co2e_market", parts.market if self._configured.market else {}, "market-based; energy"),
+            ("co2e_marginal", parts.marginal, "marginal intensity; energy"),
         ):
-            found = others[spec.stem]
-            known = bool(found) and (self._market or name != "co2e_market")
-            amounts[name] = spread(_sum(found.values()), "g", gain, basis) if known else absent("g", NOT_CONFIGURED)
+            amounts[name] = (
+                with_range(_sum(found.values()), "g", gain, basis) if found else absent("g", NOT_CONFIGURED)
+            )
 
-    def _water(
-        self, amounts: dict[str, Amount], gain: float | None, water: Mapping[tuple[str, ...], float]
-    ) -> None:
+    def _add_water(self, amounts: dict[str, Amount], gain: float | None, water: _Sum) -> None:
         if not water:
             names = ("water", "water_onsite", "water_offsite")
             amounts |= dict.fromkeys(names, absent("L", UNKNOWN))
@@ -221,13 +224,13 @@ class _Sums:
         for (meter, scope), value in water.items():
             if scope == "offsite":
                 by_meter[meter] += value
-        amounts |= water_amounts(onsite, by_meter, gain, self._doubt, cooled=self._cooled)
+        amounts |= water_amounts(onsite, by_meter, gain, self._uncertainties, cooled=self._cooled)
 
-    def _intensities(self, amounts: dict[str, Amount], labels: Mapping[str, str]) -> None:
-        """What one request, or a million tokens, costs; SCI where embodied emissions are known; ESS of a model."""
+    def _add_intensities(self, amounts: dict[str, Amount], labels: Mapping[str, str]) -> None:
+        """Add figures per request and per million tokens, SCI (needs embodied emissions), and ESS of a model."""
         requests = amounts["requests"].value
-        read, written = amounts["input_tokens"].value, amounts["output_tokens"].value
-        tokens = (read or 0.0) + (written or 0.0)
+        tokens_in, tokens_out = amounts["input_tokens"].value, amounts["output_tokens"].value
+        tokens = (tokens_in or 0.0) + (tokens_out or 0.0)
         amounts["energy_per_request"] = amounts["energy"].per(requests, "J/request")
         amounts["co2e_per_request"] = amounts["co2e_operational"].per(requests, "g/request")
         amounts["water_per_request"] = amounts["water"].per(requests, "L/request")
@@ -235,12 +238,12 @@ class _Sums:
         emitted = amounts["co2e_operational"].plus(amounts["co2e_embodied"])
         amounts["sci_per_request"] = emitted.per(requests, "g/request")
         amounts["sci_per_million_tokens"] = emitted.per(tokens / 1e6, "g/million tokens", "no tokens")
-        known = self._parameters.get((labels.get("model", ""), labels.get("framework", "")), set())
-        why = "several sizes" if len(known) > 1 else "size unknown"
+        sizes = self._parameters.get((labels.get("model", ""), labels.get("framework", "")), set())
+        why = "several sizes" if len(sizes) > 1 else "size unknown"
         amounts["ess"] = (
-            _score(next(iter(known)), requests, amounts["co2e_operational"])
-            if len(known) == 1
-            else (absent("million parameters/g", why))
+            _score(next(iter(sizes)), requests, amounts["co2e_operational"])
+            if len(sizes) == 1
+            else absent("million parameters/g", why)
         )
 
 
@@ -257,7 +260,7 @@ def _score(parameters: float, requests: float | None, grams: Amount) -> Amount:
     return Amount(value, unit, of(grams.high), of(grams.low), "operational grams")
 
 
-def _counted(parts: Mapping[tuple[str, ...], float], unit: str, kind: str | None = None) -> Amount:
+def _counted(parts: _Sum, unit: str, kind: str | None = None) -> Amount:
     if not parts:
         return absent(unit, "none counted")
     return Amount(

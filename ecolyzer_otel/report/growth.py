@@ -1,4 +1,4 @@
-"""How much counters grew, from samples: restarts, series born in between, and meters first seen."""
+"""Increases of counters from samples: restarts of meters, series that begin in between, meters seen first."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from typing import Final
 
 from ecolyzer_otel.common.metrics import Metric
 
-__all__ = ["Growth", "Window"]
+__all__ = ["Growth", "Key", "Window"]
 
-#: A meter first seen with energy for at most so many seconds of its present power has just begun: all counts.
-_YOUNG_SECONDS: Final = 900.0
-#: The same by the meter's own CPU time, where no power is known.
-_YOUNG_CPU_SECONDS: Final = 5.0
+#: A meter has just started if it is first seen with no more energy than so many seconds of its present power.
+#: Its first values then count in full.
+_JUST_STARTED_SECONDS: Final = 900.0
+#: The same by the CPU time of the meter itself, where its devices' power is missing.
+_JUST_STARTED_CPU_SECONDS: Final = 5.0
 
 #: Stem, part of a histogram, label values.
 Key = tuple[str, ...]
@@ -22,51 +23,55 @@ Key = tuple[str, ...]
 
 @dataclass(slots=True)
 class Window:
-    """All samples of one meter in one step. ``watts``: of its devices at first; ``new``: first seen here."""
+    """All samples of one meter in one step.
+
+    ``new``: the meter is first seen in this step; ``watts``: the power of its devices at the first sample.
+    """
 
     new: bool
     samples: dict[Key, list[tuple[float, float]]] = field(default_factory=dict)
     watts: float = 0.0
-    #: When the meter had begun anew: the times of the first samples after it.
+    #: The times of the first samples after each restart.
     restarts: list[float] = field(default_factory=list)
-    #: Counters that were not seen after the last restart.
+    #: Counters without a sample since the last restart.
     gone: set[Key] = field(default_factory=set)
 
     def first(self, stem: str) -> float:
-        """The sum of a counter's series when they were first seen."""
+        """The sum of the first values of all series of a counter."""
         return sum(points[0][1] for key, points in self.samples.items() if key[0] == stem and points)
 
     @property
-    def young(self) -> bool:
-        """Whether a new meter's first values can only be from within the step, or little more."""
+    def just_started(self) -> bool:
+        """Whether the first values of a new meter can only be from within the step, or little more."""
         if self.watts > 0.0:
-            return self.first(Metric.DEVICE_ENERGY.stem) <= _YOUNG_SECONDS * self.watts
-        return self.first(Metric.METER_CPU.stem) <= _YOUNG_CPU_SECONDS
+            return self.first(Metric.DEVICE_ENERGY.stem) <= _JUST_STARTED_SECONDS * self.watts
+        return self.first(Metric.METER_CPU.stem) <= _JUST_STARTED_CPU_SECONDS
 
 
 class Growth:
-    """The last value of every counter of every meter, and what each grew by since."""
+    """The last value of every counter of every meter, and its increase since then."""
 
     def __init__(self) -> None:
         self._last: dict[str, dict[Key, float]] = defaultdict(dict)
-        #: Joules of meters first seen, and not young, that were left out.
+        #: Joules by meter that are left out: counted before the meter was first seen.
         self.left_out: dict[str, float] = {}
-        self._known: set[str] = set()
+        self._registered: set[str] = set()
 
-    def start(self, meter: str, key: Key, value: float) -> None:
-        """The value before the period."""
+    def set_baseline(self, meter: str, key: Key, value: float) -> None:
+        """Set the value of a counter at the start of the period."""
         self._last[meter][key] = value
-        self._known.add(meter)
+        self._registered.add(meter)
 
-    def fell(self, meter: str, key: Key, value: float) -> bool:
-        """Whether a counter is below its last value: its meter restarted."""
+    def has_reset(self, meter: str, key: Key, value: float) -> bool:
+        """Whether a counter is below its last value, so that its meter has restarted."""
         return value < self._last[meter].get(key, 0.0)
 
-    def restart(self, meter: str, window: Window) -> int:
-        """Find when a meter restarted within a step; returns how often.
+    def find_restarts(self, meter: str, window: Window) -> int:
+        """Find the restarts of a meter within a step; returns their number.
 
-        A counter that has soon outgrown its earlier life does not show it. So the restart is found by any of the
-        meter's counters that fell, and holds for all: those not seen since count from 0 when they come back.
+        A counter that soon exceeds its earlier value does not show the reset. So a restart is found by any counter
+        of the meter that fell, and holds for all: counters without a sample since then count from 0 when they
+        return.
         """
         last, falls = self._last[meter], set()
         for key, points in window.samples.items():
@@ -83,39 +88,40 @@ class Growth:
             last.update(dict.fromkeys(last.keys() - window.samples.keys(), 0.0))
         return len(falls)
 
-    def to(self, meter: str, key: Key, value: float, window: Window | None) -> float:
-        """The growth of a counter up to its value at the end of a step.
+    def advance(self, meter: str, key: Key, value: float, window: Window | None) -> float:
+        """Advance a counter to its value at the end of a step; returns its increase.
 
         Args:
-            meter: whose.
-            key: which.
+            meter: the meter of the counter.
+            key: the counter.
             value: its last value in the step.
-            window: all samples of the step, where they were read and :meth:`restart` has seen them.
+            window: all samples of the step, after :meth:`find_restarts`; None where they were not read.
         """
         last = self._last[meter].get(key)
         self._last[meter][key] = 0.0 if window is not None and key in window.gone else value
         points = window.samples.get(key) if window is not None else None
         if points is None or window is None:
             if last is None:
-                return value if meter in self._known else 0.0  # else: never seen, and its samples cannot be read
+                # A meter that is not registered is new, and its samples could not be read.
+                return value if meter in self._registered else 0.0
             return value - last if value >= last else value
-        grown, before = 0.0, float("-inf")
+        increase, before = 0.0, float("-inf")
         for at, sample in points:
             if last is None:
-                grown += self._first(meter, key, sample, window, at)
+                increase += self._first_increase(meter, key, sample, window, at)
             else:
-                anew = sample < last or bisect_right(window.restarts, before) < bisect_right(window.restarts, at)
-                grown += sample if anew else sample - last
+                reset = sample < last or bisect_right(window.restarts, before) < bisect_right(window.restarts, at)
+                increase += sample if reset else sample - last
             last, before = sample, at
-        return grown
+        return increase
 
-    def settle(self, meters: set[str]) -> None:
-        """A step is over: the meters seen in it are known from now on."""
-        self._known |= meters
+    def register(self, meters: set[str]) -> None:
+        """Register the meters of a finished step: their new series count from 0 from now on."""
+        self._registered |= meters
 
-    def _first(self, meter: str, key: Key, sample: float, window: Window, at: float) -> float:
-        """The first sample of a series. One born after its meter was first scraped counts from 0."""
-        if not window.new or meter in self._known or window.young:
+    def _first_increase(self, meter: str, key: Key, sample: float, window: Window, at: float) -> float:
+        """The increase at the first sample of a series: from 0 if it began after its meter was first scraped."""
+        if not window.new or meter in self._registered or window.just_started:
             return sample
         begin = min(points[0][0] for points in window.samples.values() if points)
         if at > begin:

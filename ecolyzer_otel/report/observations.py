@@ -1,4 +1,4 @@
-"""What a source tells of a period: the one form that both sources fill and all figures are computed from."""
+"""Observations of a period: the one form that both sources fill and that all figures are computed from."""
 
 from __future__ import annotations
 
@@ -6,19 +6,22 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from ecolyzer_otel.common.metrics import Metric, MetricSpec
 
-__all__ = ["Gatherer", "Gauge", "Note", "Observations", "Series", "SiteTotal", "Source"]
+__all__ = [
+    "Gatherer", "Gauge", "Note", "Observations", "Series", "Severity", "SiteTotal", "Source", "Span", "bin_seconds",
+    "merged",
+]  # fmt: skip
 
 _JOULES_PER_KWH: Final = 3.6e6
 
-#: A meter's name, then the label values in the order of the spec.
+#: A meter's name, then the label values in the order of the metric's declaration.
 Series = tuple[str, ...]
 Severity = Literal["severe", "warning", "remark"]
 
-#: What is kept over time, and the label that stays told apart.
+#: Metrics kept over time, and the label by which each is divided there (empty: not divided).
 TIMELINE: Final[dict[str, str]] = {
     Metric.DEVICE_ENERGY.stem: "share",
     Metric.ENERGY.stem: "share",
@@ -30,10 +33,17 @@ TIMELINE: Final[dict[str, str]] = {
 }
 
 
-class SiteTotal:
-    """Stems of what is derived here: the impact of all that the devices drew, by (meter, share of the energy)."""
+class Span(NamedTuple):
+    """A stretch of time, in Unix seconds."""
 
-    JOULES: Final = "site_joules"  # with the site's overhead: times PUE
+    start: float
+    end: float
+
+
+class SiteTotal:
+    """Stems of totals derived here: the impact of all energy of the devices, by (meter, share of the energy)."""
+
+    JOULES: Final = "site_joules"  # with the overhead of the site: times PUE
     GRAMS: Final = "site_grams"
     MARKET_GRAMS: Final = "site_market_grams"
     ONSITE_LITERS: Final = "site_onsite_liters"
@@ -42,7 +52,7 @@ class SiteTotal:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where the figures were read. ``where`` holds no credentials. ``resolution_s``: seconds between readings."""
+    """The source of the figures. ``where`` holds no credentials; ``resolution_s`` is the time between readings."""
 
     kind: Literal["journal", "prometheus"]
     where: str
@@ -51,7 +61,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """Something that a reader of the figures has to know."""
+    """A remark on the figures, by severity."""
 
     severity: Severity
     text: str
@@ -59,7 +69,7 @@ class Note:
 
 @dataclass(slots=True)
 class Gauge:
-    """A gauge over the period: its last value, its range, and its mean over the time for which it is known."""
+    """A gauge over the period: its last value, its range, and its mean over the time for which it was read."""
 
     last: float
     low: float
@@ -71,26 +81,26 @@ class Gauge:
 
     @property
     def mean(self) -> float:
-        """Mean over time."""
+        """The mean over time."""
         return self._weighted / self.seconds if self.seconds > 0.0 else self.last
 
-    def see(self, value: float, from_s: float, to_s: float) -> None:
-        """It had ``value`` from one Unix time to another."""
-        if to_s >= self.last_s:
-            self.last, self.last_s = value, to_s
+    def record(self, value: float, span: Span) -> None:
+        """Record that the gauge had ``value`` during a span."""
+        if span.end >= self.last_s:
+            self.last, self.last_s = value, span.end
         self.low, self.high = min(self.low, value), max(self.high, value)
-        self.first_s = min(self.first_s, from_s)
-        seconds = max(0.0, to_s - from_s)
+        self.first_s = min(self.first_s, span.start)
+        seconds = max(0.0, span.end - span.start)
         self._weighted += value * seconds
         self.seconds += seconds
 
 
 @dataclass(slots=True)
 class Observations:
-    """A period as a source tells it. Times are Unix seconds.
+    """A period as a source reports it. Times are Unix seconds.
 
-    ``totals`` holds the growth of each counter by stem, of histograms under ``stem_count`` and ``stem_sum``;
-    ``bins`` the same over time, by start of the bin, for (stem, value of the label told apart).
+    ``totals`` holds the increase of each counter by stem, of histograms under ``stem_count`` and ``stem_sum``;
+    ``bins`` holds the same over time, by start of the bin, for (stem, value of the label in ``TIMELINE``).
     """
 
     since: float
@@ -103,17 +113,17 @@ class Observations:
         default_factory=lambda: defaultdict(lambda: defaultdict(float))
     )
     gauges: dict[str, dict[Series, Gauge]] = field(default_factory=lambda: defaultdict(dict))
-    spans: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+    spans: dict[str, list[Span]] = field(default_factory=dict)
     facts: dict[str, dict[str, str]] = field(default_factory=dict)
     notes: list[Note] = field(default_factory=list)
 
     def total(self, spec: MetricSpec, **labels: str) -> float | None:
-        """The growth of all series with these label values; None where there is no such series."""
+        """The increase of all series with these label values; None where there is no such series."""
         found = [value for series, value in self.totals.get(spec.stem, {}).items() if _fits(spec, series, labels)]
         return math.fsum(found) if found else None
 
     def by(self, spec: MetricSpec, *labels: str) -> dict[tuple[str, ...], float]:
-        """The growth by the values of these labels (``meter`` is one)."""
+        """The increase by the values of these labels (``meter`` is one)."""
         names = ("meter", *spec.labels)
         indices = [names.index(label) for label in labels]
         sums: dict[tuple[str, ...], list[float]] = defaultdict(list)
@@ -121,13 +131,21 @@ class Observations:
             sums[tuple(series[index] for index in indices)].append(value)
         return {key: math.fsum(values) for key, values in sums.items()}
 
+    def in_bin(self, start: float, stem: str, label_value: str = "") -> float:
+        """The increase of a metric in the bin that starts at ``start``, by default of all label values."""
+        return math.fsum(
+            value
+            for (name, label), value in self.bins.get(start, {}).items()
+            if name == stem and label_value in ("", label)
+        )
+
     def host(self, meter: str) -> str:
-        """The machine that a meter ran on, where it said so; else the meter's own name."""
+        """The host of a meter, where it is reported; else the name of the meter."""
         return self.facts.get(meter, {}).get("host") or meter
 
     @property
-    def covered(self) -> list[tuple[float, float]]:
-        """The stretches of time during which some meter ran, in order, without overlap."""
+    def covered(self) -> list[Span]:
+        """The spans during which at least one meter was read, in order, without overlap."""
         return merged(span for spans in self.spans.values() for span in spans)
 
 
@@ -135,26 +153,26 @@ def _fits(spec: MetricSpec, series: Series, labels: Mapping[str, str]) -> bool:
     return all(series[1 + spec.labels.index(name)] == value for name, value in labels.items())
 
 
-def merged(spans: Iterable[tuple[float, float]], tolerance_s: float = 0.0) -> list[tuple[float, float]]:
-    """The union of ``spans``; what is at most ``tolerance_s`` apart is one."""
-    union: list[tuple[float, float]] = []
-    for start, end in sorted(spans):
-        if union and start <= union[-1][1] + tolerance_s:
-            union[-1] = union[-1][0], max(union[-1][1], end)
+def merged(spans: Iterable[Span], tolerance_s: float = 0.0) -> list[Span]:
+    """The union of ``spans``; spans at most ``tolerance_s`` apart become one."""
+    union: list[Span] = []
+    for span in sorted(spans):
+        if union and span.start <= union[-1].end + tolerance_s:
+            union[-1] = Span(union[-1].start, max(union[-1].end, span.end))
         else:
-            union.append((start, end))
+            union.append(span)
     return union
 
 
 def bin_seconds(since: float, until: float) -> float:
-    """A plot's resolution: days, hours for up to three days, five minutes for up to six hours."""
+    """The resolution of the plots: a day; an hour up to three days; five minutes up to six hours."""
     seconds = until - since
     return 86400.0 if seconds > 3 * 86400.0 else 3600.0 if seconds > 6 * 3600.0 else 300.0
 
 
 @dataclass(slots=True)
-class _Place:
-    """The factors in force at a meter, as its gauges tell them."""
+class _Factors:
+    """The factors in force at a meter, from its gauges."""
 
     carbon: float | None = None
     pue: float | None = None
@@ -163,7 +181,7 @@ class _Place:
     market: float | None = None
 
 
-_PLACE_GAUGES: Final[dict[str, str]] = {
+_FACTOR_GAUGES: Final[dict[str, str]] = {
     Metric.GRID_CARBON_INTENSITY.stem: "carbon",
     Metric.PUE.stem: "pue",
     Metric.WUE.stem: "wue",
@@ -173,101 +191,100 @@ _PLACE_GAUGES: Final[dict[str, str]] = {
 
 
 class Gatherer:
-    """Fills :class:`Observations`: of each stretch of time first the gauges in force, then what grew in it."""
+    """Fills :class:`Observations`. For each span, pass the gauges in force first, then the increments."""
 
     def __init__(self, since: float, until: float, source: Source, service: str | None = None) -> None:
-        self.seen = Observations(since, until, source, service, bin_seconds(since, until))
-        self._places: dict[str, _Place] = {}
-        self._stretch = (since, since)
-        self._kept: dict[tuple[str, str], float] = defaultdict(float)
+        self.observed = Observations(since, until, source, service, bin_seconds(since, until))
+        self._factors: dict[str, _Factors] = {}
+        self._undivided_span = Span(since, since)
+        self._undivided: dict[tuple[str, str], float] = defaultdict(float)
 
     def observations(self) -> Observations:
-        """All that was seen."""
-        self._divide()
-        return self.seen
+        """Return the observations; nothing may be added afterwards."""
+        self._divide_over_bins()
+        return self.observed
 
-    def cover(self, meter: str, from_s: float, to_s: float, facts: Mapping[str, str] | None = None) -> None:
-        """The meter ran and was heard from one time to another."""
-        self.seen.spans.setdefault(meter, []).append((from_s, to_s))
+    def cover(self, meter: str, span: Span, facts: Mapping[str, str] | None = None) -> None:
+        """Record that a meter was read during a span, and facts about it (version, host)."""
+        self.observed.spans.setdefault(meter, []).append(span)
         if facts:
-            self.seen.facts.setdefault(meter, {}).update(facts)
+            self.observed.facts.setdefault(meter, {}).update(facts)
 
-    def gauge(self, meter: str, spec: MetricSpec, labels: Series, value: float, from_s: float, to_s: float) -> None:
-        """A gauge had a value from one time to another."""
-        known = self.seen.gauges[spec.stem]
+    def gauge(self, meter: str, spec: MetricSpec, labels: Series, value: float, span: Span) -> None:
+        """Record the value of a gauge during a span."""
+        gauges = self.observed.gauges[spec.stem]
         series = (meter, *labels)
-        if series not in known:
-            known[series] = Gauge(value, value, value, from_s, to_s)
-        known[series].see(value, from_s, to_s)
-        if spec.stem in _PLACE_GAUGES:
-            setattr(self._places.setdefault(meter, _Place()), _PLACE_GAUGES[spec.stem], value)
+        if series not in gauges:
+            gauges[series] = Gauge(value, value, value, span.start, span.end)
+        gauges[series].record(value, span)
+        if spec.stem in _FACTOR_GAUGES:
+            setattr(self._factors.setdefault(meter, _Factors()), _FACTOR_GAUGES[spec.stem], value)
 
-    def grow(self, meter: str, spec: MetricSpec, labels: Series, value: float, from_s: float, to_s: float) -> None:
-        """A counter grew by ``value`` from one time to another."""
-        if not 0.0 <= value < math.inf or (self.seen.service is not None and self._left_out(spec, labels)):
+    def increment(self, meter: str, spec: MetricSpec, labels: Series, value: float, span: Span) -> None:
+        """Add the increment of a counter over a span."""
+        if not 0.0 <= value < math.inf or self._is_other_service(spec, labels):
             return
         series = (meter, *labels)
-        self.seen.totals[spec.stem][series] += value
-        told = TIMELINE.get(spec.stem)
-        if told is not None:
-            self._spread(spec.stem, labels[spec.labels.index(told)] if told else "", value, from_s, to_s)
+        self.observed.totals[spec.stem][series] += value
+        label = TIMELINE.get(spec.stem)
+        if label is not None:
+            self._add_to_timeline(spec.stem, labels[spec.labels.index(label)] if label else "", value, span)
         if spec is Metric.DEVICE_ENERGY:
-            self._site(meter, labels[spec.labels.index("share")], value, from_s, to_s)
+            self._add_site_impact(meter, labels[spec.labels.index("share")], value, span)
 
-    def observe(self, meter: str, spec: MetricSpec, labels: Series, count: float, total: float) -> None:
-        """A histogram grew by so many observations and so much in sum."""
-        if count > 0.0 and math.isfinite(count + total) and not self._left_out(spec, labels):
+    def histogram(self, meter: str, spec: MetricSpec, labels: Series, part: str, value: float) -> None:
+        """Add the increment of one part of a histogram: ``count`` or ``sum``."""
+        if 0.0 <= value < math.inf and not self._is_other_service(spec, labels):
             series = (meter, *labels)
-            self.seen.totals[f"{spec.stem}_count"][series] += count
-            self.seen.totals[f"{spec.stem}_sum"][series] += total
+            self.observed.totals[f"{spec.stem}_{part}"][series] += value
 
     def note(self, severity: Severity, text: str) -> None:
-        """Something to tell the reader; the same text once."""
+        """Add a note for the reader; the same note is kept once."""
         note = Note(severity, text)
-        if note not in self.seen.notes:
-            self.seen.notes.append(note)
+        if note not in self.observed.notes:
+            self.observed.notes.append(note)
 
-    def _left_out(self, spec: MetricSpec, labels: Series) -> bool:
-        service = self.seen.service
+    def _is_other_service(self, spec: MetricSpec, labels: Series) -> bool:
+        service = self.observed.service
         return service is not None and "service" in spec.labels and labels[spec.labels.index("service")] != service
 
-    def _site(self, meter: str, share: str, joules: float, from_s: float, to_s: float) -> None:
-        """The impact of all that a device drew, by the factors of the time (formulas: docs/methodology.md)."""
-        place = self._places.get(meter)
-        if place is None or place.pue is None:
+    def _add_site_impact(self, meter: str, share: str, joules: float, span: Span) -> None:
+        """Add the impact of a device's energy, by the factors in force (formulas: docs/methodology.md)."""
+        factors = self._factors.get(meter)
+        if factors is None or factors.pue is None:
             return
         it_kwh = joules / _JOULES_PER_KWH
-        self.seen.totals[SiteTotal.JOULES][meter, share] += joules * place.pue
+        self.observed.totals[SiteTotal.JOULES][meter, share] += joules * factors.pue
         amounts = (
-            (SiteTotal.GRAMS, place.carbon, place.pue),
-            (SiteTotal.MARKET_GRAMS, place.market, place.pue),
-            (SiteTotal.ONSITE_LITERS, place.wue, 1.0),
-            (SiteTotal.OFFSITE_LITERS, place.ewif, place.pue),
+            (SiteTotal.GRAMS, factors.carbon, factors.pue),
+            (SiteTotal.MARKET_GRAMS, factors.market, factors.pue),
+            (SiteTotal.ONSITE_LITERS, factors.wue, 1.0),
+            (SiteTotal.OFFSITE_LITERS, factors.ewif, factors.pue),
         )
         for stem, factor, scale in amounts:
             if factor is not None:
-                self.seen.totals[stem][meter, share] += it_kwh * scale * factor
-        if place.carbon is not None:
-            self._spread(SiteTotal.GRAMS, share, it_kwh * place.pue * place.carbon, from_s, to_s)
+                self.observed.totals[stem][meter, share] += it_kwh * scale * factor
+        if factors.carbon is not None:
+            self._add_to_timeline(SiteTotal.GRAMS, share, it_kwh * factors.pue * factors.carbon, span)
 
-    def _spread(self, stem: str, told: str, value: float, from_s: float, to_s: float) -> None:
-        """Keep growth for the timeline; what belongs to one stretch of time is divided over the bins at once."""
-        if self._stretch != (from_s, to_s):
-            self._divide()
-            self._stretch = from_s, to_s
-        self._kept[stem, told] += value
+    def _add_to_timeline(self, stem: str, label_value: str, value: float, span: Span) -> None:
+        """Add an increment to the timeline. All increments of one span are divided over the bins together."""
+        if self._undivided_span != span:
+            self._divide_over_bins()
+            self._undivided_span = span
+        self._undivided[stem, label_value] += value
 
-    def _divide(self) -> None:
-        """Divide growth over the bins that its time touches; within the period only, so that nothing is lost."""
-        seen, size = self.seen, self.seen.bin_s
-        start = min(max(self._stretch[0], seen.since), seen.until)
-        end = min(max(self._stretch[1], start), seen.until)
+    def _divide_over_bins(self) -> None:
+        """Divide the increments over the bins that their span touches, cut to the period so that none is lost."""
+        observed, size = self.observed, self.observed.bin_s
+        start = min(max(self._undivided_span.start, observed.since), observed.until)
+        end = min(max(self._undivided_span.end, start), observed.until)
         first = math.floor(start / size)
         last = max(first, math.ceil(end / size) - 1)
         for index in range(first, last + 1):
             inside = min(end, (index + 1) * size) - max(start, index * size)
             part = inside / (end - start) if last > first else 1.0
-            found = seen.bins[index * size] if self._kept else {}
-            for key, value in self._kept.items():
+            found = observed.bins[index * size] if self._undivided else {}
+            for key, value in self._undivided.items():
                 found[key] += value * part
-        self._kept.clear()
+        self._undivided.clear()

@@ -1,6 +1,6 @@
-"""The plots, as SVG: without dates or random ids, so that the same figures give the same bytes.
+"""The plots as SVG, without dates and random ids: the same figures give the same bytes.
 
-Colours: Okabe and Ito (2008), told apart by all common kinds of colour blindness; shares also differ in lightness.
+Colours: Okabe and Ito (2008), distinct for all common kinds of colour blindness; shares also differ in lightness.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Final
 
 from ecolyzer_otel.common.metrics import Metric
-from ecolyzer_otel.report.blocks import label
+from ecolyzer_otel.report.blocks import display_name
 from ecolyzer_otel.report.devices import SHARES, Device
 from ecolyzer_otel.report.figures import Row
 from ecolyzer_otel.report.observations import Observations, SiteTotal
@@ -32,11 +32,11 @@ _COLOURS: Final = {"requests": "#0072B2", "process": "#E69F00", "host": "#009E73
 _GRAMS: Final = "#D55E00"
 _DARK: Final = "#333333"
 _WIDTH: Final = 7.4  # inches: the text width of A4
-_MOST: Final = 10
+_MAX_BARS: Final = 10
 _STYLE: Final[dict[str, Any]] = {
     "svg.fonttype": "none",  # text stays text: searchable, and small
     "svg.hashsalt": "ecolyzer",
-    "text.parse_math": False,  # a model may be called $x$
+    "text.parse_math": False,  # the name of a model may be $x$
     "font.family": "sans-serif",
     "font.sans-serif": ["Helvetica", "Arial", "Liberation Sans", "DejaVu Sans"],
     "font.size": 9.0,
@@ -56,30 +56,30 @@ _STYLE: Final[dict[str, Any]] = {
     "axes.facecolor": "none",
     "savefig.facecolor": "none",
 }
-#: No metadata: it would hold the date and addresses.
+#: No metadata: it would contain the date and URLs.
 _METADATA: Final[dict[str, Any]] = {"Date": None, "Creator": None, "Format": None, "Type": None}
 
 
 def draw(found: Findings) -> dict[str, str]:
-    """The plots that the figures suffice for, by name, as SVG elements."""
+    """Draw the plots, by name, as SVG elements; a plot without enough figures is left out."""
     import matplotlib as mpl
     from matplotlib.figure import Figure as Canvas
 
-    style: Any = _STYLE  # its type names each setting of one version
+    style: Any = _STYLE  # matplotlib types the settings of its own version only
     makers: dict[str, Callable[[Canvas], bool]] = {
-        "timeline": lambda figure: _timeline(figure, found.seen),
-        "devices": lambda figure: _devices(figure, found.tables.devices[:_MOST]),
-        "models": lambda figure: _models(figure, found.tables.rows["model"][:_MOST]),
+        "timeline": lambda figure: _timeline(figure, found.observed),
+        "devices": lambda figure: _devices(figure, found.tables.devices[:_MAX_BARS]),
+        "models": lambda figure: _models(figure, found.tables.rows["model"][:_MAX_BARS]),
     }
-    drawn = {}
+    elements = {}
     for name, make in makers.items():
-        # An own canvas and a context: nothing global of the caller's matplotlib is touched.
+        # A separate canvas and a context leave the global state of matplotlib unchanged.
         with mpl.rc_context(style), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a name in a script that the layout's font does not have
+            warnings.simplefilter("ignore")  # names with characters that the font lacks
             figure = Canvas(layout="constrained")
             if make(figure):
-                drawn[name] = _svg(figure, name)
-    return drawn
+                elements[name] = _svg(figure, name)
+    return elements
 
 
 def _svg(figure: Figure, name: str) -> str:
@@ -87,27 +87,29 @@ def _svg(figure: Figure, name: str) -> str:
     figure.savefig(buffer, format="svg", metadata=_METADATA)
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
-    # Several of them stand in one page: ids and styles must not meet.
+    # One page holds several plots: their ids and styles must not collide.
     text = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", text)
     text = text.replace('<style type="text/css">*{', f'<style type="text/css">#plot-{name} *{{')
     return text.replace("<svg ", f'<svg id="plot-{name}" role="img" ', 1).strip()
 
 
-def _timeline(figure: Figure, seen: Observations) -> bool:
-    starts = sorted(seen.bins)
+def _timeline(figure: Figure, observed: Observations) -> bool:
+    starts = sorted(observed.bins)
     if len(starts) < 2:
         return False
-    starts = [starts[0] + index * seen.bin_s for index in range(round((starts[-1] - starts[0]) / seen.bin_s) + 1)]
-    energy = {share: _over(seen, starts, Metric.DEVICE_ENERGY.stem, share) for share in SHARES}
-    grams = _over(seen, starts, SiteTotal.GRAMS)
-    charged = _over(seen, starts, Metric.CO2E.stem, "operational")
+    starts = [
+        starts[0] + index * observed.bin_s for index in range(round((starts[-1] - starts[0]) / observed.bin_s) + 1)
+    ]
+    energy = {share: _series(observed, starts, Metric.DEVICE_ENERGY.stem, share) for share in SHARES}
+    grams = _series(observed, starts, SiteTotal.GRAMS)
+    charged = _series(observed, starts, Metric.CO2E.stem, "operational")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
     figure.set_size_inches(_WIDTH, 4.3)
-    times = [datetime.fromtimestamp(start + seen.bin_s / 2, timezone.utc) for start in starts]
-    width = seen.bin_s / 86400.0 * 0.88
-    each = {86400.0: "day", 3600.0: "hour"}.get(seen.bin_s, f"{seen.bin_s / 60:.0f} min")
-    whole = [math.fsum(values) for values in zip(*energy.values(), strict=True)]
-    size, name = scaled(max(whole), "Wh")
+    times = [datetime.fromtimestamp(start + observed.bin_s / 2, timezone.utc) for start in starts]
+    width = observed.bin_s / 86400.0 * 0.88
+    each = {86400.0: "day", 3600.0: "hour"}.get(observed.bin_s, f"{observed.bin_s / 60:.0f} min")
+    totals = [math.fsum(values) for values in zip(*energy.values(), strict=True)]
+    size, name = scaled(max(totals), "Wh")
     bottom = [0.0] * len(starts)
     for share in SHARES:
         heights = [value / size for value in energy[share]]
@@ -122,21 +124,16 @@ def _timeline(figure: Figure, seen: Observations) -> bool:
     lower.legend(ncols=2, loc="lower left", bbox_to_anchor=(-0.01, 0.98), handlelength=1.0)
     for axes in (upper, lower):
         axes.grid(visible=False, axis="x")
-    _dates(lower, seen.bin_s)
-    return max(whole) > 0.0
+    _dates(lower, observed.bin_s)
+    return max(totals) > 0.0
 
 
-def _over(seen: Observations, starts: Sequence[float], stem: str, told: str = "") -> list[float]:
-    return [
-        math.fsum(
-            value for key, value in seen.bins.get(start, {}).items() if key[0] == stem and told in ("", key[1])
-        )
-        for start in starts
-    ]
+def _series(observed: Observations, starts: Sequence[float], stem: str, label_value: str = "") -> list[float]:
+    return [observed.in_bin(start, stem, label_value) for start in starts]
 
 
 def _dates(axes: Axes, bin_s: float) -> None:
-    """Few ticks, each with all that it takes to read it alone."""
+    """Set few ticks, each with a complete label."""
     from matplotlib import dates
     from matplotlib.ticker import FuncFormatter
 
@@ -187,7 +184,7 @@ def _models(figure: Figure, rows: Sequence[Row]) -> bool:
     size, name = scaled(max(row.value("energy") or 0.0 for row in rows), "Wh")
     _bars(left, places, [row.amounts["energy"] for row in rows], size, _COLOURS["requests"])
     left.set_xlabel(f"energy in {name}")
-    left.set_yticks(places, [_short(label(row.labels["model"], "(unnamed)")) for row in rows])
+    left.set_yticks(places, [_short(display_name(row.labels["model"], "(unnamed)")) for row in rows])
     left.invert_yaxis()
     grams = [row.amounts["co2e_per_request"] for row in rows]
     size, name = scaled(max(one.value or 0.0 for one in grams), "g")
@@ -214,7 +211,7 @@ def _bars(axes: Axes, places: Sequence[int], amounts: Sequence[Amount], size: fl
 
 
 def _decades(axes: Axes) -> None:
-    """Plain numbers at the ticks of a logarithmic axis, and at least one whole decade, so that some are shown."""
+    """Set plain numbers as ticks of a logarithmic axis that covers at least one decade, so that some are shown."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     low, high = axes.get_xlim()

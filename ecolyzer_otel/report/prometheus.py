@@ -1,6 +1,6 @@
-"""A small client of Prometheus' HTTP API: instant and range queries, with errors that say what to do.
+"""A small client of the Prometheus HTTP API: instant and range queries, with errors that state a remedy.
 
-API: https://prometheus.io/docs/prometheus/latest/querying/api/ (Thanos, Mimir and VictoriaMetrics answer it too).
+API: https://prometheus.io/docs/prometheus/latest/querying/api/ (Thanos, Mimir and VictoriaMetrics offer it too).
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ __all__ = ["KEY", "TOKEN_VARIABLE", "Prometheus", "Sampled"]
 KEY: Final = "--prometheus"
 TOKEN_VARIABLE: Final = "ECOLYZER_PROMETHEUS_TOKEN"  # noqa: S105 - the name of a variable
 _TIMEOUT_SECONDS: Final = 60.0
-_MOST_BYTES: Final = 512 << 20
+_MAX_BYTES: Final = 512 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
-    """One series of an answer: its labels (``__name__`` among them), and (Unix seconds, value) in order."""
+    """One series of a response: its labels, including ``__name__``, and (Unix seconds, value) in order of time."""
 
     labels: Mapping[str, str]
     points: Sequence[tuple[float, float]]
 
 
 class Prometheus:
-    """A server by its address, which may hold ``user:password@``; else ``token`` is sent as bearer token.
+    """A Prometheus server. Its address may hold ``user:password@``; else ``token`` is sent as bearer token.
 
     Raises:
         ConfigError: the address cannot be used.
@@ -53,7 +53,7 @@ class Prometheus:
         host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
         place = host if port is None else f"{host}:{port}"
         #: The address without credentials, for messages and the report.
-        self.where: Final = urlunsplit((parts.scheme, place, parts.path.rstrip("/"), "", ""))
+        self.address: Final = urlunsplit((parts.scheme, place, parts.path.rstrip("/"), "", ""))
         self._timeout = timeout_seconds
         self._authorization = ""
         if parts.username is not None:
@@ -61,7 +61,7 @@ class Prometheus:
             self._authorization = "Basic " + base64.b64encode(pair.encode()).decode()
         elif token:
             self._authorization = f"Bearer {token.strip()}"
-        #: What the server said beside its answers.
+        #: Warnings in the responses of the server.
         self.warnings: set[str] = set()
 
     def query(self, expression: str, at: float) -> list[Sampled]:
@@ -74,7 +74,7 @@ class Prometheus:
         return self._series("query_range", parameters)
 
     def retention(self) -> str:
-        """How long the server says it keeps samples (``15d``); empty where it does not say."""
+        """The retention time that the server reports (``15d``); empty if it reports none."""
         try:
             data = self._get("status/runtimeinfo", {})
         except ConfigError:
@@ -91,56 +91,60 @@ class Prometheus:
                 labels = {str(name): str(value) for name, value in item["metric"].items()}
                 found.append(Sampled(labels, [point for point in kept if math.isfinite(point[1])]))
         except (LookupError, TypeError, ValueError, AttributeError):
-            raise self._foreign("its answer has another form") from None
+            raise self._not_prometheus("the response has another form") from None
         return found
 
     def _get(self, path: str, parameters: Mapping[str, str]) -> Any:
         query = f"?{urlencode(parameters)}" if parameters else ""
-        request = Request(f"{self.where}/api/v1/{path}{query}")  # noqa: S310 - http(s) only, see __init__
+        request = Request(f"{self.address}/api/v1/{path}{query}")  # noqa: S310 - http(s) only, see __init__
         request.add_header("Accept", "application/json")
         request.add_header("User-Agent", f"ecolyzer-otel/{__version__}")
         if self._authorization:
             request.add_unredirected_header("Authorization", self._authorization)  # never to another host
         try:
             with urlopen(request, timeout=self._timeout) as response:  # noqa: S310
-                body = response.read(_MOST_BYTES + 1)
+                body = response.read(_MAX_BYTES + 1)
         except HTTPError as error:
             with error:
-                raise self._refused(error.code, error.read(1 << 16)) from None
+                raise self._http_error(error.code, error.read(1 << 16)) from None
         except (OSError, HTTPException) as error:
             reason = error.reason if isinstance(error, URLError) else error
-            told = getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
+            detail = getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
             raise ConfigError(
-                KEY, f"{self.where} does not answer ({told})", "check the address, and that Prometheus is running"
+                KEY,
+                f"{self.address} does not answer ({detail})",
+                "check the address, and that Prometheus is running",
             ) from None
-        if len(body) > _MOST_BYTES:
-            raise ConfigError(KEY, "the answer is too large", "ask for a shorter time or add --selector")
+        if len(body) > _MAX_BYTES:
+            raise ConfigError(KEY, "the response is too large", "give a shorter period or add --selector")
         document = _json(body)
         if document is None or document.get("status") != "success":
-            raise self._foreign("it answers, but not with Prometheus' JSON")
+            raise self._not_prometheus("the response is not the JSON of its API")
         self.warnings |= {str(text) for text in document.get("warnings") or ()}
         return document.get("data")
 
-    def _refused(self, status: int, body: bytes) -> ConfigError:
+    def _http_error(self, status: int, body: bytes) -> ConfigError:
         if status in (401, 403):
             return ConfigError(
                 KEY,
-                f"{self.where} refuses access (HTTP {status})",
+                f"{self.address} refuses access (HTTP {status})",
                 f"put a bearer token into {TOKEN_VARIABLE}, or user:password@ into the address",
             )
         document = _json(body)
         if document is None or "error" not in document:
-            return self._foreign(f"HTTP {status}")
-        told = str(document["error"]).partition("\n")[0][:200]
-        return ConfigError(
-            KEY, f"{self.where} cannot answer (HTTP {status}: {told})", "ask for a shorter time or add --selector"
-        )
-
-    def _foreign(self, reason: str) -> ConfigError:
+            return self._not_prometheus(f"HTTP {status}")
+        detail = str(document["error"]).partition("\n")[0][:200]
         return ConfigError(
             KEY,
-            f"{self.where} is not a Prometheus ({reason})",
-            "give the address under which /api/v1/query answers",
+            f"{self.address} cannot answer (HTTP {status}: {detail})",
+            "give a shorter period or add --selector",
+        )
+
+    def _not_prometheus(self, reason: str) -> ConfigError:
+        return ConfigError(
+            KEY,
+            f"{self.address} is not a Prometheus ({reason})",
+            "give the address that serves /api/v1/query",
         )
 
 

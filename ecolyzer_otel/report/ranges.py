@@ -1,9 +1,9 @@
-"""Values with their ranges: which uncertainties there are, and how they combine.
+"""Values with their 95 % ranges: the uncertainties, and how they combine.
 
-A range is two standard uncertainties either way on the logarithm, so that it holds the truth in some 95 of 100
+A range is two standard uncertainties either way on the logarithm, so that it holds the true value in some 95 of 100
 cases and its lower end stays above 0 (lognormal, as the grid factors' pedigree: GHG Protocol, Quantitative
-Uncertainty Guidance, 2011). Independent causes add in quadrature (GUM, JCGM 100:2008, 5.1.2); one sensor's gain is
-the same for all of its joules, so gains of joules add linearly.
+Uncertainty Guidance, 2011). Independent causes add in quadrature (GUM, JCGM 100:2008, 5.1.2). The gain error of
+a sensor is the same for all of its joules, so gain errors add linearly.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from typing import Final
 from ecolyzer_otel.common.metrics import Metric
 from ecolyzer_otel.report.observations import Observations
 
-__all__ = ["NOT_CONFIGURED", "UNKNOWN", "Amount", "Uncertainties", "absent", "quadrature", "spread"]
+__all__ = ["COVERAGE", "NOT_CONFIGURED", "UNKNOWN", "Amount", "Uncertainties", "absent", "quadrature", "with_range"]
 
-#: Why there is no figure.
+#: Reasons for an absent figure.
 NOT_CONFIGURED: Final = "not configured"
 UNKNOWN: Final = "unknown"
 #: Half of a 95 % range in standard uncertainties.
@@ -28,9 +28,9 @@ COVERAGE: Final = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Amount:
-    """A figure: its value in base units, its 95 % range, how it was found, or why there is none.
+    """A figure: its value in base units, its 95 % range and its basis, or the reason why it is absent.
 
-    ``value`` None is unknown, which is never 0; ``why`` then says what is missing.
+    ``value`` None means unknown, which is never 0; ``why`` is then the reason.
     """
 
     value: float | None
@@ -41,7 +41,7 @@ class Amount:
     why: str = ""
 
     def per(self, number: float | None, unit: str, why: str = "none counted") -> Amount:
-        """Divided by an exact number; None or 0 of them leave nothing to say, which is ``why``."""
+        """The amount divided by an exact number; absent with the reason ``why`` if that is None or 0."""
         if self.value is None:
             return replace(self, unit=unit)
         if not number:
@@ -50,7 +50,7 @@ class Amount:
         return Amount(self.value / number, unit, low, high, self.basis)
 
     def plus(self, other: Amount) -> Amount:
-        """With an amount added that has no range of its own: the range moves along."""
+        """The sum with an amount that has no range of its own: the range is shifted."""
         if self.value is None or other.value is None:
             return absent(self.unit, self.why or other.why)
         low, high = (None if end is None else end + other.value for end in (self.low, self.high))
@@ -58,17 +58,17 @@ class Amount:
 
 
 def absent(unit: str, why: str) -> Amount:
-    """A figure that there is not."""
+    """An absent figure."""
     return Amount(None, unit, why=why)
 
 
 def quadrature(*ratios: float | None) -> float | None:
-    """Independent relative standard uncertainties together; None where one is not known."""
-    known = [ratio for ratio in ratios if ratio is not None]
-    return math.sqrt(math.fsum(ratio * ratio for ratio in known)) if len(known) == len(ratios) else None
+    """The combination of independent relative standard uncertainties; None if one of them is missing."""
+    given = [ratio for ratio in ratios if ratio is not None]
+    return math.sqrt(math.fsum(ratio * ratio for ratio in given)) if len(given) == len(ratios) else None
 
 
-def spread(
+def with_range(
     value: float,
     unit: str,
     ratio: float | None,
@@ -80,9 +80,9 @@ def spread(
     Args:
         value: at least 0.
         unit: its base unit.
-        ratio: relative standard uncertainty; None: not known, so there is no range.
-        basis: how the value was found.
-        ends: a range that another cause alone would give (water), combined with ``ratio`` in quadrature.
+        ratio: relative standard uncertainty; None if it is missing, and then there is no range.
+        basis: where the value and its range come from.
+        ends: the range from another cause (water intensity), combined with ``ratio`` in quadrature.
     """
     if ratio is None or not value > 0.0:
         return Amount(value, unit, basis=basis)
@@ -94,24 +94,21 @@ def spread(
 
 
 class Uncertainties:
-    """The relative standard uncertainties that the meters tell of, weighted for any set of series."""
+    """The relative standard uncertainties that the meters report, weighted for any set of series."""
 
-    def __init__(self, seen: Observations) -> None:
-        ratios = {series: gauge.mean for series, gauge in seen.gauges[Metric.SENSOR_UNCERTAINTY.stem].items()}
+    def __init__(self, observed: Observations) -> None:
+        ratios = {series: gauge.mean for series, gauge in observed.gauges[Metric.SENSOR_UNCERTAINTY.stem].items()}
         weights: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
-        self.joules = self.known_joules = 0.0
-        for (meter, device, component, method), joules in seen.by(
+        for (meter, device, component, method), joules in observed.by(
             Metric.DEVICE_ENERGY, "meter", "device", "component", "method"
         ).items():
-            self.joules += joules
             ratio = ratios.get((meter, device, method))
             if ratio is not None and joules > 0.0:
-                self.known_joules += joules
                 weights[meter, component].append((joules, ratio))
         self._gains = {key: _weighted(pairs) for key, pairs in weights.items()}
-        self._grid = _by_meter(seen, Metric.GRID_CARBON_UNCERTAINTY.stem)
+        self._grid = _by_meter(observed, Metric.GRID_CARBON_UNCERTAINTY.stem)
         ewif, low, high = (
-            _by_meter(seen, spec.stem)
+            _by_meter(observed, spec.stem)
             for spec in (Metric.GRID_WATER_INTENSITY, Metric.GRID_WATER_LOW, Metric.GRID_WATER_HIGH)
         )
         self._water = {
@@ -121,20 +118,20 @@ class Uncertainties:
         }
 
     def gain(self, joules: Mapping[tuple[str, str], float]) -> float | None:
-        """Of joules by (meter, component): the joule-weighted uncertainty of the sensors' gain.
+        """The joule-weighted uncertainty of the sensors' gain, for joules by (meter, component).
 
-        Joules of sensors that tell no uncertainty are taken to be as uncertain as the others.
+        Joules of sensors that report no uncertainty are taken to be as uncertain as the others.
         """
         pairs = [(value, self._gains[key]) for key, value in joules.items() if key in self._gains]
         return _weighted(pairs) if pairs else None
 
     def grid(self, grams: Mapping[str, float]) -> float | None:
-        """Of operational grams by meter: that of the carbon intensities, as if all were wrong the same way."""
+        """The uncertainty of the carbon intensities, for operational grams by meter; taken as fully correlated."""
         pairs = [(value, self._grid[meter]) for meter, value in grams.items() if meter in self._grid]
         return _weighted(pairs) if pairs else None
 
     def water(self, offsite: Mapping[str, float]) -> tuple[float, float] | None:
-        """Lowest and highest off-site litres, for off-site litres by meter."""
+        """The lowest and highest off-site litres, for off-site litres by meter."""
         if not offsite or not all(meter in self._water for meter in offsite):
             return None
         low = math.fsum(value * self._water[meter][0] for meter, value in offsite.items())
@@ -148,9 +145,9 @@ def _weighted(pairs: list[tuple[float, float]]) -> float:
     return math.fsum(weight * ratio for weight, ratio in pairs) / total
 
 
-def _by_meter(seen: Observations, stem: str) -> dict[str, float]:
-    """The mean of a gauge over the time of each meter, whatever its other labels were."""
+def _by_meter(observed: Observations, stem: str) -> dict[str, float]:
+    """The time-weighted mean of a gauge for each meter, over all of its other labels."""
     pairs: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    for series, gauge in seen.gauges.get(stem, {}).items():
+    for series, gauge in observed.gauges.get(stem, {}).items():
         pairs[series[0]].append((gauge.seconds, gauge.mean))
     return {meter: _weighted(values) for meter, values in pairs.items()}

@@ -1,16 +1,15 @@
-"""The report as HTML and Markdown, from the same blocks, and all files of it in a folder."""
+"""Renders a report: HTML and Markdown from the same blocks, plots and data, and writes the files to a folder."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ecolyzer_otel.common.errors import ConfigError
 from ecolyzer_otel.report.plots import draw
-from ecolyzer_otel.report.sections import Findings, sections
+from ecolyzer_otel.report.sections import Findings, Front, sections
 from ecolyzer_otel.report.tidy import as_csv, as_json
 from ecolyzer_otel.report.units import clean, moment
 from ecolyzer_otel.version import __version__
@@ -18,27 +17,18 @@ from ecolyzer_otel.version import __version__
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-__all__ = ["Front", "render", "write"]
+__all__ = ["render", "write"]
 
-#: Marks anywhere; those that are marks at the begin of a line only; and the begin of a numbered list.
+#: Markdown's special characters: anywhere, or at the start of a line only; and the start of a numbered list.
 _MARKS: Final = re.compile(r"([\\`*_\[\]|~$]|^[#+=-])")
 _NUMBER: Final = re.compile(r"^(\d+)([.)])(?=\s|$)")
-#: What renderers make links of on their own.
+#: Texts that renderers turn into links by themselves.
 _LINKS: Final = re.compile(r"(?i)(:)/(?=/)|(www)\.")
 _BREAKS: Final = re.compile(r"[\n\r\t]+")
 
 
-@dataclass(frozen=True, slots=True)
-class Front:
-    """What stands on the title: all of it given by the one who asks for the report."""
-
-    title: str
-    organisation: str
-    generated_s: float
-
-
 def render(found: Findings, front: Front) -> dict[str, str]:
-    """The texts of all files by name."""
+    """Render all files of a report; returns their texts by name."""
     plots = draw(found)
     organisation = clean(front.organisation, 200)
     parts = sections(found, organisation, frozenset(plots))
@@ -46,32 +36,32 @@ def render(found: Findings, front: Front) -> dict[str, str]:
         "title": clean(front.title, 200),
         "organisation": organisation,
         "sections": parts,
-        "since": moment(found.seen.since),
-        "until": moment(found.seen.until),
+        "since": moment(found.observed.since),
+        "until": moment(found.observed.until),
         "generated": moment(front.generated_s),
         "version": __version__,
-        "versions": ", ".join(sorted({clean(one.get("version", "")) for one in found.seen.facts.values()} - {""})),
-        "source": clean(found.seen.source.where, 300),
-        "kind": {"journal": "journal", "prometheus": "Prometheus"}[found.seen.source.kind],
-        "service": None if found.seen.service is None else clean(found.seen.service),
+        "versions": ", ".join(
+            sorted({clean(one.get("version", "")) for one in found.observed.facts.values()} - {""})
+        ),
+        "source": clean(found.observed.source.where, 300),
+        "kind": {"journal": "journal", "prometheus": "Prometheus"}[found.observed.source.kind],
+        "service": None if found.observed.service is None else clean(found.observed.service),
     }
     files = {
-        "report.html": _template("report.html.j2").render(context | {"plots": _drawn(plots)}),
+        "report.html": _template("report.html.j2").render(context | {"plots": _as_markup(plots)}),
         "report.md": _template("report.md.j2").render(context),
         "figures.csv": as_csv(found),
-        "figures.json": as_json(
-            found, title=front.title, organisation=front.organisation, generated_s=front.generated_s
-        ),
+        "figures.json": as_json(found, front),
     }
     head = '<?xml version="1.0" encoding="UTF-8"?>\n'
     return files | {f"{name}.svg": f"{head}{svg}\n" for name, svg in plots.items()}
 
 
 def write(files: Mapping[str, str], folder: str) -> list[Path]:
-    """Write all files into ``folder``, which is made if need be; those of an earlier report are replaced.
+    """Write all files into ``folder``, which is created if missing; files of an earlier report are replaced.
 
     Raises:
-        ConfigError: the folder cannot be written to.
+        ConfigError: the folder cannot be written.
     """
     path = Path(folder).expanduser()
     try:
@@ -84,8 +74,8 @@ def write(files: Mapping[str, str], folder: str) -> list[Path]:
     return [path / name for name in files]
 
 
-def _drawn(plots: Mapping[str, str]) -> dict[str, Any]:
-    """SVG of our own making, in which every text is escaped already."""
+def _as_markup(plots: Mapping[str, str]) -> dict[str, Any]:
+    """The plots as markup: SVG from :mod:`.plots`, in which every text is escaped already."""
     from markupsafe import Markup
 
     return {name: Markup(svg) for name, svg in plots.items()}  # noqa: S704
@@ -96,7 +86,7 @@ def _environment(html: bool) -> Environment:
 
     made = Environment(
         loader=PackageLoader("ecolyzer_otel.report"),
-        autoescape=html,  # noqa: S701 - Markdown has an escape of its own
+        autoescape=html,  # noqa: S701 - Markdown has its own escape function
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -111,11 +101,11 @@ def _template(name: str) -> Any:
 
 
 class Plain(str):
-    """Text of ours that Markdown shall read as it is."""
+    """Text of a template that is Markdown, and not escaped."""
 
 
 def _escape_markdown(value: Any) -> Any:
-    """Every value that is put into Markdown: neither marks nor HTML nor a cell's end can come out of it."""
+    """Escape a value for Markdown: it cannot add marks or HTML, or end a table cell."""
     if isinstance(value, Plain) or not isinstance(value, str):
         return value
     text = value.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

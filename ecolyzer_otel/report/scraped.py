@@ -1,33 +1,41 @@
-"""What a scrape makes of our names: counters by name, our labels, and the labels that tell meters apart."""
+"""The metrics of the meters as a scrape stores them: counter names, our labels, labels that identify meters."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, NamedTuple
 
 from ecolyzer_otel.common.metrics import METRICS, Metric, MetricSpec
 from ecolyzer_otel.report.observations import Series
 from ecolyzer_otel.report.prometheus import Sampled
 
-__all__ = ["counters", "labels_of", "matchers", "meter_of"]
+__all__ = ["Counter", "counters", "labels_of", "matchers", "meter_of"]
 
 _COUNTERS: Final = tuple(spec for spec in METRICS if spec.type == "counter" and spec is not Metric.DEVICE_THROTTLED)
 _HISTOGRAMS: Final = (Metric.REQUEST_ENERGY, Metric.REQUEST_CO2E, Metric.REQUEST_DURATION)
-#: Label names of our own; all others, put on by the scrape, tell meters apart.
+#: Label names of our own; all others are added by the scrape and identify the meter.
 _OWN: Final = frozenset(name for spec in METRICS for name in spec.labels) | {"__name__", "le"}
 
 
-def counters() -> Iterator[tuple[MetricSpec, str, str]]:
-    """Every counter to read: its metric, its name, and the part of a histogram that it is."""
+class Counter(NamedTuple):
+    """A counter to read. ``part`` is ``count`` or ``sum`` for the parts of a histogram, else empty."""
+
+    spec: MetricSpec
+    name: str
+    part: str
+
+
+def counters() -> Iterator[Counter]:
+    """Every counter to read."""
     for spec in _COUNTERS:
-        yield spec, spec.prometheus_name, ""
+        yield Counter(spec, spec.prometheus_name, "")
     for spec in _HISTOGRAMS:
         for part in ("count", "sum"):
-            yield spec, f"{spec.stem}_{part}", part
+            yield Counter(spec, f"{spec.stem}_{part}", part)
 
 
 def meter_of(sampled: Sampled) -> str:
-    """A meter by the labels that its scrape put on: ``instance=a:9465, job=ecolyzer``."""
+    """The name of a meter: the labels that its scrape added (``instance=a:9465, job=ecolyzer``)."""
     pairs = [
         f"{name}={value}"
         for name, value in sorted(sampled.labels.items())
@@ -37,7 +45,7 @@ def meter_of(sampled: Sampled) -> str:
 
 
 def matchers(meter: str) -> list[str]:
-    """Label matchers of PromQL that narrow a query to a meter's target."""
+    """Label matchers of PromQL that narrow a query to the target of a meter."""
     wanted = []
     for pair in meter.split(", "):
         name, equals, value = pair.partition("=")
@@ -48,6 +56,6 @@ def matchers(meter: str) -> list[str]:
 
 
 def labels_of(spec: MetricSpec, sampled: Sampled) -> Series:
-    """Our own label values: a scrape whose target has a label of that name moves ours to ``exported_…``."""
+    """Our own label values. If the target has a label of that name, the scrape renames ours to ``exported_…``."""
     labels = sampled.labels
     return tuple(labels.get(f"exported_{name}", labels.get(name, "")) for name in spec.labels)

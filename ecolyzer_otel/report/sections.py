@@ -1,4 +1,4 @@
-"""The sections of a report, in order: first what an officer needs, then the breakdowns, then what they rest on."""
+"""The sections of a report, in order: summary and disclosure, breakdowns, then the basis of the figures."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from ecolyzer_otel.report.blocks import (
     Section,
     Table,
     cell,
-    label,
-    words,
+    display_name,
+    inline,
 )
 from ecolyzer_otel.report.figures import Tables
 from ecolyzer_otel.report.observations import Observations
@@ -29,25 +29,34 @@ from ecolyzer_otel.report.quality import Quality
 from ecolyzer_otel.report.ranges import Amount
 from ecolyzer_otel.report.units import count, moment
 
-__all__ = ["Findings", "sections"]
+__all__ = ["Findings", "Front", "sections"]
 
-_NO_CONTRACT: Final = "no contractual factor configured"
+_NO_CONTRACT: Final = "no market-based factor configured"
 
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """All that a report is made of."""
+    """The observations of a period, and all that is computed from them."""
 
-    seen: Observations
+    observed: Observations
     tables: Tables
     factors: list[Factor]
     quality: Quality
     projection: Projection
 
 
+@dataclass(frozen=True, slots=True)
+class Front:
+    """The front matter of a report, as the user gives it, and the time of generation."""
+
+    title: str
+    organisation: str
+    generated_s: float
+
+
 def sections(found: Findings, organisation: str, plots: frozenset[str]) -> list[Section]:
-    """The report's sections; only the plots named are referred to."""
-    made = [
+    """The sections of the report that are not empty. ``plots``: the names of the plots that exist."""
+    all_sections = [
         Section("summary", "Summary", _summary(found, organisation)),
         Section("disclosure", "Figures for disclosure", _disclosure(found)),
         Section("boundary", "What is counted", _boundary()),
@@ -60,25 +69,25 @@ def sections(found: Findings, organisation: str, plots: frozenset[str]) -> list[
         Section("projection", "Projection to a year", evidence.projected(found.projection)),
         Section("quality", "Data quality", evidence.quality(found.quality, found.tables)),
         Section("factors", "Factors and their sources", evidence.factors(found.factors)),
-        Section("method", "Method", evidence.method(found.seen)),
+        Section("method", "Method", evidence.method(found.observed)),
         Section("glossary", "Glossary", [Bullets(texts.GLOSSARY)]),
     ]
-    return [section for section in made if section.blocks]
+    return [section for section in all_sections if section.blocks]
 
 
-def _market(amount: Amount) -> Cell:
+def _market_cell(amount: Amount) -> Cell:
     shown = cell(amount)
     return Cell(_NO_CONTRACT, absent=True) if amount.why == "not configured" else shown
 
 
 def _tokens(tables: Tables) -> float | None:
     parts = [tables.total.value(name) for name in ("input_tokens", "output_tokens")]
-    known = [part for part in parts if part is not None]
-    return sum(known) if known else None
+    counted = [part for part in parts if part is not None]
+    return sum(counted) if counted else None
 
 
-def _much(amount: Amount) -> str:
-    return "an unknown amount" if amount.value is None else words(amount)
+def _or_unknown(amount: Amount) -> str:
+    return "an unknown amount" if amount.value is None else inline(amount)
 
 
 def _summary(found: Findings, organisation: str) -> list[Block]:
@@ -86,28 +95,29 @@ def _summary(found: Findings, organisation: str) -> list[Block]:
     severe: list[Block] = [
         Callout(note.severity, note.text) for note in found.quality.notes if note.severity == "severe"
     ]
-    whose = f"the inference services of {organisation}" if organisation else "the inference services"
-    if found.seen.service is not None:
-        whose = f"the service {label(found.seen.service, '(unnamed)')}" + (
+    owner = f"the inference services of {organisation}" if organisation else "the inference services"
+    if found.observed.service is not None:
+        owner = f"the service {display_name(found.observed.service, '(unnamed)')}" + (
             f" of {organisation}" if organisation else ""
         )
     requests = cell(total["requests"])
-    answered = "no request" if requests.absent else f"{requests.text} requests"
+    requests_text = "no request" if requests.absent else f"{requests.text} requests"
     with_tokens = "" if not tokens else f" with {count(tokens)} tokens"
     market = total["co2e_market"]
-    contract = words(market) if market.value is not None else _market(market).text
+    contract = inline(market) if market.value is not None else _market_cell(market).text
     embodied = total["co2e_embodied"]
-    hardware = f"{words(embodied)}, by time in flight" if embodied.value is not None else embodied.why
+    hardware = f"{inline(embodied)}, amortised by time in flight" if embodied.value is not None else embodied.why
     sentence = (
-        f"From {moment(found.seen.since)} to {moment(found.seen.until)}, {whose} answered {answered}{with_tokens}; "
-        f"this took {_much(total['energy'])} of IT energy, caused {_much(total['co2e_operational'])} of CO₂e by "
-        f"the average of the grid (location-based), and consumed {_much(total['water'])} of water; CO₂e by "
-        f"contract (market-based): {contract}; CO₂e of making the hardware: {hardware}."
+        f"From {moment(found.observed.since)} to {moment(found.observed.until)}, {owner} answered {requests_text}"
+        f"{with_tokens}. Inference used {_or_unknown(total['energy'])} of IT energy, caused "
+        f"{_or_unknown(total['co2e_operational'])} of location-based CO₂e (average of the grid) and consumed "
+        f"{_or_unknown(total['water'])} of water. Market-based CO₂e (by contract): {contract}. Embodied CO₂e of "
+        f"the hardware: {hardware}."
     )
     cards = [
         Card("Energy of requests", cell(total["energy"])),
         Card("CO₂e, location-based", cell(total["co2e_operational"])),
-        Card("CO₂e, market-based", _market(market)),
+        Card("CO₂e, market-based", _market_cell(market)),
         Card("CO₂e, embodied", cell(embodied)),
         Card("Water", cell(total["water"])),
         Card("Requests", requests),
@@ -124,12 +134,18 @@ def _disclosure(found: Findings) -> list[Block]:
     charged = total["energy"].per(1.0 / overhead, "J") if overhead else Amount(None, "J", why="unknown")
     lines: list[tuple[str, str, Cell, Cell, str]] = [
         ("E1-5", "Energy consumption of IT", cell(total["energy"]), cell(site["energy"]), "sensors, ledger"),
-        ("E1-5", "The same with the site's overhead", cell(charged), cell(site["facility_energy"]), "× PUE"),
+        (
+            "E1-5", "Energy consumption with the overhead of the site",
+            cell(charged), cell(site["facility_energy"]), "× PUE",
+        ),
         (
             "E1-6", "Scope 2, location-based",
             cell(total["co2e_operational"]), cell(site["co2e_operational"]), "grid average",
         ),
-        ("E1-6", "Scope 2, market-based", _market(total["co2e_market"]), _market(site["co2e_market"]), "contract"),
+        (
+            "E1-6", "Scope 2, market-based",
+            _market_cell(total["co2e_market"]), _market_cell(site["co2e_market"]), "contract",
+        ),
         (
             "E1-6", "Scope 3, hardware (amortised)",
             cell(total["co2e_embodied"]), cell(site["co2e_embodied"]), "time in flight; all time",
@@ -144,19 +160,19 @@ def _disclosure(found: Findings) -> list[Block]:
     columns = ("ESRS", "Quantity", "Charged to requests", "Whole devices")
     caption = "Energy, greenhouse gases and water of the period, with 95 % ranges"
     note = (
-        "ESRS numbers as in Delegated Regulation (EU) 2023/2772. “Charged to requests” is what inference caused, "
-        "with its part of idle power; “whole devices” is all that the metered CPUs, memory and GPUs drew, for "
-        "whatever purpose. The second is the operator's consumption, the first its part for inference."
+        "ESRS numbers as in Delegated Regulation (EU) 2023/2772. “Charged to requests” is the consumption caused "
+        "by inference, with its part of idle power. “Whole devices” is the total consumption of the metered CPUs, "
+        "memory and GPUs, for all purposes: the consumption of the operator, of which the first is a part."
     )
     return [Table(columns, rows, caption, texts=2, note=note), Bullets(texts.OWNERSHIP)]
 
 
 def _boundary() -> list[Block]:
     return [
-        Paragraph("In the figures:"),
-        Bullets(texts.CONTAINS),
-        Paragraph("Not in the figures:"),
-        Bullets(texts.LACKS),
+        Paragraph("Included in the figures:"),
+        Bullets(texts.INCLUDED),
+        Paragraph("Not included in the figures:"),
+        Bullets(texts.EXCLUDED),
     ]
 
 
@@ -166,7 +182,7 @@ def _time(plots: frozenset[str]) -> list[Block]:
     return [
         Figure(
             "timeline",
-            "Energy of the devices by who it was for, and operational emissions (location-based). Times are UTC.",
+            "Energy of the devices by share, and operational emissions (location-based). Times are UTC.",
             "Stacked bars of energy over time by share (requests, process, host, idle), and bars of grams of CO₂e "
             "below; the numbers are in figures.json under timeline.",
         )

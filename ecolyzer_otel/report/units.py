@@ -1,4 +1,4 @@
-"""Numbers as people read them: three significant digits, a unit that fits, thin spaces between thousands."""
+"""Formatting of numbers: three significant digits, a fitting unit, thin spaces between thousands."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Final
 
 __all__ = ["amount", "clean", "count", "day", "digits", "moment", "percent", "scaled"]
 
-_SPACE: Final = "\u202f"  # between groups of digits (ISO 80000-1), never broken over lines
+_SPACE: Final = "\u202f"  # between groups of digits (ISO 80000-1), no line break
 _GAP: Final = "\u00a0"  # between number and unit
 
-#: By unit: names with their size in it, ascending. Joules in total are shown as a bill would show them.
-_LADDERS: Final[dict[str, tuple[tuple[float, str], ...]]] = {
+#: By unit: sizes and names of its steps, ascending. ``Wh`` shows totals of joules as an electricity bill does.
+_SCALES: Final[dict[str, tuple[tuple[float, str], ...]]] = {
     "J": ((1e-6, "µJ"), (1e-3, "mJ"), (1.0, "J"), (1e3, "kJ"), (1e6, "MJ"), (1e9, "GJ")),
     "Wh": (
         (1e-6, "µJ"), (1e-3, "mJ"), (1.0, "J"), (3.6e3, "Wh"), (3.6e6, "kWh"), (3.6e9, "MWh"), (3.6e12, "GWh"),
@@ -24,7 +24,7 @@ _LADDERS: Final[dict[str, tuple[tuple[float, str], ...]]] = {
 
 
 def digits(value: float, significant: int = 3) -> str:
-    """``value`` with so many significant digits, without exponent where a reader can do without."""
+    """``value`` with so many significant digits; with an exponent only if it is very large or small."""
     if value == 0.0:
         return "0"
     magnitude = math.floor(math.log10(abs(value)))
@@ -37,20 +37,20 @@ def digits(value: float, significant: int = 3) -> str:
 
 
 def scaled(value: float, unit: str) -> tuple[float, str]:
-    """The size and name of the step of ``unit``'s ladder in which to show ``value``; (1, unit) without a ladder."""
-    ladder = _LADDERS.get(unit)
-    if ladder is None:
+    """Size and name of the step of ``unit`` in which to show ``value``; (1, unit) for a unit without steps."""
+    steps = _SCALES.get(unit)
+    if steps is None:
         return 1.0, unit
-    chosen = ladder[0] if value else next(step for step in ladder if step[0] == 1.0)
-    for step in ladder:
-        # 999.6 g would be shown as 1 000 g: that is 1.00 kg.
+    chosen = steps[0] if value else next(step for step in steps if step[0] == 1.0)
+    for step in steps:
+        # After rounding: 999.6 g is 1.00 kg, not 1 000 g.
         if float(f"{abs(value) / step[0]:.3g}") >= 1.0:
             chosen = step
     return chosen
 
 
 def amount(value: float, unit: str) -> str:
-    """``1.23 kWh`` of joules with unit ``Wh``; other units as they are."""
+    """``1.23 kWh`` for joules with unit ``Wh``; values of other units are in that unit."""
     size, name = scaled(value, unit)
     return f"{digits(value / size)}{_GAP}{name}".rstrip(_GAP)
 
@@ -61,7 +61,7 @@ def count(value: float) -> str:
 
 
 def percent(ratio: float) -> str:
-    """``12.3 %``; what is above 0 is never shown as 0."""
+    """``12.3 %``; a value above 0 is never shown as 0."""
     if 0.0 < ratio < 0.0005:
         return f"<{_SPACE}0.1{_GAP}%"
     return f"{ratio * 100:.{0 if ratio >= 0.9995 else 1}f}{_GAP}%"
@@ -81,7 +81,7 @@ def _utc(unix_seconds: float) -> datetime:
     return datetime.fromtimestamp(unix_seconds, timezone.utc)
 
 
-#: Characters that would reorder, hide or break what a reader sees: controls, bidirectional marks, separators.
+#: Characters that would reorder, hide or break the text around them: controls, bidirectional marks, separators.
 _HIDDEN: Final = dict.fromkeys(
     (
         *range(0x20), *range(0x7F, 0xA0), 0x061C, *range(0x200B, 0x2010), *range(0x2028, 0x202F),
@@ -92,6 +92,6 @@ _HIDDEN: Final = dict.fromkeys(
 
 
 def clean(text: str, longest: int = 120) -> str:
-    """A name from elsewhere, with nothing in it that shows other than as itself."""
+    """A name from an external source, without characters that change the text around it, cut to ``longest``."""
     text = text.translate(_HIDDEN)
     return text if len(text) <= longest else f"{text[: longest - 1]}…"

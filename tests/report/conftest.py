@@ -12,7 +12,7 @@ from ecolyzer_otel.report.figures import tables
 from ecolyzer_otel.report.from_journal import from_journal
 from ecolyzer_otel.report.projection import project
 from ecolyzer_otel.report.provenance import provenance
-from ecolyzer_otel.report.quality import judge
+from ecolyzer_otel.report.quality import assess
 from ecolyzer_otel.report.sections import Findings
 
 from .made import DAY, HOUR, OCTOBER, drawn, keep, line, place, served
@@ -52,7 +52,7 @@ def kept(folder: Path, hours: int = 48, *, begin: float = OCTOBER, **options: bo
 def findings(folder: Path, since: float = OCTOBER, until: float = OCTOBER + 2 * DAY, **options: Any) -> Findings:
     seen = from_journal(str(folder), since, until, **options)
     figures, factors = tables(seen), provenance(seen)
-    return Findings(seen, figures, factors, judge(seen, figures, factors), project(seen, figures))
+    return Findings(seen, figures, factors, assess(seen, figures, factors), project(seen, figures))
 
 
 @pytest.fixture(scope="session")

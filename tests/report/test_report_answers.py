@@ -62,13 +62,13 @@ def odd() -> Iterator[Odd]:
 @pytest.mark.parametrize(
     ("status", "body", "message"),
     [
-        (200, b"<html>hello</html>", "is not a Prometheus .*; give the address under which /api/v1/query"),
+        (200, b"<html>hello</html>", "is not a Prometheus .*; give the address that serves /api/v1/query"),
         (200, b'{"status":"success"}', "is not a Prometheus"),
         (200, b'{"status":"success","data":{"result":[{"metric":7}]}}', "is not a Prometheus"),
         (404, b"not found", r"is not a Prometheus \(HTTP 404\)"),
         (401, b"", "refuses access .HTTP 401.; put a bearer token into ECOLYZER_PROMETHEUS_TOKEN"),
         (403, b"", "refuses access"),
-        (422, b'{"status":"error","error":"too many samples\\nmore"}', "422: too many samples.; ask for a shorter"),
+        (422, b'{"status":"error","error":"too many samples\\nmore"}', "422: too many samples.; give a shorter"),
         (503, b'{"status":"error","error":"timed out"}', "timed out"),
     ],
 )
@@ -106,7 +106,7 @@ def test_credentials_are_sent_and_never_shown(odd: Odd) -> None:
     assert odd.asked[0][0] == "/prometheus/api/v1/query"
     assert odd.asked[0][2] == "Basic YW5uOnNAY3JldA=="  # ann:s@cret
     assert "cret" not in str(caught.value)
-    assert "ann" not in server.where
+    assert "ann" not in server.address
     with pytest.raises(ConfigError):
         Prometheus(odd.url, token=" t0ken\n").query("up", 0.0)
     assert odd.asked[1][2] == "Bearer t0ken"
@@ -139,9 +139,9 @@ def test_the_same_meter_scraped_twice_is_told_loudly(odd: Odd) -> None:
     severe = [note.text for note in notes if note.severity == "severe"]
     assert severe == [
         "a:9465 is scraped more than once at the same time (instance=a:9465, job=one; instance=a:9465, job=two): "
-        "its figures count as often. Choose one with --selector."
+        "its figures are counted once for each of these. Choose one with --selector."
     ]
-    assert any(note.text == "Prometheus says: partial" for note in notes)
+    assert any(note.text == "Prometheus warns: partial" for note in notes)
 
 
 def test_a_resource_limit_of_one_chunk(odd: Odd) -> None:

@@ -16,8 +16,8 @@ import pytest
 from ecolyzer_otel.common.errors import ConfigError
 from ecolyzer_otel.report.blocks import cell
 from ecolyzer_otel.report.ranges import Amount
-from ecolyzer_otel.report.render import Front, render, write
-from ecolyzer_otel.report.sections import Findings
+from ecolyzer_otel.report.render import render, write
+from ecolyzer_otel.report.sections import Findings, Front
 from ecolyzer_otel.report.tidy import COLUMNS
 from ecolyzer_otel.report.units import amount, clean, count, digits, percent
 
@@ -113,17 +113,17 @@ def test_the_summary_says_it_in_one_sentence(files: dict[str, str]) -> None:
     told = text[0].replace("\u202f", " ").replace("\u00a0", " ")
     assert told == (
         "From 2026-10-01 00:00 UTC to 2026-10-03 00:00 UTC, the inference services of Example AG answered 24 000 "
-        "requests with 480 000 tokens; this took 576 Wh (95 % range 555 to 598 Wh) of IT energy, caused 34.6 g "
-        "(95 % range 31.1 to 38.4 g) of CO₂e by the average of the grid (location-based), and consumed 2.94 L "
-        "(95 % range 1.80 to 4.88 L) of water; CO₂e by contract (market-based): 6.91 g (95 % range 6.66 to "
-        "7.17 g); CO₂e of making the hardware: 11.5 g, by time in flight."
+        "requests with 480 000 tokens. Inference used 576 Wh (95 % range 555 to 598 Wh) of IT energy, caused "
+        "34.6 g (95 % range 31.1 to 38.4 g) of location-based CO₂e (average of the grid) and consumed 2.94 L "
+        "(95 % range 1.80 to 4.88 L) of water. Market-based CO₂e (by contract): 6.91 g (95 % range 6.66 to "
+        "7.17 g). Embodied CO₂e of the hardware: 11.5 g, amortised by time in flight."
     )
 
 
 def test_absent_figures_say_why_and_are_never_zero(tmp_path: Path) -> None:
     files = render(findings(kept(tmp_path / "j", 4, embodied=False, market=False)), FRONT)
-    assert "no contractual factor configured" in files["report.html"]
-    assert "CO₂e of making the hardware: not configured." in files["report.html"]
+    assert "no market-based factor configured" in files["report.html"]
+    assert "Embodied CO₂e of the hardware: not configured." in files["report.html"]
     assert re.search(r"CO₂e, embodied \| not configured \|", files["report.md"])
     rows = [row for row in csv.DictReader(io.StringIO(files["figures.csv"])) if row["quantity"] == "co2e_embodied"]
     assert {row["value"] for row in rows} == {""}
@@ -230,7 +230,7 @@ def test_many_models_and_routes_are_cut_and_the_rest_told(tmp_path: Path) -> Non
     growth |= served(("shop", "__other__", "torch", "forward", "cpu", "__other__"), requests=5, active=5000.0)
     text = line(0, OCTOBER, OCTOBER + HOUR, growth, place())
     files = render(findings(keep(tmp_path / "j", [(OCTOBER + HOUR, text)])), FRONT)
-    assert "96 more rows, " in files["report.html"]
+    assert "96 further rows with " in files["report.html"]
     assert "(others, over the limit)" in files["report.html"]
     assert "model-3," in files["figures.csv"]
 

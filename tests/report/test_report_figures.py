@@ -12,7 +12,7 @@ from ecolyzer_otel.common.errors import ConfigError
 from ecolyzer_otel.common.metrics import Metric
 from ecolyzer_otel.report.figures import SCOPES, tables
 from ecolyzer_otel.report.from_journal import from_journal
-from ecolyzer_otel.report.ranges import Amount, quadrature, spread
+from ecolyzer_otel.report.ranges import Amount, quadrature, with_range
 from ecolyzer_otel.report.sections import Findings
 
 from .conftest import CHAT, findings, kept
@@ -109,11 +109,13 @@ def test_the_balance_of_each_device_adds_up(found: Findings) -> None:
 
 
 def test_the_timeline_holds_the_same_joules(found: Findings) -> None:
-    days = sorted(found.seen.bins)
+    days = sorted(found.observed.bins)
     assert days == [OCTOBER + n * HOUR for n in range(48)]
     for stem in (Metric.DEVICE_ENERGY.stem, Metric.ENERGY.stem):
-        over_time = math.fsum(v for parts in found.seen.bins.values() for key, v in parts.items() if key[0] == stem)
-        assert over_time == pytest.approx(math.fsum(found.seen.totals[stem].values()))
+        over_time = math.fsum(
+            v for parts in found.observed.bins.values() for key, v in parts.items() if key[0] == stem
+        )
+        assert over_time == pytest.approx(math.fsum(found.observed.totals[stem].values()))
 
 
 def test_without_embodied_and_contract_nothing_is_made_up(tmp_path: Path) -> None:
@@ -169,10 +171,12 @@ def test_a_period_is_cut_out(two_days: Path) -> None:
 
 
 def test_no_figures_for_a_time_that_the_journal_does_not_know(two_days: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"tells nothing of .*; it holds 2026-10-01 to 2026-10-03; give another"):
+    with pytest.raises(
+        ConfigError, match=r"has no entries from .*; it holds 2026-10-01 to 2026-10-03; give another"
+    ):
         from_journal(str(two_days), OCTOBER + 9 * DAY, OCTOBER + 10 * DAY)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ConfigError, match="there is no journal file in it"):
+    with pytest.raises(ConfigError, match="it holds no journal file"):
         from_journal(str(tmp_path / "empty"), 0.0, 1.0)
     with pytest.raises(ConfigError, match=r"cannot be read .No such file.*ECOLYZER_JOURNAL"):
         from_journal(str(tmp_path / "nowhere"), 0.0, 1.0)
@@ -181,8 +185,8 @@ def test_no_figures_for_a_time_that_the_journal_does_not_know(two_days: Path, tm
 def test_ranges_of_nothing_and_of_much() -> None:
     assert quadrature(0.03, 0.04) == pytest.approx(0.05)
     assert quadrature(0.03, None) is None
-    assert spread(0.0, "J", 0.1, "") == Amount(0.0, "J")
-    assert spread(1.0, "J", None, "") == Amount(1.0, "J")
-    wide = spread(1.0, "J", 1.5, "")
+    assert with_range(0.0, "J", 0.1, "") == Amount(0.0, "J")
+    assert with_range(1.0, "J", None, "") == Amount(1.0, "J")
+    wide = with_range(1.0, "J", 1.5, "")
     assert wide.low is not None
     assert wide.low > 0.0, "even where the standard uncertainty is above the value"

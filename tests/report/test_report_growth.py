@@ -20,16 +20,16 @@ def step(
     """One step in which all samples were read, or only the last of each series."""
     window = Window(new, samples, watts) if read else None
     if window is not None:
-        growth.restart("m", window)
-    grown = {key: growth.to("m", key, points[-1][1], window) for key, points in samples.items()}
-    growth.settle({"m"})
+        growth.find_restarts("m", window)
+    grown = {key: growth.advance("m", key, points[-1][1], window) for key, points in samples.items()}
+    growth.register({"m"})
     return grown
 
 
 def known(**values: float) -> Growth:
     growth = Growth()
-    growth.start("m", CPU, values["cpu"])
-    growth.start("m", A, values["a"])
+    growth.set_baseline("m", CPU, values["cpu"])
+    growth.set_baseline("m", A, values["a"])
     return growth
 
 
@@ -54,7 +54,7 @@ def test_two_restarts_in_a_step() -> None:
 
 def test_a_series_that_ended_with_its_life_begins_at_0_when_it_comes_back() -> None:
     growth = known(cpu=9.0, a=10.0)
-    growth.start("m", B, 5.0)
+    growth.set_baseline("m", B, 5.0)
     grown = step(growth, {CPU: [(1, 9.1), (2, 0.1)], A: [(1, 13.0)]})
     assert grown[A] == 3.0, "its last samples are of the earlier life"
     later = step(growth, {CPU: [(3, 0.2)], A: [(3, 20.0)], B: [(3, 7.0)]}, read=False)
@@ -63,9 +63,9 @@ def test_a_series_that_ended_with_its_life_begins_at_0_when_it_comes_back() -> N
 
 def test_a_fall_that_nobody_read_counts_what_came_after_it() -> None:
     growth = known(cpu=9.0, a=10.0)
-    assert growth.fell("m", A, 4.0)
-    assert not growth.fell("m", A, 10.0)
-    assert not growth.fell("m", B, 0.0)
+    assert growth.has_reset("m", A, 4.0)
+    assert not growth.has_reset("m", A, 10.0)
+    assert not growth.has_reset("m", B, 0.0)
     assert step(growth, {A: [(1, 4.0)]}, read=False) == {A: 4.0}
 
 

@@ -27,7 +27,7 @@ def one_hour(folder: Path, growth: dict[Any, Any], gauges: dict[Any, Any] | None
 
 
 def test_a_clean_period_has_nothing_to_say_but_the_age_of_water(found: Findings) -> None:
-    assert texts(found) == "warning: The water factor of DE is of 2020, 6 years old."
+    assert texts(found) == "warning: The water factor of DE is from 2020: 6 years old."
     assert found.quality.covered == 1.0
     assert found.quality.modelled == 0.0
     assert not found.quality.gaps
@@ -57,7 +57,7 @@ def test_lines_passed_over_are_told(tmp_path: Path) -> None:
     folder = kept(tmp_path / "j", 3)
     with next(iter(folder.iterdir())).open("ab") as file:
         file.write(b'{"crc":"00000000","v":1}\n{"crc"')
-    assert "2 lines of the journal were passed over (1 damaged, 1 torn)" in texts(findings(folder))
+    assert "2 lines of the journal were skipped (1 damaged, 1 torn)" in texts(findings(folder))
 
 
 @pytest.mark.parametrize(
@@ -65,18 +65,18 @@ def test_lines_passed_over_are_told(tmp_path: Path) -> None:
     [
         (drawn("gpu0", "gpu", "modelled", requests=1.0, idle=1.0), None, "warning: 100\u00a0% of the energy is"),
         ({(Metric.UNSETTLED_REQUESTS, ("s", "late")): 9.0, **served(CHAT, requests=91, active=1.0)}, None,
-         "warning: 9 requests (9.0\u00a0%) were served and have no energy"),
+         "warning: 9 requests (9.0\u00a0%) were served but have no energy"),
         ({(Metric.LABEL_OVERFLOW, ()): 12.0}, None, "warning: 12 label sets were over the limit"),
         ({}, {(Metric.HOST_METERS, ()): 3.0}, "warning: Up to 3 meters ran on one host"),
         ({(Metric.GRID_FETCHES, ("rte", "timeout")): 4.0, (Metric.GRID_FETCHES, ("rte", "ok")): 90.0}, None,
-         "remark: Live grid figures could not always be fetched (rte timeout: 4)"),
+         "remark: Some fetches of live grid figures failed (rte timeout: 4)"),
         ({}, place("XK", year="2009", basis="derived_lifecycle_mix, estimated"),
-         "warning: The carbon factor of XK is of 2009, 17 years old."),
+         "warning: The carbon factor of XK is from 2009: 17 years old."),
         ({}, place("XK", basis="derived_lifecycle_mix, estimated"),
-         "remark: The carbon factor of XK is not a published figure of its own"),
+         "remark: The carbon factor of XK is estimated, derived or a fallback"),
         ({}, place() | place("US", basis="direct_generation"), "warning: Carbon intensities of different bases"),
         (served(CHAT, requests=1, active=100.0) | drawn("gpu0", "gpu", requests=50.0), None,
-         "warning: Two ways to one figure differ by 50.0\u00a0%: active energy"),
+         "warning: A cross-check differs by 50.0\u00a0%: active energy"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_told(tmp_path: Path, growth: Any, gauges: Any, told: str) -> None:
@@ -88,7 +88,7 @@ def test_what_was_configured_for_a_part_of_the_time_is_told(tmp_path: Path) -> N
         (OCTOBER + HOUR * (n + 1), hour(OCTOBER + HOUR * n, n, market=n >= 5, embodied=n >= 5)) for n in range(10)
     ]
     told = texts(findings(keep(tmp_path / "j", lines), until=OCTOBER + 10 * HOUR))
-    assert "A contractual factor was configured for 50.0\u00a0% of the meters' time only" in told
+    assert "A market-based factor was configured for 50.0\u00a0% of the meters' time only" in told
     assert "Embodied emissions were configured for 50.0\u00a0% of the meters' time only" in told
 
 
@@ -101,10 +101,11 @@ def test_a_site_that_is_not_known_is_told_and_its_water_unknown(tmp_path: Path) 
         (Metric.WUE, ("FR", "default: machine only")): 0.0,
     }
     found = one_hour(tmp_path, served(CHAT, requests=1, active=9.0, offsite=0.5), gauges)
-    assert "warning: The overhead of the site (cooling, power distribution) is not in the figures: PUE" in texts(
-        found
+    assert (
+        "warning: The overhead of the site (cooling, power distribution) is not included in the figures: PUE"
+        in texts(found)
     )
-    assert "warning: Water for cooling is not in the figures: WUE is not configured" in texts(found)
+    assert "warning: Water for cooling is not included in the figures: WUE is neither configured" in texts(found)
     assert found.tables.total.amounts["water_onsite"].value is None
     assert found.tables.total.amounts["water"].value == 0.5
     dry: dict[Any, Any] = place(wue=0.0)
