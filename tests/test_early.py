@@ -36,5 +36,5 @@ def test_a_request_before_the_first_sample_of_the_meter_is_charged(tmp_path) -> 
     ledger.record(Record(id=1, pid=1, start_ns=start, end_ns=start + 1000, cpu_ns=500))
     ledger.sample("package-0", start + 1_000_000_000, discovery.sensors[0].read().joules)
     ledger.advance(start + 2_000_000_000)
-    assert ledger.books["package-0"].shares.measured == pytest.approx(20.0)
-    assert ledger.books["package-0"].shares.requests > 0
+    assert ledger.sensors["package-0"].shares.measured == pytest.approx(20.0)
+    assert ledger.sensors["package-0"].shares.requests > 0

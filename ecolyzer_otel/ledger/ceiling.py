@@ -77,12 +77,12 @@ class Ceiling:
         watts: active power that it does not exceed, None if no ceiling is known.
     """
 
-    __slots__ = ("_errors", "_reached", "_top", "_tried", "_turn", "watts")
+    __slots__ = ("_errors", "_intervals", "_reached", "_top", "_tried", "watts")
 
     def __init__(self) -> None:
         self.watts: float | None = None
         self._top = 0.0
-        self._turn = 0
+        self._intervals = 0
         self._reached = 0.0
         self._tried = 0
         self._errors: dict[int, _Errors] = {}  # by power of the step
@@ -95,10 +95,10 @@ class Ceiling:
             self._top = watts
         else:
             self._top *= _FADE
-        self._turn += 1
+        self._intervals += 1
         if watts > (1.0 - _NEAR) * self._top:
             self._reached += 1
-        return self._turn % (_EVERY if self._tried < _CALM_AFTER else _CALM) == 0 and self._top > 0.0
+        return self._intervals % (_EVERY if self._tried < _CALM_AFTER else _CALM) == 0 and self._top > 0.0
 
     def learn(self, spans: Sequence[Span], base: float, seconds: float, active: float) -> None:
         """Compare what ceilings predict with what was measured.
@@ -143,7 +143,7 @@ class Ceiling:
         ratio, power = min(known)
         if not self._believed(ratio, self._errors[power]):
             self.watts = None
-        elif self._reached / self._turn >= _OFTEN:
+        elif self._reached / self._intervals >= _OFTEN:
             self.watts = self._top  # whole intervals are at the ceiling: it is where they end
         else:
             self.watts = _STEP**power

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from ecolyzer_otel.common.errors import ReplayError
-from ecolyzer_otel.ledger.activity import ActivityBook
+from ecolyzer_otel.ledger.activity import Activity
 from ecolyzer_otel.ledger.types import Partition, Record, SensorSpec, kind_of
 
 __all__ = ["Timeline", "load_activity", "read"]
@@ -61,7 +61,7 @@ def read(document: Any) -> Timeline:
     return Timeline(sensors, activity, list(_records(document)), list(_events(document, names)))
 
 
-def load_activity(book: ActivityBook, activity: Mapping[str, Any]) -> None:
+def load_activity(book: Activity, activity: Mapping[str, Any]) -> None:
     """Fill ``book`` with the file's ``activity``.
 
     Raises:

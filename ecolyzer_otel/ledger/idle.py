@@ -78,7 +78,7 @@ class IdleLevels:
         """Idle power in watts: what was learned, else the prior; 0.0 without either, when all is active."""
         if self._spec.idle_watts is not None:
             return self._spec.idle_watts
-        intercept, deviation = self._intensity.known(IDLE), self._intensity.deviation(IDLE)
+        intercept, deviation = self._intensity.watts_of(IDLE), self._intensity.deviation(IDLE)
         trusted = intercept is not None and self._intensity.trusted
         if intercept is not None and trusted and deviation <= _PREFERRED * intercept:
             return min(intercept, self._lowest[state])
@@ -97,7 +97,7 @@ class IdleLevels:
             return 0.0
         return min(self._intensity.deviation(IDLE), self.watts(state)) if self._intensity.trusted else 0.0
 
-    def see(self, interval: Interval, state: State, *, quiet: bool) -> None:
+    def observe(self, interval: Interval, state: State, *, quiet: bool) -> None:
         """Take note of an interval: idle power is not above the lowest seen. Quiet is one without requests."""
         length = interval.end_ns - interval.start_ns
         if self._spec.idle_watts is not None or length < _LONG_ENOUGH_NS:

@@ -55,7 +55,7 @@ _PRIOR_DEVIATION: Final = 0.7
 #: Part of a device's power that is idle, before it is learned.
 _PRIOR_IDLE: Final = 0.3
 #: Relative standard deviation that doubt adds.
-_DOUBT: Final = 0.3
+_ADDED_DEVIATION: Final = 0.3
 #: Relative drift of a column at each participation, squared.
 _DRIFT: Final = 0.003**2
 #: The least of it, in terms of the mean intensity.
@@ -84,12 +84,12 @@ class Intensity:
         "_columns",
         "_flat_error",
         "_idle_prior",
+        "_intervals",
         "_joules",
         "_keys",
         "_learned_error",
         "_since",
         "_steady_error",
-        "_turn",
         "_used",
         "covariance",
         "learn_idle",
@@ -116,7 +116,7 @@ class Intensity:
         self._columns: dict[Hashable, int] = {}
         self._keys: list[Hashable] = []
         self._used: list[int] = []
-        self._turn = 0
+        self._intervals = 0
         self._since = 0
         #: Of two columns' watts, in watts squared.
         self.covariance: list[list[float]] = []
@@ -136,13 +136,13 @@ class Intensity:
         number = self._columns.get(key)
         if number is not None:
             if self.covariance[number][number] == 0.0 and key is not IDLE:
-                self._begin_at_mean(number)  # made when the mean was not known
-            self._used[number] = self._turn + 1  # it makes no room for another one of the same interval
+                self._start_at_mean(number)  # made when the mean was not known
+            self._used[number] = self._intervals + 1  # it makes no room for another one of the same interval
             return number
         if len(self._keys) < _MAX_COLUMNS:
             number = len(self._keys)
             self._keys.append(key)
-            self._used.append(self._turn + 1)
+            self._used.append(self._intervals + 1)
             self.watts.append(0.0)
             for row in self.covariance:
                 row.append(0.0)
@@ -151,15 +151,15 @@ class Intensity:
             number = min(range(_MAX_COLUMNS), key=self._used.__getitem__)
             del self._columns[self._keys[number]]
             self._keys[number] = key
-            self._used[number] = self._turn + 1
+            self._used[number] = self._intervals + 1
             for row in self.covariance:
                 row[number] = 0.0
             self.covariance[number] = [0.0] * _MAX_COLUMNS
         self._columns[key] = number
-        self._begin_at_mean(number)
+        self._start_at_mean(number)
         return number
 
-    def _begin_at_mean(self, number: int) -> None:
+    def _start_at_mean(self, number: int) -> None:
         mean = self.mean_watts
         self.watts[number] = mean
         self.covariance[number][number] = (_PRIOR_DEVIATION * mean) ** 2
@@ -173,23 +173,23 @@ class Intensity:
         """Variance of the watts of one request around those of its kind."""
         return self.spread * self.scale(column) ** 2
 
-    def known(self, key: Hashable) -> float | None:
+    def watts_of(self, key: Hashable) -> float | None:
         """Watts of a column, None where it has not been seen."""
         number = self._columns.get(key)
         return None if number is None else self.watts[number]
 
-    def doubt(self) -> None:
+    def add_uncertainty(self) -> None:
         """What was learned may be wrong: every column is as uncertain as if little had been seen."""
         for column, key in enumerate(self._keys):
             if key is not IDLE:
-                self.covariance[column][column] += (_DOUBT * self.scale(column)) ** 2
+                self.covariance[column][column] += (_ADDED_DEVIATION * self.scale(column)) ** 2
 
     def deviation(self, key: Hashable) -> float:
         """Standard deviation of a column's watts; infinite where it has not been seen."""
         number = self._columns.get(key)
         return float("inf") if number is None else self.covariance[number][number] ** 0.5
 
-    def begin(self, joules: float, activity: float) -> None:
+    def update_mean(self, joules: float, activity: float) -> None:
         """Take note of the mean intensity before columns are made: ``joules`` over ``activity`` seconds."""
         keep = 1.0 - _RATE
         self._joules = keep * self._joules + joules
@@ -227,11 +227,11 @@ class Intensity:
         """
         covariance, watts = self.covariance, self.watts
         parts = list(taking_part.items())
-        self._turn += 1
+        self._intervals += 1
         drift = _DRIFT * (self.misfit**2 if self.misfit > 1.0 else 1.0)
         expected = 0.0
         for column, amount in parts:
-            self._used[column] = self._turn
+            self._used[column] = self._intervals
             expected += watts[column] * amount
             # At least a part of the mean's: a column that fell to its floor must find its way back.
             covariance[column][column] += drift * self.scale(column) ** 2
@@ -240,7 +240,7 @@ class Intensity:
         variance = sum([spans[column] * amount for column, amount in parts]) + self.spread * own + noise
         if variance <= 0.0:
             return
-        if plain is not None and self._judge(error, variance, *plain):
+        if plain is not None and self._compare_errors(error, variance, *plain):
             return
         if error * error > _ROBUST**2 * variance:
             variance = error * error / _ROBUST**2
@@ -270,7 +270,7 @@ class Intensity:
                     for column in taking_part:
                         row[column] = covariance[column][other]
 
-    def _judge(self, error: float, variance: float, flat: float, steady: float) -> bool:
+    def _compare_errors(self, error: float, variance: float, flat: float, steady: float) -> bool:
         """Learn how good the weights are. True when they were so bad that all has begun again."""
         self.observations += 1
         rate = max(_RATE, 1.0 / self.observations)
@@ -280,11 +280,11 @@ class Intensity:
         self._steady_error += rate * (steady * steady - self._steady_error)
         self._since += 1
         if self._since >= _LOST_AFTER and self._learned_error > _ASTRAY * self._flat_error:
-            self._begin_again()
+            self._restart()
             return True
         return False
 
-    def _begin_again(self) -> None:
+    def _restart(self) -> None:
         """Weights that do worse than equal ones were led astray: all begin at the mean, as unsure as at first."""
         self._since = 0
         for column, key in enumerate(self._keys):
@@ -292,11 +292,11 @@ class Intensity:
                 for row in self.covariance:
                     row[column] = 0.0
                 self.covariance[column] = [0.0] * len(self._keys)
-                self._begin_at_mean(column)
+                self._start_at_mean(column)
         self._learned_error = self._flat_error
         self.spread = _SPREAD
 
-    def match(self, ratio: float, part: float) -> None:
+    def match_spread(self, ratio: float, part: float) -> None:
         """Learn the spread: by covariance matching (R. K. Mehra, 1970), errors must be as large as expected.
 
         Args:

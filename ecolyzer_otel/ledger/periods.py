@@ -1,7 +1,7 @@
-"""Periods of the factors: which joules of a request belong to which.
+"""Periods of the factors, and the period of each joule of a request.
 
-The grid's carbon intensity changes while requests are in flight. Each interval of a sensor belongs to the period
-that it begins in, so that each joule can be charged at the intensity of its own time.
+The grid's carbon intensity changes while requests are in flight. Each interval of a sensor belongs to the period in
+which it begins, so that each joule can be charged at the intensity of its own time.
 """
 
 from __future__ import annotations
@@ -11,64 +11,66 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from ecolyzer_otel.ledger.account import Account
-from ecolyzer_otel.ledger.book import SensorBook
 from ecolyzer_otel.ledger.live import Live
+from ecolyzer_otel.ledger.sensor_ledger import SensorLedger
 from ecolyzer_otel.ledger.types import Charge
 
 __all__ = ["Periods"]
 
-#: Turns that are remembered; a request that has seen more is dated by the oldest of these at first.
+#: Starts of periods that are kept. The oldest joules of a request that spans more count for the first of these.
 _KEPT: Final = 256
 
 
 class Periods:
-    """The turns between periods, and how far each sensor has come.
+    """The starts of the periods, and the present period of each sensor.
 
     Args:
-        books: the sensors' books by name.
+        sensors: the sensors' ledgers by id.
+
+    Attributes:
+        changed: False until the first change: so far everything belongs to period 0.
     """
 
-    def __init__(self, books: Mapping[str, SensorBook]) -> None:
-        #: Whether there was any turn: as long as there was none, all is of period 0.
-        self.turned = False
-        self._turns: list[int] = []
-        #: The number of the period before the first turn that is remembered.
+    def __init__(self, sensors: Mapping[str, SensorLedger]) -> None:
+        self.changed = False
+        self._starts: list[int] = []
+        #: The number of the period before the first start that is kept.
         self._base = 0
-        #: How many turns the intervals of each sensor have passed.
-        self._passed = dict.fromkeys(books, 0)
+        #: The period that the intervals of each sensor have reached.
+        self._reached = dict.fromkeys(sensors, 0)
 
-    def turn(self, t_ns: int) -> int:
+    def begin_period(self, t_ns: int) -> int:
         """Begin a period at ``t_ns``; returns its number."""
-        if self._turns and t_ns <= self._turns[-1]:
-            t_ns = self._turns[-1] + 1
-        self._turns.append(t_ns)
-        self.turned = True
-        if len(self._turns) > _KEPT:
-            del self._turns[0]
+        if self._starts and t_ns <= self._starts[-1]:
+            t_ns = self._starts[-1] + 1
+        self._starts.append(t_ns)
+        self.changed = True
+        if len(self._starts) > _KEPT:
+            del self._starts[0]
             self._base += 1
-        return self._base + len(self._turns)
+        return self._base + len(self._starts)
 
-    def begin(self, book: SensorBook, start_ns: int, known: Iterable[Live]) -> None:
-        """An interval of ``book`` is about to be charged: let it turn if a period has begun since the last."""
-        name = book.spec.id
+    def enter(self, sensor: SensorLedger, start_ns: int, in_flight: Iterable[Live]) -> None:
+        """End the sensor's present period if its next interval, from ``start_ns`` on, belongs to a later one."""
+        name = sensor.spec.id
         now = self._number(start_ns)
-        passed = max(self._passed[name], self._base)
-        if now <= passed:
+        reached = max(self._reached[name], self._base)
+        if now <= reached:
             return
-        self._passed[name] = now
-        began_ns = self._turns[passed - self._base]
-        book.turn([one for one in known if one.start_ns < began_ns], passed)
+        self._reached[name] = now
+        ended_ns = self._starts[reached - self._base]
+        sensor.end_period([one for one in in_flight if one.start_ns < ended_ns], reached)
 
-    def date(self, charge: Charge, live: Live, account: Account) -> Charge:
-        """The charge with the periods of its joules."""
+    def with_periods(self, charge: Charge, live: Live, account: Account) -> Charge:
+        """Returns the charge with the periods of its joules."""
         last = self._number(live.seen_ns)
         earlier: list[tuple[int, float]] = []
         active = idle = 0.0
-        for period, total_active, total_idle in account.turns:
+        for period, total_active, total_idle in account.period_totals:
             if period < last:
                 earlier.append((period, total_active - active + total_idle - idle))
                 active, idle = total_active, total_idle
         return charge._replace(period=last, earlier=tuple(earlier))
 
     def _number(self, t_ns: int) -> int:
-        return self._base + bisect_right(self._turns, t_ns)
+        return self._base + bisect_right(self._starts, t_ns)

@@ -47,7 +47,7 @@ class Pools:
         if not self._rates.trusted:
             return None
         mean = self._rates.mean_watts
-        known = [self._rates.known(one.record.kind) for one in live]
+        known = [self._rates.watts_of(one.record.kind) for one in live]
         return [mean if rate is None else rate for rate in known]
 
     def learn(self, pid: int, pool: Curve, live: Sequence[Live], start_ns: int, end_ns: int) -> None:
@@ -70,7 +70,7 @@ class Pools:
     def _observe(self, window: _Open, pool: float) -> None:
         rates = self._rates
         total = sum(window.seconds.values())
-        rates.begin(pool, total)
+        rates.update_mean(pool, total)
         columns: dict[int, float] = {}
         own = 0.0
         for kind, seconds in window.seconds.items():
@@ -80,7 +80,7 @@ class Pools:
         expected = sum([rates.watts[column] * seconds for column, seconds in columns.items()])
         noise = (_NOISE * pool) ** 2 + 1e-12
         variance = rates.spread * own + noise
-        rates.match((pool - expected) ** 2 / variance, rates.spread * own / variance)
+        rates.match_spread((pool - expected) ** 2 / variance, rates.spread * own / variance)
         rates.observe(columns, pool, own, noise, (pool - rates.mean_watts * total, pool))
 
     def forget(self, pid: int) -> None:

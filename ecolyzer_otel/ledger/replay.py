@@ -40,7 +40,7 @@ def replay(document: Any) -> dict[str, Any]:
         return {
             "version": 1,
             "requests": {record.id: _request_result(settled[record.id]) for record in timeline.records},
-            "sensors": {name: _sensor_result(book.shares) for name, book in ledger.books.items()},
+            "sensors": {name: _sensor_result(book.shares) for name, book in ledger.sensors.items()},
         }
 
 

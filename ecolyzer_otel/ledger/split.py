@@ -21,7 +21,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from ecolyzer_otel.ledger.activity import ActivityBook
+from ecolyzer_otel.ledger.activity import Activity
 from ecolyzer_otel.ledger.live import Live
 
 __all__ = ["Parts", "Work", "cpu_work", "gpu_work", "learn_pools", "overlap_work", "uses_device"]
@@ -56,7 +56,7 @@ class Work(NamedTuple):
     process: float
     host: float
     parts: Callable[[], Parts]
-    told: bool = True
+    by_activity: bool = True
 
 
 def overlap_work(live: Sequence[Live], start_ns: int, end_ns: int, meters: int = 1) -> Work:
@@ -72,23 +72,23 @@ def overlap_work(live: Sequence[Live], start_ns: int, end_ns: int, meters: int =
     return Work(seconds, 0.0, 0.0, parts, False)
 
 
-def learn_pools(live: Sequence[Live], book: ActivityBook, start_ns: int, end_ns: int) -> None:
+def learn_pools(live: Sequence[Live], activity: Activity, start_ns: int, end_ns: int) -> None:
     """Learn from one interval whom the native threads of each process work for."""
     members = _by_process(live)
-    for pid in book.owners | members.keys():
-        pool = book.curve(pid, "pool")
+    for pid in activity.owners | members.keys():
+        pool = activity.curve(pid, "pool")
         if pool is not None:
-            book.pools.learn(pid, pool, [live[index] for index in members.get(pid, ())], start_ns, end_ns)
+            activity.pools.learn(pid, pool, [live[index] for index in members.get(pid, ())], start_ns, end_ns)
 
 
 def cpu_work(
-    live: Sequence[Live], book: ActivityBook, sensor: str, start_ns: int, end_ns: int, meters: int = 1
+    live: Sequence[Live], activity: Activity, sensor: str, start_ns: int, end_ns: int, meters: int = 1
 ) -> Work:
     """Of an interval of a CPU or DRAM sensor."""
     work = [one.cpu_seconds(start_ns, end_ns) for one in live]
-    by_requests, by_owners = _owners_cpu(work, live, book, sensor, start_ns, end_ns)
-    others = _by_strangers(book, "cpu", start_ns, end_ns, sensor)
-    total = max(book.host_seconds(sensor, start_ns, end_ns), by_owners + others)
+    by_requests, by_owners = _owners_cpu(work, live, activity, sensor, start_ns, end_ns)
+    others = _by_other_processes(activity, "cpu", start_ns, end_ns, sensor)
+    total = max(activity.host_seconds(sensor, start_ns, end_ns), by_owners + others)
     if total <= 0.0:
         return overlap_work(live, start_ns, end_ns, meters)
     process, host = by_owners - by_requests, total - by_owners
@@ -96,7 +96,7 @@ def cpu_work(
 
 
 def _owners_cpu(
-    work: list[float], live: Sequence[Live], book: ActivityBook, sensor: str, start_ns: int, end_ns: int
+    work: list[float], live: Sequence[Live], activity: Activity, sensor: str, start_ns: int, end_ns: int
 ) -> tuple[float, float]:
     """Add pool time to ``work`` and take out what ran on another package.
 
@@ -105,14 +105,14 @@ def _owners_cpu(
     """
     members = _by_process(live)
     by_requests = by_owners = 0.0
-    for pid in book.owners | members.keys():
+    for pid in activity.owners | members.keys():
         indexes = members.get(pid, ())
-        pool = book.process(pid, "pool", start_ns, end_ns)
+        pool = activity.process(pid, "pool", start_ns, end_ns)
         if pool > 0.0 and indexes:
-            _add_pool(work, indexes, [live[index] for index in indexes], book, pool, start_ns, end_ns)
+            _add_pool(work, indexes, [live[index] for index in indexes], activity, pool, start_ns, end_ns)
         used = sum([work[index] for index in indexes])
-        whole = max(book.process(pid, "cpu", start_ns, end_ns), used)
-        part = book.part_on(pid, sensor, start_ns, end_ns) if book.knows_places else 1.0
+        whole = max(activity.process(pid, "cpu", start_ns, end_ns), used)
+        part = activity.part_on(pid, sensor, start_ns, end_ns) if activity.has_placements else 1.0
         if part < 1.0:
             for index in indexes:
                 work[index] *= part
@@ -128,17 +128,17 @@ def _by_process(live: Sequence[Live]) -> dict[int, list[int]]:
     return members
 
 
-def _by_strangers(
-    book: ActivityBook, quantity: str, start_ns: int, end_ns: int, sensor: str | None = None
+def _by_other_processes(
+    activity: Activity, quantity: str, start_ns: int, end_ns: int, sensor: str | None = None
 ) -> float:
     """Seconds of the processes that own no request, where ``sensor`` measures."""
-    strangers = [pid for pid in book.processes_of(quantity) if pid not in book.owners]
-    if sensor is None or not book.knows_places:
-        return sum([book.process(pid, quantity, start_ns, end_ns) for pid in strangers])
+    others = [pid for pid in activity.processes_of(quantity) if pid not in activity.owners]
+    if sensor is None or not activity.has_placements:
+        return sum([activity.process(pid, quantity, start_ns, end_ns) for pid in others])
     return sum(
         [
-            book.process(pid, quantity, start_ns, end_ns) * book.part_on(pid, sensor, start_ns, end_ns)
-            for pid in strangers
+            activity.process(pid, quantity, start_ns, end_ns) * activity.part_on(pid, sensor, start_ns, end_ns)
+            for pid in others
         ]
     )
 
@@ -147,14 +147,14 @@ def _add_pool(
     work: list[float],
     indexes: Sequence[int],
     members: Sequence[Live],
-    book: ActivityBook,
+    activity: Activity,
     pool: float,
     start_ns: int,
     end_ns: int,
 ) -> None:
     """Share the pool seconds of one process over its open requests, by overlap times what their kind uses."""
     seconds: list[float] = [one.overlap_ns(start_ns, end_ns) for one in members]
-    weights = book.pools.weights(members)
+    weights = activity.pools.weights(members)
     if weights is not None:
         weighted = [second * weight for second, weight in zip(seconds, weights, strict=True)]
         if sum(weighted) > 0.0:
@@ -165,27 +165,27 @@ def _add_pool(
             work[index] += pool * one / total
 
 
-def uses_device(live: Sequence[Live], book: ActivityBook, device: str) -> Sequence[Live]:
+def uses_device(live: Sequence[Live], activity: Activity, device: str) -> Sequence[Live]:
     """The requests that are in flight on a device; all of them where nothing tells who uses it."""
     users = [one for one in live if device in one.record.device_busy]
-    return users if users or book.knows_device(device) else live
+    return users if users or activity.identifies_users(device) else live
 
 
 def gpu_work(
-    live: Sequence[Live], book: ActivityBook, device: str, start_ns: int, end_ns: int, meters: int = 1
+    live: Sequence[Live], activity: Activity, device: str, start_ns: int, end_ns: int, meters: int = 1
 ) -> Work:
     """Of a GPU interval, over ``live``, the requests that :func:`uses_device` gave."""
     busy = [one.busy_seconds(device, start_ns, end_ns) for one in live]
-    if not book.knows_others(device):
-        return _gpu_alone(live, busy, device, start_ns, end_ns, meters)
-    unions = _unions(live, book.owners, device, start_ns, end_ns)
+    if not activity.has_usage(device):
+        return _gpu_requests_only(live, busy, device, start_ns, end_ns, meters)
+    unions = _unions(live, activity.owners, device, start_ns, end_ns)
     process = owned = 0.0
     for pid, union in unions.items():
-        used = max(book.process(pid, device, start_ns, end_ns), union)
+        used = max(activity.process(pid, device, start_ns, end_ns), union)
         process += used - union
         owned += used
-    others = _by_strangers(book, device, start_ns, end_ns)
-    whole = book.device(device, start_ns, end_ns)
+    others = _by_other_processes(activity, device, start_ns, end_ns)
+    whole = activity.device(device, start_ns, end_ns)
     total = max(whole, owned + others)
     if total <= 0.0:
         return overlap_work(live, start_ns, end_ns, meters)
@@ -197,7 +197,7 @@ def gpu_work(
     )
 
 
-def _gpu_alone(
+def _gpu_requests_only(
     live: Sequence[Live], busy: list[float], device: str, start_ns: int, end_ns: int, meters: int
 ) -> Work:
     """Where nothing tells of anybody but requests."""

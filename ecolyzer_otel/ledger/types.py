@@ -36,11 +36,17 @@ Busy = Sequence[Sequence[int]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SensorSpec:
-    """What the ledger must know of a sensor.
+    """The properties of a sensor that the ledger uses.
 
-    ``idle_watts`` is None when it has to be learned; ``idle_prior_watts`` is what is taken for it until then.
-    ``relative_uncertainty`` is one standard uncertainty of the sensor's gain. ``max_watts`` bounds what one
-    interval may plausibly hold.
+    Attributes:
+        id: unique name.
+        component: the component that the joules belong to.
+        method: ``measured`` or ``modelled``.
+        idle_watts: idle power; None if it has to be learned.
+        idle_prior_watts: idle power to assume until it is learned.
+        wrap_joules: the counter restarts from 0 here; None if it does not wrap.
+        relative_uncertainty: one standard uncertainty of the sensor's gain.
+        max_watts: the highest plausible mean power of an interval.
     """
 
     id: str
@@ -56,9 +62,15 @@ class SensorSpec:
 class Interval(msgspec.Struct, frozen=True):
     """Joules between two observed changes of one sensor's counter.
 
-    ``usable`` is False where the counter did not tell all that was drawn: after a restart, a fall, an absurd jump,
-    or while it stood still; ``jumped`` is True where it shows what was drawn at another time, while the machine was
-    suspended. ``told`` is the part of what was drawn that it tells.
+    Attributes:
+        sensor: id of the sensor.
+        start_ns: when it begins.
+        end_ns: when it ends.
+        joules: growth of the counter.
+        usable: False where the counter did not report all joules drawn: after a restart, a fall, an absurd jump, or
+            while it stood still.
+        jumped: True where the joules were drawn at another time, while the machine was suspended.
+        reported: the part of the joules drawn that the counter reports, 0 to 1.
     """
 
     sensor: str
@@ -67,19 +79,19 @@ class Interval(msgspec.Struct, frozen=True):
     joules: float
     usable: bool = True
     jumped: bool = False
-    told: float = 1.0
+    reported: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Partition:
-    """A part of a device that runs apart from its other parts (a MIG instance): name, and share of the whole."""
+    """An isolated part of a device (a MIG instance): its name, and its fraction of the device."""
 
     name: str
     fraction: float
 
 
 class Kind(NamedTuple):
-    """What is expected to draw the same watts per unit of activity."""
+    """A class of requests that are expected to draw the same watts per unit of activity."""
 
     model: str
     phase: str
@@ -87,14 +99,21 @@ class Kind(NamedTuple):
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """One request as its worker tells it.
+    """One request as its worker reports it.
 
-    ``end_ns`` is None while it is open; then ``seen_ns`` is the time up to which ``cpu_ns`` and ``device_busy``
-    are known. ``cpu_ns`` is the CPU time of the request's own thread. ``partitions`` names, by sensor, the part of
-    a device that the kernels in ``device_busy`` ran on, where it is divided. ``kind`` is what is expected to draw
-    the same watts per unit of activity: a model with its phase and the size of its batch (:func:`kind_of`).
-    ``members`` are the requests that a batched call served, each with its weight in the batch. ``due_ns``: it is
-    not settled before this time is covered; by default its end. The parts of one request have the same.
+    Attributes:
+        id: unique among the requests in flight.
+        pid: the process that runs it.
+        start_ns: when it began.
+        end_ns: when it ended; None while it is open.
+        cpu_ns: CPU time of its own thread.
+        seen_ns: for an open request, the time up to which ``cpu_ns`` and ``device_busy`` are complete.
+        device_busy: its kernels by sensor.
+        partitions: by sensor, the partition of a divided device that these kernels ran on.
+        kind: its model, phase and batch size (:func:`kind_of`).
+        items: size of its batch.
+        members: the requests that a batched call served, each with its weight in the batch.
+        due_ns: it is settled once this time is covered; None for its end. All parts of one request have the same.
     """
 
     id: Hashable
@@ -112,16 +131,24 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def kind_of(model: str, phase: str = "", items: int = 1) -> Kind:
-    """Model, phase and batch bucket: batches of 1, 2-3, 4-7, 8-15 … items are taken to draw the same watts."""
+    """Returns the kind of a request: batches of 1, 2-3, 4-7, 8-15 … items are expected to draw the same watts."""
     return Kind(model, phase, items.bit_length() if items > 1 else 1)
 
 
 class Charge(NamedTuple):
-    """What one sensor charges one request: active and idle joules, and how it knows.
+    """The joules that one request is charged on one sensor.
 
-    ``seconds``: its part of the device's time, each instant divided equally among the requests in flight.
-    ``period``: the period of the factors (:meth:`~ecolyzer_otel.ledger.ledger.Ledger.turn`) that its joules belong
-    to, but for those ``earlier``: (period, joules) of what was charged in periods before.
+    Attributes:
+        sensor: id of the sensor.
+        component: the sensor's component.
+        active: active joules.
+        idle: idle joules.
+        method: ``measured``, ``modelled`` or ``mixed``.
+        seconds: the request's share of the device's time; each instant is divided equally among the requests in
+            flight.
+        period: the period of the factors (:meth:`~ecolyzer_otel.ledger.ledger.Ledger.begin_period`) that the joules
+            belong to, except those in ``earlier``.
+        earlier: (period, joules) that were charged in earlier periods.
     """
 
     sensor: str
@@ -139,7 +166,7 @@ class Charge(NamedTuple):
         return self.active + self.idle
 
     def plus(self, other: Charge) -> Charge:
-        """Both of one sensor together, each joule in its own period."""
+        """Returns the sum of two charges of one sensor; each joule keeps its period."""
         first, last = (self, other) if self.period <= other.period else (other, self)
         earlier = first.earlier + last.earlier
         if first.period != last.period:
@@ -154,7 +181,7 @@ class Charge(NamedTuple):
         )
 
     def part(self, active: float, idle: float, seconds: float) -> Charge:
-        """These parts (0 to 1) of its active and idle joules, and of its time."""
+        """Returns these parts (0 to 1) of its active joules, its idle joules and its time."""
         joules = active * self.active + idle * self.idle
         scale = joules / self.joules if self.earlier and self.joules > 0.0 else 0.0
         return self._replace(
@@ -166,12 +193,17 @@ class Charge(NamedTuple):
 
 
 class Settlement(msgspec.Struct, frozen=True):
-    """What the ledger owes one request, in joules.
+    """The final joules of one request.
 
-    ``charges`` has one entry per sensor that charges it. ``basis`` is what active joules were split by: ``learned``
-    intensity, or ``activity`` alone. ``uncertainty_joules`` is one standard uncertainty of the active joules.
-    ``members`` has (id, active, idle) for each request that a batched call served: together what the batch was
-    charged.
+    Attributes:
+        id: id of the request.
+        active_joules: active joules on all sensors.
+        idle_joules: idle joules on all sensors.
+        uncertainty_joules: one standard uncertainty of the active joules.
+        method: ``measured``, ``modelled``, ``mixed`` or ``unsettled``.
+        charges: one entry for each sensor that charges the request.
+        basis: how active joules were split: by ``learned`` intensity, or by ``activity`` alone.
+        members: (id, active, idle) of each request that a batched call served; they add up to its joules.
     """
 
     id: Hashable
@@ -206,10 +238,10 @@ class Settlement(msgspec.Struct, frozen=True):
 
 @dataclass(slots=True)
 class Shares:
-    """Where the joules of one sensor went so far. The five add up to ``measured``.
+    """The joules of one sensor so far. Requests, process, host, idle and pending add up to ``measured``.
 
-    ``modelled`` is the part of ``measured`` and of ``requests`` that no reading gave: what requests drew by the
-    learned intensity while the sensor told nothing.
+    ``modelled`` is the part of ``measured`` and of ``requests`` that no reading reported: it was estimated from the
+    learned intensity while the sensor had no usable readings.
     """
 
     measured: float = 0.0

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from ecolyzer_otel.common.procstat import busy_ticks
-from ecolyzer_otel.ledger.activity import ActivityBook
+from ecolyzer_otel.ledger import Activity
 from ecolyzer_otel.sensors.files import read_int, read_text
 
 __all__ = ["Placement"]
@@ -46,7 +46,7 @@ class Placement:
         self._confined: set[int] = set()
         self._ticks = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 
-    def sample(self, t_ns: int, activity: ActivityBook, workers: Iterable[tuple[int, int]]) -> None:
+    def sample(self, t_ns: int, activity: Activity, workers: Iterable[tuple[int, int]]) -> None:
         """Bring ``activity`` up to date.
 
         Args:
@@ -64,7 +64,7 @@ class Placement:
                 for sensor in self._sensors.get(package, ()):
                     activity.add_host_of(sensor, t_ns, seconds)
 
-    def _ask(self, activity: ActivityBook, workers: Iterable[tuple[int, int]]) -> None:
+    def _ask(self, activity: Activity, workers: Iterable[tuple[int, int]]) -> None:
         confined = set()
         for number, pid in workers:
             package = self._package(pid)

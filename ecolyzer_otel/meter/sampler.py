@@ -189,7 +189,7 @@ class Sampler:
 
     def show(self) -> None:
         """Bring gauges of power and counts of faults up to date with the ledger."""
-        for name, book in self._ledger.books.items():
+        for name, book in self._ledger.sensors.items():
             if book.last is not None:
                 watts = book.last.joules / max(1e-9, (book.last.end_ns - book.last.start_ns) / 1e9)
                 component = self.sensors[name].info.component

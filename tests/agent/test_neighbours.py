@@ -102,6 +102,6 @@ def test_the_shares_add_up_with_any_number_of_meters(meters: int) -> None:
     for component in ("cpu", "gpu"):
         book = ledger(meters, component, idle_watts=7.0)
         settle(book, device_busy={"s": [(0, S)]} if component == "gpu" else {})
-        shares = book.books["s"].shares
+        shares = book.sensors["s"].shares
         total = shares.requests + shares.process + shares.host + shares.idle + shares.pending
         assert total == pytest.approx(shares.measured)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ecolyzer_otel.ledger.activity import ActivityBook
+from ecolyzer_otel.ledger import Activity
 from ecolyzer_otel.meter.placement import Placement
 
 S = 1_000_000_000
@@ -60,12 +60,12 @@ def placement(host: Host, sensors: list[str] = SENSORS) -> Placement:
     return Placement(sensors, host.sysfs, host.procfs)
 
 
-def part(book: ActivityBook, number: int, sensor: str, end_ns: int = S) -> float:
+def part(book: Activity, number: int, sensor: str, end_ns: int = S) -> float:
     return book.part_on(number, sensor, 0, end_ns)
 
 
 def test_busy_seconds_are_told_by_package_while_a_worker_is_confined(host: Host) -> None:
-    one, book = placement(host), ActivityBook()
+    one, book = placement(host), Activity()
     host.affinity[4242] = {1, 3}
     one.sample(0, book, [(1, 4242)])
     host.busy({0: 1.0, 1: 4.0, 2: 2.0, 3: 8.0})
@@ -77,7 +77,7 @@ def test_busy_seconds_are_told_by_package_while_a_worker_is_confined(host: Host)
 
 
 def test_user_nice_system_and_interrupts_are_busy_idle_waiting_stolen_and_guests_are_not(host: Host) -> None:
-    one, book = placement(host), ActivityBook()
+    one, book = placement(host), Activity()
     host.affinity[4242] = {0}
     one.sample(0, book, [(1, 4242)])
     #                          user nice system idle iowait irq softirq steal guest guest_nice
@@ -89,7 +89,7 @@ def test_user_nice_system_and_interrupts_are_busy_idle_waiting_stolen_and_guests
 
 
 def test_a_worker_that_is_pinned_to_one_package_is_placed_there_with_its_memory(host: Host) -> None:
-    one, book = placement(host), ActivityBook()
+    one, book = placement(host), Activity()
     host.affinity.update({4242: {1, 3}, 4343: {0}})
     for t in (0, S):
         one.sample(t, book, [(1, 4242), (2, 4343)])
@@ -101,14 +101,14 @@ def test_a_worker_that_is_pinned_to_one_package_is_placed_there_with_its_memory(
     "cpus", [{0, 1, 2, 3}, {2, 3}, {0, 7}, set()], ids=["all", "one-each", "unknown-cpu", "none"]
 )
 def test_a_worker_that_may_run_on_several_packages_is_not_placed(host: Host, cpus: set[int]) -> None:
-    one, book = placement(host), ActivityBook()
+    one, book = placement(host), Activity()
     host.affinity[4242] = cpus
     one.sample(0, book, [(1, 4242)])
-    assert not book.knows_places
+    assert not book.has_placements
 
 
 def test_while_nobody_is_confined_no_busy_time_is_read(host: Host) -> None:
-    one, book = placement(host), ActivityBook()
+    one, book = placement(host), Activity()
     host.affinity[4242] = {0, 1}
     for t in (0, S):
         one.sample(t, book, [(1, 4242)])
@@ -119,20 +119,20 @@ def test_while_nobody_is_confined_no_busy_time_is_read(host: Host) -> None:
 
 @pytest.mark.parametrize("pid", [0, 999], ids=["unknown", "gone"])
 def test_a_worker_of_which_nobody_knows_is_not_placed(host: Host, pid: int) -> None:
-    one, book = placement(host), ActivityBook()
+    one, book = placement(host), Activity()
     one.sample(0, book, [(1, pid)])
-    assert not book.knows_places
+    assert not book.has_placements
 
 
 def test_a_package_without_a_sensor_places_nobody(host: Host) -> None:
-    one, book = placement(host, ["package-0", "package-2"]), ActivityBook()
+    one, book = placement(host, ["package-0", "package-2"]), Activity()
     host.affinity[4242] = {1}
     one.sample(0, book, [(1, 4242)])
-    assert not book.knows_places
+    assert not book.has_placements
 
 
 def test_affinity_is_asked_for_once_a_second_and_may_change(host: Host) -> None:
-    one, book = placement(host), ActivityBook()
+    one, book = placement(host), Activity()
     host.affinity[4242] = {1}
     for ms in range(0, 1000, 100):
         one.sample(ms * 1_000_000, book, [(1, 4242)])
@@ -140,11 +140,11 @@ def test_affinity_is_asked_for_once_a_second_and_may_change(host: Host) -> None:
     host.affinity[4242] = {0, 1}
     one.sample(S, book, [(1, 4242)])
     assert host.asked == 2
-    assert not book.knows_places
+    assert not book.has_placements
 
 
 def test_a_stat_file_that_is_gone_or_cut_short_tells_nothing(host: Host) -> None:
-    one, book = placement(host), ActivityBook()
+    one, book = placement(host), Activity()
     host.affinity[4242] = {1}
     one.sample(0, book, [(1, 4242)])
     (host.procfs / "stat").write_text(f"cpu1 {3 * TICK} 0\n\ncpu\n")
@@ -159,13 +159,13 @@ def test_a_stat_file_that_is_gone_or_cut_short_tells_nothing(host: Host) -> None
 
 @pytest.mark.parametrize("sensors", [["package-0"], ["package-0", "dram-0", "gpu0"], ["gpu0", "gpu1"], []], ids=str)
 def test_hosts_with_one_measured_package_do_nothing(host: Host, sensors: list[str]) -> None:
-    one, book = placement(host, sensors), ActivityBook()
+    one, book = placement(host, sensors), Activity()
     host.affinity[4242] = {0}
     one.sample(0, book, [(1, 4242)])
-    assert (host.asked, book.knows_places) == (0, False)
+    assert (host.asked, book.has_placements) == (0, False)
 
 
 def test_a_host_without_sysfs_does_nothing(tmp_path: Path, host: Host) -> None:
-    one, book = Placement(SENSORS, tmp_path / "nothing", host.procfs), ActivityBook()
+    one, book = Placement(SENSORS, tmp_path / "nothing", host.procfs), Activity()
     one.sample(0, book, [(1, 4242)])
-    assert (host.asked, book.knows_places) == (0, False)
+    assert (host.asked, book.has_placements) == (0, False)

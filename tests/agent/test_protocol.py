@@ -489,7 +489,7 @@ def test_any_valid_messages_leave_the_books_balanced(meter_of_all, said):
         pass
     meter_of_all.leave(peer)
     meter_of_all.tick()
-    for book in meter_of_all._ledger.books.values():
+    for book in meter_of_all._ledger.sensors.values():
         shares = book.shares
         parts = [shares.requests, shares.process, shares.host, shares.idle, shares.pending]
         assert all(part >= 0 for part in parts), parts

@@ -18,7 +18,7 @@ def gpu() -> Ledger:
 
 def ceiling(ledger: Ledger) -> float | None:
     """Active watts."""
-    found = ledger.books["gpu0"].ceiling_watts
+    found = ledger.sensors["gpu0"].ceiling_watts
     return None if found is None else found - IDLE
 
 
@@ -67,16 +67,16 @@ def test_a_cap_is_found(cap: float, seed: int) -> None:
 def test_under_a_cap_kinds_are_learned_as_they_draw_alone() -> None:
     ledger, runs = gpu(), crowd(1, 200.0)
     drive(ledger, map(record, runs), readings(runs, 200 * S, idle=IDLE, cap=150.0))
-    intensity = ledger.books["gpu0"].learner.intensity
+    intensity = ledger.sensors["gpu0"].learner.intensity
     known = {record(one).kind: KINDS[one.kind] for one in runs}
-    assert {kind: intensity.known(kind) for kind in known} == pytest.approx(known, rel=0.12)
+    assert {kind: intensity.watts_of(kind) for kind in known} == pytest.approx(known, rel=0.12)
 
 
 def test_what_is_charged_under_a_cap_is_what_was_measured() -> None:
     ledger, runs = gpu(), crowd(1, 120.0)
     samples = readings(runs, 122 * S, idle=IDLE, cap=150.0)
     settled = drive(ledger, map(record, runs), samples)
-    shares = ledger.books["gpu0"].shares
+    shares = ledger.sensors["gpu0"].shares
     assert shares.measured == pytest.approx(samples[-1][1])
     assert sum(one.active_joules for one in settled.values()) == pytest.approx(samples[-1][1] - IDLE * 122)
 

@@ -19,7 +19,7 @@ def levels(**spec: float) -> IdleLevels:
 
 def see(one: IdleLevels, *watts: float, state: State = "cold", quiet: bool = True, seconds: float = 1.0) -> None:
     for power in watts:
-        one.see(Interval("d", 0, round(seconds * S), power * seconds), state, quiet=quiet)
+        one.observe(Interval("d", 0, round(seconds * S), power * seconds), state, quiet=quiet)
 
 
 # Quiet intervals.
@@ -85,7 +85,7 @@ def test_load_neither_raises_nor_lowers_it() -> None:
 def test_an_interval_that_does_not_tell_power_teaches_nothing(interval: Interval) -> None:
     one = levels()
     see(one, 20.0)
-    one.see(interval, "cold", quiet=True)
+    one.observe(interval, "cold", quiet=True)
     assert one.watts("cold") == 20.0
 
 
@@ -141,7 +141,7 @@ def test_where_no_instant_is_quiet_it_is_the_power_that_no_activity_explains(see
     ledger = Ledger([SensorSpec(id="gpu0", component="gpu", idle_watts=None, idle_prior_watts=25.0)])
     runs = busy(seed, 200)
     drive(ledger, map(record, runs), readings(runs, 200 * S, idle=80.0))
-    assert ledger.books["gpu0"].idle_watts == pytest.approx(80.0, rel=0.1)
+    assert ledger.sensors["gpu0"].idle_watts == pytest.approx(80.0, rel=0.1)
 
 
 def test_an_intercept_is_never_above_the_lowest_power_seen() -> None:
@@ -150,14 +150,14 @@ def test_an_intercept_is_never_above_the_lowest_power_seen() -> None:
     samples = readings(runs, 100 * S, idle=80.0)
     drive(ledger, map(record, runs), samples)
     lowest = min((b[1] - a[1]) / ((b[0] - a[0]) / S) for a, b in pairwise(samples))
-    assert ledger.books["gpu0"].idle_watts <= lowest * (1 + 1e-9)
+    assert ledger.sensors["gpu0"].idle_watts <= lowest * (1 + 1e-9)
 
 
 def test_what_is_learned_of_idle_power_by_load_is_the_truth_that_a_quiet_minute_shows() -> None:
     ledger = Ledger([SensorSpec(id="gpu0", component="gpu", idle_watts=None)])
     runs = requests(5, 100, {"a": 60.0, "b": 120.0}, rate=4.0, spread=0.1)
     drive(ledger, map(record, runs), readings(runs, 160 * S, idle=80.0))
-    assert ledger.books["gpu0"].idle_watts == pytest.approx(80.0, rel=0.02)
+    assert ledger.sensors["gpu0"].idle_watts == pytest.approx(80.0, rel=0.02)
 
 
 # The states of a device, as the ledger tells them.
@@ -165,7 +165,7 @@ def test_what_is_learned_of_idle_power_by_load_is_the_truth_that_a_quiet_minute_
 
 def test_a_gpu_is_loaded_once_a_request_ran_on_it_and_cold_when_its_service_is_gone() -> None:
     ledger = Ledger([SensorSpec(id="gpu0", component="gpu", idle_watts=None)])
-    book = ledger.books["gpu0"]
+    book = ledger.sensors["gpu0"]
     run = Run("r", "a", 2 * S, 3 * S, 100.0)
     # 20 W, then 120 W by the request, then 60 W with its weights in memory.
     ledger.record(record(run))

@@ -7,12 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from ecolyzer_otel.ledger import individuals
+from ecolyzer_otel.ledger import Record, individuals
 from ecolyzer_otel.ledger.account import Account
 from ecolyzer_otel.ledger.individuals import Individuals
 from ecolyzer_otel.ledger.intensity import Intensity
 from ecolyzer_otel.ledger.live import Live
-from ecolyzer_otel.ledger.types import Record
 
 
 class Bench:
@@ -20,7 +19,7 @@ class Bench:
 
     def __init__(self, *watts: float, spread: float = 0.2, kind_variances: Sequence[float] = ()) -> None:
         self.intensity = Intensity(learn_idle=False)
-        self.intensity.begin(sum(watts), float(len(watts)))
+        self.intensity.update_mean(sum(watts), float(len(watts)))
         for number, one in enumerate(watts):
             assert self.intensity.column(number) == number
             self.intensity.watts[number] = one
@@ -48,13 +47,13 @@ class Bench:
 
     def leave(self, *gone: Account) -> None:
         for account in gone:
-            account.gone = True
-            self.individuals.dismiss()
+            account.settled = True
+            self.individuals.mark_settled()
 
     def deviation(self, account: Account) -> float:
         """Of the watts, before it is corrected by how wrong the filter was."""
         rows = self.individuals._covariance
-        return (account.variance if rows is None else rows[account.place][account.place]) ** 0.5
+        return (account.variance if rows is None else rows[account.row][account.row]) ** 0.5
 
 
 # By hand.
@@ -123,10 +122,10 @@ def test_two_requests_of_one_uncertain_kind_that_go_on_stay_tied_by_it() -> None
     bench.interval(40.0, (a, 0.1), (b, 0.3))
     rows = bench.individuals._covariance
     # As above: spans 170 and 190, sum 74 J^2. Variances 500 each, 400 of them in common.
-    assert rows[a.place][a.place] == pytest.approx(500 - 170**2 / 74)
-    assert rows[b.place][b.place] == pytest.approx(500 - 190**2 / 74)
-    assert rows[a.place][b.place] == pytest.approx(400 - 170 * 190 / 74)
-    assert rows[b.place][a.place] == pytest.approx(400 - 170 * 190 / 74)
+    assert rows[a.row][a.row] == pytest.approx(500 - 170**2 / 74)
+    assert rows[b.row][b.row] == pytest.approx(500 - 190**2 / 74)
+    assert rows[a.row][b.row] == pytest.approx(400 - 170 * 190 / 74)
+    assert rows[b.row][a.row] == pytest.approx(400 - 170 * 190 / 74)
 
 
 # Over several intervals.
@@ -154,7 +153,7 @@ def test_what_is_learned_of_one_request_later_corrects_the_other() -> None:
 
 
 def test_it_is_the_conditioning_of_one_gaussian_on_all_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(individuals, "_WOBBLE", 0.0)
+    monkeypatch.setattr(individuals, "_DRIFT", 0.0)
     bench, rng = Bench(100.0, spread=0.3), np.random.default_rng(2)
     accounts = [bench.request() for _ in range(6)]
     true = 100.0 + 30.0 * rng.standard_normal(6)
@@ -243,7 +242,7 @@ def test_those_that_leave_do_not_change_what_is_known_of_the_others() -> None:
         if leaving:
             bench.leave(a, c)
         bench.interval(150.0, (b, 0.5), (d, 1.0), noise=1.0)
-        assert [one.place for one in (b, d)] == ([0, 1] if leaving else [1, 3])
+        assert [one.row for one in (b, d)] == ([0, 1] if leaving else [1, 3])
         return [b.watts, d.watts, bench.deviation(b), bench.deviation(d)]
 
     assert run(leaving=True) == pytest.approx(run(leaving=False))
@@ -258,7 +257,7 @@ def test_places_stay_right_while_requests_come_and_go() -> None:
             continue
         bench.interval(100.0 * len(present), *[(one, 1.0) for one in present], noise=1.0)
         kept = bench.individuals._kept
-        assert all(kept[one.place] is one for one in present)
+        assert all(kept[one.row] is one for one in present)
         rows = bench.individuals._covariance
         if rows is not None:
             table = np.array(rows)
@@ -267,14 +266,14 @@ def test_places_stay_right_while_requests_come_and_go() -> None:
             assert np.linalg.eigvalsh(table).min() > -1e-6
         gone = [one for one in present if rng.uniform() < 0.3]
         bench.leave(*gone)
-        present = [one for one in present if not one.gone]
+        present = [one for one in present if not one.settled]
 
 
 def test_a_request_within_one_interval_is_not_kept() -> None:
     bench = Bench(100.0)
     a, b = bench.request(), bench.request()
     bench.interval(100.0, (a, 0.5), (b, 0.5), ending=(a,))
-    assert (a.place, b.place) == (-1, 0)
+    assert (a.row, b.row) == (-1, 0)
 
 
 # How wrong it was.

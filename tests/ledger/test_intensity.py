@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ecolyzer_otel.ledger import Record
 from ecolyzer_otel.ledger.account import Account
 from ecolyzer_otel.ledger.individuals import Individuals
 from ecolyzer_otel.ledger.intensity import HOST, IDLE, Intensity
 from ecolyzer_otel.ledger.live import Live
-from ecolyzer_otel.ledger.types import Record
 
 
 def teach(
@@ -21,7 +21,7 @@ def teach(
 ) -> None:
     """One interval with these seconds of activity. ``flat`` and ``steady``: errors of equal weights, of none."""
     total = sum(seconds.values())
-    one.begin(joules, total)
+    one.update_mean(joules, total)
     columns = {one.column(kind): amount for kind, amount in seconds.items()}
     own = sum((one.scale(column) * amount) ** 2 for column, amount in columns.items())
     equal = joules - one.mean_watts * total if flat is None else flat
@@ -43,8 +43,8 @@ def taught(watts: Mapping[object, float], intervals: int, seed: int = 1, noise: 
 
 def test_two_kinds_are_told_apart_by_intervals_with_different_mixtures() -> None:
     one = taught({"light": 40.0, "heavy": 120.0}, 300, noise=0.05)
-    assert one.known("light") == pytest.approx(40.0, rel=0.1)
-    assert one.known("heavy") == pytest.approx(120.0, rel=0.1)
+    assert one.watts_of("light") == pytest.approx(40.0, rel=0.1)
+    assert one.watts_of("heavy") == pytest.approx(120.0, rel=0.1)
     assert one.deviation("light") < 10.0
 
 
@@ -53,7 +53,7 @@ def test_what_every_interval_tells_alone_is_known_after_a_few() -> None:
     for _ in range(10):
         teach(one, {"a": 1.0}, 50.0)
         teach(one, {"b": 0.5}, 50.0)
-    assert (one.known("a"), one.known("b")) == pytest.approx((50.0, 100.0), rel=0.02)
+    assert (one.watts_of("a"), one.watts_of("b")) == pytest.approx((50.0, 100.0), rel=0.02)
 
 
 def test_a_new_kind_begins_at_the_mean_of_all_activity() -> None:
@@ -75,7 +75,7 @@ def test_a_column_that_was_made_before_the_mean_was_known_begins_there_later() -
 
 def test_a_kind_that_was_never_seen_is_unknown() -> None:
     one = taught({"a": 50.0}, 20)
-    assert one.known("b") is None
+    assert one.watts_of("b") is None
     assert one.deviation("b") == float("inf")
 
 
@@ -84,7 +84,7 @@ def test_watts_never_fall_below_a_part_of_the_mean() -> None:
     for _ in range(200):
         teach(one, {"a": 1.0}, 100.0)
         teach(one, {"a": 1.0, "free": 1.0}, 60.0)  # as if the other gave power back
-    least = one.known("free")
+    least = one.watts_of("free")
     assert least == pytest.approx(0.02 * one.mean_watts, rel=0.1)
     assert least > 0.0
 
@@ -93,10 +93,10 @@ def test_idle_power_may_be_nothing_but_not_less() -> None:
     one = Intensity(learn_idle=True)
     for number in range(100):
         amount = 0.2 + 0.1 * (number % 7)
-        one.begin(100 * amount, amount)
+        one.update_mean(100 * amount, amount)
         columns = {one.column("a"): amount, one.idle_column(100 * amount): 1.0}
         one.observe(columns, 100 * amount - 20.0, 0.0, 1e-4, (0.0, 0.0))
-    assert one.known(IDLE) == 0.0
+    assert one.watts_of(IDLE) == 0.0
 
 
 def test_idle_power_begins_at_what_the_tables_say() -> None:
@@ -113,8 +113,8 @@ def test_kinds_that_only_come_together_keep_equal_watts_and_a_large_deviation() 
         amount = float(rng.uniform(0.2, 1.0))
         teach(one, {"a": amount, "b": amount}, 150.0 * amount)
     # Only their sum, 150 W, is told. Each began at 75 +- 0.7 x 75 W; of that the sum takes away half the variance.
-    assert one.known("a") == pytest.approx(one.known("b"))
-    assert one.known("a") == pytest.approx(75.0, rel=0.01)
+    assert one.watts_of("a") == pytest.approx(one.watts_of("b"))
+    assert one.watts_of("a") == pytest.approx(75.0, rel=0.01)
     assert one.deviation("a") > 0.7 * 75.0 / 2**0.5 * 0.95
 
 
@@ -122,11 +122,11 @@ def test_a_kind_that_draws_more_than_it_did_is_followed() -> None:
     one = Intensity(learn_idle=False)
     for _ in range(500):
         teach(one, {"a": 1.0}, 50.0)
-    assert one.known("a") == pytest.approx(50.0, rel=0.02)
+    assert one.watts_of("a") == pytest.approx(50.0, rel=0.02)
     for _ in range(300):
         teach(one, {"a": 1.0}, 80.0)
     # The mean of all intervals is 61 W.
-    assert one.known("a") == pytest.approx(80.0, rel=0.05)
+    assert one.watts_of("a") == pytest.approx(80.0, rel=0.05)
 
 
 def test_at_most_64_kinds_are_held_and_the_one_unused_for_longest_makes_room() -> None:
@@ -135,8 +135,8 @@ def test_at_most_64_kinds_are_held_and_the_one_unused_for_longest_makes_room() -
         teach(one, {number: 1.0}, 50.0)
     teach(one, {0: 1.0}, 50.0)
     teach(one, {"new": 1.0}, 50.0)
-    assert one.known(1) is None
-    assert None not in (one.known(0), one.known(2), one.known("new"))
+    assert one.watts_of(1) is None
+    assert None not in (one.watts_of(0), one.watts_of(2), one.watts_of("new"))
     for number in range(1000):
         teach(one, {("more", number): 1.0}, 50.0)
     assert (len(one.watts), len(one.covariance), {len(row) for row in one.covariance}) == (64, 64, {64})
@@ -221,7 +221,7 @@ def test_weights_that_do_far_worse_than_equal_ones_begin_again_at_the_mean_but_n
     for number in range(1, 41):
         teach(one, {"a": 0.5, "b": 1.0 - 0.4 * (number % 2)}, 80.0 + number % 3, flat=0.0)
         mean = one.mean_watts
-        if number > 1 and (one.known("a"), one.known("b")) == (mean, mean):
+        if number > 1 and (one.watts_of("a"), one.watts_of("b")) == (mean, mean):
             begun.append(number)
             assert one.deviation("a") == pytest.approx(0.7 * mean)
             assert one.covariance[one.column("a")][one.column("b")] == 0.0
@@ -234,19 +234,19 @@ def test_beginning_again_leaves_idle_power_as_it_is() -> None:
     for _ in range(100):
         teach(one, {"a": 1.0, IDLE: 1.0}, 80.0)
         teach(one, {"a": 2.0, IDLE: 1.0}, 130.0)
-    idle = one.known(IDLE), one.deviation(IDLE)
-    one._begin_again()
-    assert (one.known(IDLE), one.deviation(IDLE)) == idle
-    assert one.known("a") == one.mean_watts
+    idle = one.watts_of(IDLE), one.deviation(IDLE)
+    one._restart()
+    assert (one.watts_of(IDLE), one.deviation(IDLE)) == idle
+    assert one.watts_of("a") == one.mean_watts
 
 
 def test_an_interval_without_requests_says_nothing_of_weights() -> None:
     one = Intensity(learn_idle=False)
     for _ in range(50):
-        one.begin(50.0, 1.0)
+        one.update_mean(50.0, 1.0)
         one.observe({one.column(HOST): 1.0}, 50.0, 0.0, 0.1, None)
     assert one.observations == 0
-    assert one.known(HOST) == pytest.approx(50.0, rel=0.05), "though it teaches what others draw"
+    assert one.watts_of(HOST) == pytest.approx(50.0, rel=0.05), "though it teaches what others draw"
 
 
 # Spread.
@@ -262,7 +262,7 @@ def ran(spread: float, seed: int, requests: int = 1500, together: int = 3) -> In
         seconds = [float(amount) for amount in rng.uniform(0.2, 1.0, together)]
         drawn = [watts[kind] * max(0.1, 1 + spread * float(rng.standard_normal())) for kind in kinds]
         joules = sum(power * amount for power, amount in zip(drawn, seconds, strict=True))
-        one.begin(joules, sum(seconds))
+        one.update_mean(joules, sum(seconds))
         members, squares, columns, own = [], {}, {}, 0.0
         for kind, amount in zip(kinds, seconds, strict=True):
             account = Account()
@@ -295,7 +295,7 @@ def test_doubt_widens_every_kind_but_not_idle_power() -> None:
         teach(one, {"a": 1.0, IDLE: 1.0}, 80.0)
         teach(one, {"a": 2.0, IDLE: 1.0}, 130.0)
     idle, kind = one.deviation(IDLE), one.deviation("a")
-    one.doubt()
+    one.add_uncertainty()
     assert one.deviation(IDLE) == idle
     # 0.3 x 50 W are added as variances are.
     assert one.deviation("a") == pytest.approx((kind**2 + (0.3 * one.scale(one.column("a"))) ** 2) ** 0.5)

@@ -24,13 +24,13 @@ def record(
 
 
 def balance(book: Ledger, sensor: str = "cpu") -> float:
-    shares = book.books[sensor].shares
+    shares = book.sensors[sensor].shares
     return shares.requests + shares.process + shares.host + shares.idle + shares.pending - shares.measured
 
 
 def test_an_open_record_makes_joules_pending_and_settlement_moves_them() -> None:
     book = ledger()
-    shares = book.books["cpu"].shares
+    shares = book.sensors["cpu"].shares
     book.sample("cpu", 0, 0.0)
     assert book.record(record(0, None, cpu=S, seen=S))
     book.sample("cpu", S, 30.0)
@@ -50,7 +50,7 @@ def test_an_interval_stays_open_until_nothing_can_change_it() -> None:
     book.sample("cpu", 0, 0.0)
     book.sample("cpu", S, 30.0)
     book.advance(S - 1)
-    assert book.books["cpu"].shares.measured == 0.0
+    assert book.sensors["cpu"].shares.measured == 0.0
     assert book.record(record(0, S, cpu=S)), "the interval is not closed yet"
     assert [one.active_joules for one in book.advance(S)] == [30.0]
 
@@ -98,7 +98,7 @@ def test_the_joules_of_an_abandoned_request_are_process_share() -> None:
     book.sample("cpu", S, 30.0)
     book.advance(S)
     book.abandon("r")
-    shares = book.books["cpu"].shares
+    shares = book.sensors["cpu"].shares
     assert (shares.process, shares.pending, shares.requests) == (30.0, 0.0, 0.0)
     assert len(book) == 0
 
@@ -127,7 +127,7 @@ def test_a_late_record_gets_no_joules() -> None:
     book.record(record(0, 2 * S, cpu=2 * S))
     book.sample("cpu", 2 * S, 60.0)
     assert book.advance(2 * S) == []
-    assert book.books["cpu"].shares.requests == 0.0
+    assert book.sensors["cpu"].shares.requests == 0.0
 
 
 def test_the_end_of_a_request_known_to_be_open_is_not_late() -> None:
@@ -146,14 +146,14 @@ def test_an_open_request_is_charged_only_as_far_as_it_was_seen() -> None:
     book.record(record(S // 4, S, name="three quarters"))
     book.sample("cpu", S, 40.0)
     book.advance(S)
-    shares = book.books["cpu"].shares
+    shares = book.sensors["cpu"].shares
     assert shares.requests + shares.pending == 40.0
     assert shares.requests == pytest.approx(30.0)
 
 
 def test_a_request_over_hundreds_of_intervals_gets_each_of_them_and_never_unbalances_the_ledger() -> None:
     book = ledger("cpu", "dram", idle_watts=10.0)
-    shares = book.books["cpu"].shares
+    shares = book.sensors["cpu"].shares
     for step in range(301):
         now = step * 100 * MS
         if step:
@@ -206,4 +206,4 @@ def test_faults_of_a_counter_are_counted_by_reason() -> None:
     for t, joules in ((0, 500.0), (S, 510.0), (S, 511.0), (2 * S, 400.0), (3 * S, float("nan")), (4 * S, 1e9)):
         book.sample("cpu", t, joules)
     book.announce("cpu", "lost")
-    assert book.books["cpu"].counter.faults == {"time": 1, "backwards": 1, "range": 1, "absurd": 1, "lost": 1}
+    assert book.sensors["cpu"].counter.faults == {"time": 1, "backwards": 1, "range": 1, "absurd": 1, "lost": 1}

@@ -258,7 +258,7 @@ def test_a_counter_that_stands_still_is_counted_among_its_faults() -> None:
     ledger = Ledger([SensorSpec(id="d0", component="gpu", idle_watts=IDLE)])
     runs = every_second(30)
     drive(ledger, [record(one, "d0") for one in runs], stuck(readings(runs, 30 * S, idle=IDLE), 20, 24), "d0")
-    assert ledger.books["d0"].counter.faults["stuck"] >= 2
+    assert ledger.sensors["d0"].counter.faults["stuck"] >= 2
 
 
 # Suspended.
@@ -297,7 +297,7 @@ def streamed(source: str, low: int, high: int, watts: float = WATTS) -> tuple[di
     """
     component = "cpu" if source == "cpu" else "gpu"
     ledger = Ledger([SensorSpec(id="d0", component=component, idle_watts=IDLE)])  # type: ignore[arg-type]
-    shares = ledger.books["d0"].shares
+    shares = ledger.sensors["d0"].shares
     runs = [one._replace(watts=watts) if low <= one.start_ns // S < high else one for one in every_second(40)]
     device = "d0" if source == "kernels" else ""
     coming = [record(one, device, cpu_ns=S // 2) for one in reversed(runs)]

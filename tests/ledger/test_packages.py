@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 from simulated import S
 
-from ecolyzer_otel.ledger import Ledger, Record, SensorSpec
-from ecolyzer_otel.ledger.activity import ActivityBook
+from ecolyzer_otel.ledger import Activity, Ledger, Record, SensorSpec
 from ecolyzer_otel.ledger.replay import replay
 
 
@@ -140,8 +139,8 @@ def test_a_process_without_requests_counts_on_its_own_package_only() -> None:
 # The book.
 
 
-def book(*placed: tuple[int, list[str]]) -> ActivityBook:
-    one = ActivityBook()
+def book(*placed: tuple[int, list[str]]) -> Activity:
+    one = Activity()
     for t, host, zero in ((0, 0.0, 0.0), (S, 4.0, 1.0)):
         one.host.add(t, host)
         one.add_host_of("package-0", t, zero)
@@ -164,14 +163,14 @@ def test_the_part_of_a_process_on_a_package_is_all_nothing_or_what_the_package_d
 def test_one_that_is_set_free_counts_everywhere_again() -> None:
     one = book((1, ["package-0"]))
     one.place(1, None)
-    assert not one.knows_places
+    assert not one.has_placements
     assert one.part_on(1, "package-1", 0, S) == 1.0
 
 
 def test_one_that_is_gone_is_placed_nowhere() -> None:
     one = book((1, ["package-0"]))
     one.forget_process(1)
-    assert not one.knows_places
+    assert not one.has_placements
 
 
 # A package's busy time is told only while somebody is confined. Else its curve is flat: not 0 s, but unknown.
@@ -188,10 +187,10 @@ def two_packages() -> Ledger:
 
 def second(ledger: Ledger, number: int, *, told: bool) -> float:
     """The second after ``number`` - 1 s with a request that used 1 s: its active joules."""
-    for name in ledger.books:
+    for name in ledger.sensors:
         ledger.sample(name, (number - 1) * S, 100.0 * (number - 1))
     ledger.record(Record(id=number, pid=1, start_ns=(number - 1) * S, end_ns=number * S, cpu_ns=S))
-    for name in ledger.books:
+    for name in ledger.sensors:
         ledger.sample(name, number * S, 100.0 * number)
         if told:
             ledger.activity.add_host_of(name, number * S, 2.0 * number)
@@ -201,7 +200,7 @@ def second(ledger: Ledger, number: int, *, told: bool) -> float:
 
 def test_when_nobody_is_confined_any_more_the_host_counts_again() -> None:
     ledger = two_packages()
-    for name in ledger.books:
+    for name in ledger.sensors:
         ledger.activity.add_host_of(name, 0, 0.0)
     ledger.activity.place(7, ["package-0"])
     second(ledger, 1, told=True)

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ecolyzer_otel.ledger import Ledger, Record, SensorSpec
-from ecolyzer_otel.ledger.types import kind_of
+from ecolyzer_otel.ledger import Ledger, Record, SensorSpec, kind_of
 from ecolyzer_otel.meter.impacts import joules_by_period
 
 SECOND = 1_000_000_000
@@ -27,8 +26,8 @@ def run(ledger, requests, watts, seconds, turns=()):
     for step in range(round(seconds * 10) + 1):
         now = step * STEP
         while waiting and waiting[0] <= now:
-            ledger.turn(waiting.pop(0))
-        for name in ledger.books:
+            ledger.begin_period(waiting.pop(0))
+        for name in ledger.sensors:
             ledger.sample(name, now, joules)
         joules += watts((step + 0.5) / 10) / 10
         busy = sum(max(0, min(now, end) - start) for start, end in requests.values() if start < now)
@@ -68,7 +67,7 @@ def test_one_that_ended_before_the_turn_stays_before_it_even_if_settled_after():
     ledger = ledger_of("cpu0")
     ledger.sample("cpu0", 0, 0.0)
     ledger.record(Record(id="a", pid=1, start_ns=0, end_ns=SECOND, cpu_ns=SECOND))
-    ledger.turn(SECOND + 1)
+    ledger.begin_period(SECOND + 1)
     ledger.sample("cpu0", 2 * SECOND, 20.0)
     (settled,) = ledger.advance(3 * SECOND)
     assert joules_by_period(settled.charges) == {0: pytest.approx(settled.joules)}
@@ -81,7 +80,7 @@ def test_one_that_began_after_the_turn_is_all_in_the_new_period():
 
 def test_turns_in_the_wrong_order_are_moved_behind_the_last():
     ledger = ledger_of("cpu0")
-    assert [ledger.turn(t) for t in (5 * SECOND, SECOND, 5 * SECOND)] == [1, 2, 3]
+    assert [ledger.begin_period(t) for t in (5 * SECOND, SECOND, 5 * SECOND)] == [1, 2, 3]
 
 
 def test_more_turns_than_are_remembered_lose_no_joule():
@@ -111,7 +110,7 @@ def test_periods_of_all_requests_add_up_to_what_they_were_charged(edges, turns):
         first = sum(turn <= start for turn in inside)
         last = sum(turn <= end for turn in inside)
         assert set(periods) <= set(range(first, last + 1))
-    shares = ledger.books["cpu0"].shares
+    shares = ledger.sensors["cpu0"].shares
     parts = shares.requests + shares.process + shares.host + shares.idle + shares.pending
     assert parts == pytest.approx(shares.measured, rel=1e-9)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from simulated import MS, Run, S, record
 
-from ecolyzer_otel.ledger.activity import ActivityBook
+from ecolyzer_otel.ledger import Activity
 from ecolyzer_otel.ledger.live import Live
 from ecolyzer_otel.ledger.pools import Pools
 from ecolyzer_otel.ledger.replay import replay
@@ -115,7 +115,7 @@ def test_it_goes_by_overlap_before() -> None:
 
 
 def learn(pools: Pools, runs: list[Run], seconds: int) -> None:
-    book = ActivityBook()
+    book = Activity()
     for t in range(0, seconds * S + 1, 100 * MS):
         book.add_process(1, "pool", t, grown(runs, t, 0))
         if t:
@@ -146,7 +146,7 @@ def test_a_kind_that_was_never_seen_is_taken_for_the_mean() -> None:
 
 
 def test_a_pool_whose_clock_is_read_less_often_than_the_sensor_is_compared_over_whole_reads() -> None:
-    book, pools = ActivityBook(), Pools()
+    book, pools = Activity(), Pools()
     runs = trace(4, 120)
     for t in range(0, 120 * S, S):  # once a second, with intervals ten times as often
         book.add_process(1, "pool", t, grown(runs, t, 0))
@@ -161,7 +161,7 @@ def test_a_pool_whose_clock_is_read_less_often_than_the_sensor_is_compared_over_
 # Two kinds of one window may have to share a column.
 @pytest.mark.parametrize(("kinds", "at_once"), [(100, 2), (100, 80)], ids=["rare-and-new", "many-at-once"])
 def test_more_kinds_than_can_be_held_do_no_harm(kinds: int, at_once: int) -> None:
-    book, pools, rng = ActivityBook(), Pools(), np.random.default_rng(1)
+    book, pools, rng = Activity(), Pools(), np.random.default_rng(1)
     for t in range(300):
         book.add_process(1, "pool", t * S, 2.0 * t)
         chosen = rng.choice(kinds, at_once, replace=False)
@@ -172,7 +172,7 @@ def test_more_kinds_than_can_be_held_do_no_harm(kinds: int, at_once: int) -> Non
 
 
 def test_a_process_that_is_gone_leaves_nothing_behind() -> None:
-    book, pools = ActivityBook(), Pools()
+    book, pools = Activity(), Pools()
     book.add_process(7, "pool", 0, 0.0)
     pools.learn(7, book.curve(7, "pool"), live_of("tree"), 0, S)
     assert pools._open

@@ -43,7 +43,7 @@ def tick(one: Ledger, t_ns: int, joules: float | None = None) -> list[Settlement
     one.activity.host.add(t_ns, 16 * t_ns / S)
     one.activity.add_process(1, "cpu", t_ns, 12 * t_ns / S)
     one.activity.add_process(1, "pool", t_ns, 8 * t_ns / S)
-    for name in one.books:
+    for name in one.sensors:
         one.sample(name, t_ns, 300 * t_ns / S if joules is None else joules)
     return one.advance(t_ns, overdue_ns=t_ns - 5 * S)
 
@@ -81,10 +81,10 @@ def test_after_twenty_thousand_requests_no_more_is_held_than_after_a_few() -> No
     one, settled = served(20_000, 10)
     assert len(settled) == 20_000
     assert len(one) == 0
-    for book in one.books.values():
+    for book in one.sensors.values():
         individuals = book.learner.individuals
         assert book.learner.trusted, "or nothing is shared by learned watts"
-        assert len(book._pots) == 64
+        assert len(book._reserves) == 64
         assert len(book.waiting) == 0
         assert len(individuals._kept) <= 50, "those in flight, and those that went since the last interval"
         assert len(individuals._covariance or ()) <= 50
@@ -98,7 +98,7 @@ def test_after_twenty_thousand_requests_no_more_is_held_than_after_a_few() -> No
 
 def test_what_is_held_does_not_grow_with_the_number_of_kinds() -> None:
     one, _ = served(4_000, 20, kinds=1_000)
-    for book in one.books.values():
+    for book in one.sensors.values():
         assert len(book.learner.intensity.watts) == 64
         assert {len(row) for row in book.learner.intensity.covariance} == {64}
         assert len(book.rates._kinds) == 256
@@ -115,7 +115,7 @@ def test_a_request_that_lasts_for_hours_holds_no_more_than_the_intervals_that_ma
         joules += 2.0 + part  # 20 W the long one, 100 W the others
         tick(one, now, joules)
     (live,) = one._live.values()
-    assert len(live.accounts["gpu"].pots) == len(one.books["gpu"]._pots) == 64
+    assert len(live.accounts["gpu"].reserves) == len(one.sensors["gpu"]._reserves) == 64
 
 
 def test_nor_more_of_its_own_clock_than_open_intervals_need() -> None:
@@ -175,13 +175,13 @@ def test_512_requests_at_once_are_settled_with_shares_that_add_up(kinds: int) ->
             one.record(record(round_ * 512 + number, start, start + 200 * MS, number % kinds))
         for step in range(1, 6):
             settled += tick(one, begin + step * STEP)
-            for book in one.books.values():
+            for book in one.sensors.values():
                 shares = book.shares
                 parts = shares.requests + shares.process + shares.host + shares.idle + shares.pending
                 assert parts == pytest.approx(shares.measured)
     assert len(settled) == 20 * 512
     assert {one.method for one in settled} == {"measured"}
-    for name, book in one.books.items():
+    for name, book in one.sensors.items():
         assert book.shares.measured == pytest.approx(300.0 * 10)
         assert book.shares.pending == 0.0
         assert sum(request.sensors[name][0] for request in settled) == pytest.approx(book.shares.requests)
@@ -199,7 +199,7 @@ def test_more_kinds_at_once_than_columns_lose_nobody() -> None:
         settled += tick(one, now)
     assert all(request.active_joules >= 0.0 for request in settled)
     assert len(settled) == 57 * 150
-    shares = one.books["gpu"].shares
+    shares = one.sensors["gpu"].shares
     parts = shares.requests + shares.process + shares.host + shares.idle + shares.pending
     assert parts == pytest.approx(shares.measured)
 

@@ -157,7 +157,7 @@ def test_what_goes_wrong_without_failing_a_reading_is_counted(gpu, driver, clock
         gpu.sample(0.1)  # 100 W, and a counter that stands still
     assert gpu.values(Metric.SENSOR_ERRORS) == {("gpu0", "counter_stuck"): 1.0}
     assert gpu.sampler.next_due(0.0, "alone", 1000.0) == pytest.approx(gpu.now + 9.0)
-    assert gpu.ledger.books["gpu0"].spec.relative_uncertainty == pytest.approx(2**0.5 * 0.10)
+    assert gpu.ledger.sensors["gpu0"].spec.relative_uncertainty == pytest.approx(2**0.5 * 0.10)
 
 
 def test_limits_and_utilization_are_shown(gpu, driver, clock):
