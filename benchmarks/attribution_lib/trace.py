@@ -94,6 +94,34 @@ class Truth:
         return (rows[moved, 0] - START_NS) * 1e-9, rows[moved, 1]
 
 
+@dataclass(frozen=True)
+class _Drawn:
+    """What a scenario drew in one run: its requests and tenants, and by sensor power, busy time and readings."""
+
+    world: World
+    seconds: float
+    requests: Requests
+    tenants: list[Bouts]
+    real: Mapping[str, SensorTruth]
+    usage: Mapping[str, Mapping[int, Floats]]
+    healthy: Mapping[str, list[Sample]]
+
+    @property
+    def cells(self) -> int:
+        return round(self.seconds / STEP)
+
+    @property
+    def labels(self) -> list[str]:
+        """The name of each request's model in the document."""
+        return [m.label or m.name for m in self.requests.model]
+
+    @property
+    def kinds(self) -> list[str]:
+        """The class of each request in the document: model, or model/phase."""
+        models = zip(self.labels, self.requests.model, strict=True)
+        return [f"{label}/{m.phase}" if m.phase else label for label, m in models]
+
+
 def make_trace(scenario: str, seed: int, seconds: float | None = None) -> tuple[dict[str, Any], Truth]:
     """The replay document of a scenario, and the truth behind it."""
     world = SCENARIOS[scenario]
@@ -108,68 +136,29 @@ def make_trace(scenario: str, seed: int, seconds: float | None = None) -> tuple[
     healthy = {s.id: read(s, real[s.id].cumulative, STEP, rng) for s in world.sensors}
     document = document_of(world, requests, usage, healthy, rng, seconds)
     ids = [request["id"] for request in document["requests"]]
-    return document, _truth(scenario, seed, seconds, world, requests, tenants, real, usage, healthy, ids)
+    return document, _truth(scenario, seed, _Drawn(world, seconds, requests, tenants, real, usage, healthy), ids)
 
 
-def _truth(
-    scenario: str,
-    seed: int,
-    seconds: float,
-    world: World,
-    requests: Requests,
-    tenants: list[Bouts],
-    real: Mapping[str, SensorTruth],
-    usage: Mapping[str, Mapping[int, Floats]],
-    healthy: Mapping[str, list[Sample]],
-    ids: list[str],
-) -> Truth:
-    cells = round(seconds / STEP)
-    labels = [m.label or m.name for m in requests.model]
-    kinds = [f"{label}/{m.phase}" if m.phase else label for label, m in zip(labels, requests.model, strict=True)]
+def _truth(scenario: str, seed: int, drawn: _Drawn, ids: list[str]) -> Truth:
+    world, requests, real = drawn.world, drawn.requests, drawn.real
+    kinds, cells = drawn.kinds, drawn.cells
     expected = {s.id: _as_told(requests, j, kinds) for j, s in enumerate(world.sensors)}
     models = _means(world, requests, kinds, expected)
-    idle = {s.id: _idle(s.id, s.component, s.idle, requests, cells) for s in world.sensors}
-    joules = {
-        "active": {s.id: real[s.id].active.tolist() for s in world.sensors},
-        "idle": {s: values.tolist() for s, values in idle.items()},
-    }
-    truths = {}
-    for i, name in enumerate(ids):
-        by_sensor = {
-            s.id: {"active": joules["active"][s.id][i], "idle": joules["idle"][s.id][i]}
-            for s in world.sensors
-            if s.component != "gpu" or requests.gpu[i] == s.id
-        }
-        truths[name] = RequestTruth(
-            labels[i],
-            requests.model[i].phase,
-            sum(one["active"] for one in by_sensor.values()),
-            sum(one["idle"] for one in by_sensor.values()),
-            by_sensor,
-        )
     when = START_NS + np.arange(cells + 1, dtype=np.int64) * round(STEP * 1e9)
     return Truth(
         scenario=scenario,
         seed=seed,
-        seconds=seconds,
-        requests=truths,
+        seconds=drawn.seconds,
+        requests=_request_truths(drawn, ids),
         models=models,
         class_watts={name: sum(by.values()) for name, by in models.items()},
         idle_watts={s.id: s.idle for s in world.sensors},
         cumulative={s: (when, one.cumulative) for s, one in real.items()},
-        energy={
-            s: {
-                "requests": float(one.active.sum()),
-                "process": one.process,
-                "host": one.host,
-                "idle": one.idle_watts * seconds,
-                "total": float(one.cumulative[-1]),
-            }
-            for s, one in real.items()
-        },
-        counters={s: np.array([[clock_ns(t), joules_] for t, joules_ in rows]) for s, rows in healthy.items()},
+        energy={s: _shares(one, drawn.seconds) for s, one in real.items()},
+        counters={s: np.array([[clock_ns(t), joules] for t, joules in rows]) for s, rows in drawn.healthy.items()},
         integral_joules={
-            s: None if UNDEFINED & set(world.faults) else rows[-1][1] - rows[0][1] for s, rows in healthy.items()
+            s: None if UNDEFINED & set(world.faults) else rows[-1][1] - rows[0][1]
+            for s, rows in drawn.healthy.items()
         },
         ids=ids,
         kinds=kinds,
@@ -181,11 +170,44 @@ def _truth(
         active={s: one.active for s, one in real.items()},
         expected=expected,
         components={s.id: s.component for s in world.sensors},
-        usage=usage,
+        usage=drawn.usage,
         pool={pid: integral(pool_of(requests, pid, cells)) for pid in sorted(set(requests.pid.tolist()))},
-        others={s.id: _others(s.id, tenants, cells) for s in world.sensors},
+        others={s.id: _others(s.id, drawn.tenants, cells) for s in world.sensors},
         cores=world.cores,
     )
+
+
+def _request_truths(drawn: _Drawn, ids: list[str]) -> dict[str, RequestTruth]:
+    """Joules of each request by sensor. A request draws from its own GPU, and from every sensor that is no GPU."""
+    sensors, requests = drawn.world.sensors, drawn.requests
+    active = {s.id: drawn.real[s.id].active.tolist() for s in sensors}
+    idle = {s.id: _idle(s.id, s.component, s.idle, requests, drawn.cells).tolist() for s in sensors}
+    truths = {}
+    for i, (name, label) in enumerate(zip(ids, drawn.labels, strict=True)):
+        by_sensor = {
+            s.id: {"active": active[s.id][i], "idle": idle[s.id][i]}
+            for s in sensors
+            if s.component != "gpu" or requests.gpu[i] == s.id
+        }
+        truths[name] = RequestTruth(
+            label,
+            requests.model[i].phase,
+            sum(one["active"] for one in by_sensor.values()),
+            sum(one["idle"] for one in by_sensor.values()),
+            by_sensor,
+        )
+    return truths
+
+
+def _shares(truth: SensorTruth, seconds: float) -> dict[str, float]:
+    """Joules of a sensor by share, and their total."""
+    return {
+        "requests": float(truth.active.sum()),
+        "process": truth.process,
+        "host": truth.host,
+        "idle": truth.idle_watts * seconds,
+        "total": float(truth.cumulative[-1]),
+    }
 
 
 def _as_told(requests: Requests, column: int, kinds: list[str]) -> Floats:
