@@ -1,4 +1,4 @@
-"""A cumulative quantity known at some instants, read in between by straight lines."""
+"""A cumulative quantity that is sampled at some instants and interpolated linearly between them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Curve:
         return bool(self._times)
 
     def add(self, t_ns: int, value: float) -> None:
-        """Append a sample. One not later than the last, or not finite, is ignored; a lower value is no growth.
+        """Append a sample. It is ignored unless it is finite and later than the last; a lower value is no growth.
 
         A counter that restarts (a clock step, a process replaced under the same PID) must not take back what
         was already charged, so the curve stays flat there.
@@ -36,7 +36,7 @@ class Curve:
         self._values.append(value)
 
     def at(self, t_ns: int) -> float:
-        """The value at ``t_ns``; 0.0 for an empty curve."""
+        """Returns the value at ``t_ns``; 0.0 for an empty curve."""
         times, values = self._times, self._values
         if not times:
             return 0.0
@@ -50,20 +50,20 @@ class Curve:
         return v0 + (v1 - v0) * (t_ns - t0) / (t1 - t0)
 
     def growth(self, start_ns: int, end_ns: int) -> float:
-        """How much the quantity grew over ``[start_ns, end_ns]``."""
-        return max(0.0, self.at(end_ns) - self.at(start_ns))  # a straight line may round past its end
+        """Returns the growth of the quantity over ``[start_ns, end_ns]``."""
+        return max(0.0, self.at(end_ns) - self.at(start_ns))  # interpolation may round past the next sample
 
     def covers(self, start_ns: int, end_ns: int) -> bool:
-        """Whether there are samples from the begin to the end of an interval."""
+        """Whether the samples reach from the begin to the end of an interval."""
         return bool(self._times) and self._times[0] <= start_ns and self._times[-1] >= end_ns
 
     def last_ns(self, t_ns: int) -> int | None:
-        """The time of the latest sample at or before ``t_ns``."""
+        """Returns the time of the latest sample at or before ``t_ns``, None if there is none."""
         right = bisect_right(self._times, t_ns)
         return self._times[right - 1] if right else None
 
     def forget_before(self, t_ns: int) -> None:
-        """Drop samples that no interval from ``t_ns`` on can need."""
+        """Drop the samples that no interval from ``t_ns`` on can need."""
         keep = bisect_right(self._times, t_ns) - 1
         if keep > 0:
             del self._times[:keep]

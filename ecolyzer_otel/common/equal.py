@@ -1,4 +1,4 @@
-"""Time divided equally: used by the ledger and, in workers, by who never loads it."""
+"""The equal division of time, for the ledger and for workers, which do not load the ledger."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ __all__ = ["equal_seconds"]
 
 
 def equal_seconds(parts: Sequence[tuple[int, int] | None]) -> list[float]:
-    """Each part's share of time, every instant divided equally among the parts that hold it, in seconds.
+    """Returns the share of each part in seconds: every instant is divided equally among the parts that contain it.
 
-    With K(t) the integral of 1/n over time, n the number of parts that hold t, part i gets K(end_i) - K(start_i).
+    With K(t) the integral of 1/n over time, n the number of parts that contain t, part i gets
+    K(end_i) - K(start_i).
 
     Args:
-        parts: ``(start_ns, end_ns)``, or None for one that is empty.
+        parts: ``(start_ns, end_ns)`` of each part, or None for an empty one.
     """
     if len(parts) == 1 and parts[0]:
         return [(parts[0][1] - parts[0][0]) / 1e9]

@@ -1,6 +1,7 @@
-"""Walking a flatbuffer in place (https://flatbuffers.dev/internals/): what ``.ort`` and ``.tflite`` files are.
+"""Reads a flatbuffer in place (https://flatbuffers.dev/internals/), the format of ``.ort`` and ``.tflite`` files.
 
-Slots are those of the file's schema, counted from 0. What does not fit raises :class:`struct.error` or IndexError.
+Slots are the field numbers of the file's schema, from 0. All positions are byte offsets in the buffer. A broken
+file raises :class:`struct.error` or IndexError.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ Buffer = bytes | mmap.mmap
 
 
 def follow(view: Buffer, at: int) -> int:
-    """Where the offset at ``at`` leads."""
+    """Returns the target of the offset at ``at``."""
     (offset,) = unpack_from("<I", view, at)
     return at + int(offset)
 
 
 def field(view: Buffer, owner: int, slot: int) -> int:
-    """Where a field of a table lies; 0 when it has its default."""
+    """Returns the position of a field of a table; 0 if the field has its default."""
     (back,) = unpack_from("<i", view, owner)
     length, at = unpack_from("<H", view, owner - back)[0], 4 + 2 * slot
     if at + 2 > length:
@@ -31,19 +32,19 @@ def field(view: Buffer, owner: int, slot: int) -> int:
 
 
 def table(view: Buffer, owner: int, slot: int) -> int:
-    """Where what a field leads to lies; 0 when it is not there."""
+    """Returns the target of a field of a table; 0 if the field is absent."""
     at = field(view, owner, slot)
     return follow(view, at) if at else 0
 
 
 def vector(view: Buffer, owner: int, slot: int) -> tuple[int, int]:
-    """Start and number of the elements."""
+    """Returns the position and the number of a vector's elements; (0, 0) if the field is absent."""
     at = table(view, owner, slot)
     return (at + 4, unpack_from("<I", view, at)[0]) if at else (0, 0)
 
 
 def tables(view: Buffer, owner: int, slot: int) -> Iterator[int]:
-    """Where each table of a vector lies."""
+    """Yields the position of each table of a vector."""
     start, number = vector(view, owner, slot)
     for index in range(number):
         yield follow(view, start + 4 * index)

@@ -1,10 +1,10 @@
-"""What a batch costs those whose work it was: the fixed part equally, the marginal part by weight.
+"""The division of a batch among its requests: the fixed part equally, the marginal part by weight.
 
-A batch of requests S on one device draws  v(S) = E0 + sum of c_i:  E0 for what is done once however many there are
-(weights streamed from memory, kernels launched), c_i for each request's own work. The Shapley value (L. S. Shapley,
-1953) of this game is exactly  E0 / |S| + c_i:  no other division gives each what it adds in the mean over all
-orders of arrival. E0 and the cost of an item are learned from settled batches of different sizes, by model and
-phase; what was measured is what is divided, so both are scaled to it.
+A batch of requests S on one device draws  v(S) = E0 + sum of c_i:  E0 for the work that does not depend on their
+number (weights streamed from memory, kernels launched), c_i for each request's own work. The Shapley value (L. S.
+Shapley, 1953) of this game is exactly  E0 / |S| + c_i:  no other division gives each request what it adds in the
+mean over all orders of arrival. E0 and the cost of an item are learned from settled batches of different sizes, by
+model and phase. Both are scaled so that the shares add up to the measured joules.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ __all__ = ["BatchCosts", "batch_shares"]
 
 _MAX_FAMILIES: Final = 256
 _KEEP: Final = 0.995
-#: Batches before their costs are believed, and the variance of their sizes, relative to the mean, at least.
+#: Batches before their costs are used, and the least variance of their sizes, relative to the square of the mean.
 _ENOUGH: Final = 10.0
 _VARIED: Final = 0.01
 
 
 def batch_shares(joules: float, fixed: float, weights: Sequence[float]) -> list[float]:
-    """The share of each request of a batch, in joules; they add up to ``joules``.
+    """Returns the share of each request of a batch, in joules; the shares add up to ``joules``.
 
     Args:
-        joules: of the batch.
-        fixed: part of them, 0 to 1, that does not depend on how many requests there are.
-        weights: of the requests' own work (items, tokens), at least 0 each. All 0: equal.
+        joules: joules of the batch.
+        fixed: part of them, 0 to 1, that does not depend on the number of requests.
+        weights: weight of each request's own work (items, tokens), at least 0. If all are 0, shares are equal.
     """
     number = len(weights)
     total = sum(weights)
@@ -54,7 +54,7 @@ class _Family:
         self.ne = _KEEP * self.ne + items * joules
 
     def line(self) -> tuple[float, float] | None:
-        """(E0, joules per item), None while sizes did not vary."""
+        """(E0, joules per item); None while sizes have not varied enough."""
         spread = self.number * self.nn - self.n * self.n
         if self.number < _ENOUGH or spread <= _VARIED * self.n * self.n:
             return None
@@ -71,21 +71,21 @@ class BatchCosts:
         self._families: dict[Hashable, _Family] = {}
 
     def learn(self, family: Hashable, items: int, joules: float) -> None:
-        """A settled request of ``items`` items. Families that never had a batch are not held."""
-        known = self._families.get(family)
-        if known is None:
+        """Add a settled request of ``items`` items. A family is kept from its first batch on."""
+        costs = self._families.get(family)
+        if costs is None:
             if items <= 1:
                 return
             if len(self._families) >= _MAX_FAMILIES:
                 del self._families[next(iter(self._families))]
-            known = self._families[family] = _Family()
-        known.add(float(items), joules)
+            costs = self._families[family] = _Family()
+        costs.add(float(items), joules)
 
     def fixed(self, family: Hashable, items: float) -> float:
-        """Part of the joules of a batch of ``items`` that is fixed; 0 while nothing is known."""
-        known = self._families.get(family)
-        line = known.line() if known is not None else None
+        """Returns the fixed part of the joules of a batch of ``items``; 0 until it is learned."""
+        costs = self._families.get(family)
+        line = costs.line() if costs is not None else None
         if line is None:
             return 0.0
-        whole = line[0] + line[1] * items
-        return line[0] / whole if whole > 0.0 else 0.0
+        total = line[0] + line[1] * items
+        return line[0] / total if total > 0.0 else 0.0

@@ -1,15 +1,18 @@
-"""A device that gives less than its requests would draw alone: a power cap, a throttled clock, a concave total.
+"""The ceiling of a device: the power that its requests together do not exceed.
 
-Model: at each instant the active power is  min(C, sum of the watts of what runs then). Under such a ceiling the
-heavy kinds are seen in crowded moments most and would be taken for lighter than they are; and whoever ran in a
-crowded moment drew less than another of its kind. So, where a ceiling is found,
+Causes are a power cap, a throttled clock, or a power that grows less than its load. Model: at each instant the
+active power is  min(C, sum of the watts of the running requests). Under a ceiling, heavy kinds of request run
+mostly while the device is crowded and would be learned as too light. And a request that ran in a crowded moment
+drew less than others of its kind. So, where a ceiling is found,
 
-* an interval teaches intensities by its moments below the ceiling only (the derivative of its energy by a request's
-  watts is the time that the request ran below it: an extended Kalman filter),
-* a request is charged by its time weighed with min(1, C / sum) at each moment: all that run then are scaled alike.
+* intensities are learned only from the moments below the ceiling (the derivative of an interval's energy by a
+  request's watts is the time that the request ran below it: an extended Kalman filter),
+* a request is charged by its time weighted with min(1, C / sum) at each moment: all running requests are scaled
+  alike.
 
-The ceiling is found by trying: of a grid of ceilings, the one whose prediction errors are smallest, if they are
-much smaller than those without any, or smaller beyond chance (a paired comparison of squared errors).
+The ceiling is found by trial: of a grid of ceilings, the one with the smallest prediction errors is used, if they
+are much smaller than the errors without a ceiling, or significantly smaller (a paired comparison of squared
+errors).
 """
 
 from __future__ import annotations
@@ -22,36 +25,36 @@ from typing import Final
 
 __all__ = ["Ceiling", "Span"]
 
-#: Begin and end of one request's activity in an interval (ns), and the watts expected of it meanwhile.
+#: Begin and end of one request's activity in an interval (ns), and its expected watts meanwhile.
 Span = tuple[int, int, float]
 
-#: Ratio of neighbouring ceilings of the grid, and which of them are tried, relative to the highest power seen.
+#: Ratio of adjacent ceilings of the grid, and the range that is tried, relative to the highest power seen.
 _STEP: Final = 1.05
 _LOG_STEP: Final = log(_STEP)
 _LOWEST: Final = 0.75
 _HIGHEST: Final = 1.5
-#: One interval in so many is tried; fewer after so many.
+#: One interval in this many is tried; one in ``_CALM`` after ``_CALM_AFTER`` trials.
 _EVERY: Final = 2
 _CALM_AFTER: Final = 100
 _CALM: Final = 8
 #: Intervals tried before errors are compared.
 _ENOUGH: Final = 16
 _RATE: Final = 0.015
-#: A ceiling is believed when its squared errors are below this part of those without, or when they are smaller by
-#: so many standard errors; it is given up above the last.
+#: A ceiling is accepted when its squared errors are below this part of those without, after this many trials, or
+#: when they are smaller by this many standard errors. It is rejected again above the last ratio.
 _MUCH: Final = 0.8
 _MANY: Final = 40
 _CERTAIN: Final = 2.5
-_GIVEN_UP: Final = 0.97
-#: Where this part of all intervals is this near the highest power, they are at a ceiling from begin to end.
+_REJECTED: Final = 0.97
+#: Where this part of all intervals is this close to the highest power, these are at the ceiling throughout.
 _OFTEN: Final = 0.02
 _NEAR: Final = 0.02
-#: The highest power is forgotten by this factor each interval that stays below.
+#: The highest power decays by this factor with each interval below it.
 _FADE: Final = 0.9999
 
 
 class _Errors:
-    """Mean squares of what one ceiling of the grid predicted wrong, and of what none did in the same intervals."""
+    """Mean squared prediction errors of one ceiling of the grid, and without a ceiling in the same intervals."""
 
     __slots__ = ("better", "free", "number", "scatter", "under")
 
@@ -64,7 +67,7 @@ class _Errors:
 
     @property
     def certainty(self) -> float:
-        """How many standard errors the ceiling predicts better than none."""
+        """By how many standard errors the ceiling predicts better than no ceiling."""
         number = min(self.number, 2.0 / _RATE)
         deviation = max(0.0, self.scatter - self.better**2) / number
         return self.better / deviation**0.5 if deviation > 0.0 else 0.0
@@ -74,7 +77,7 @@ class Ceiling:
     """The ceiling of one device, if it has one.
 
     Attributes:
-        watts: active power that it does not exceed, None if no ceiling is known.
+        watts: active power that the device does not exceed; None if no ceiling is known.
     """
 
     __slots__ = ("_errors", "_intervals", "_reached", "_top", "_tried", "watts")
@@ -88,9 +91,9 @@ class Ceiling:
         self._errors: dict[int, _Errors] = {}  # by power of the step
 
     def is_due(self, watts: float) -> bool:
-        """Whether an interval is one to be tried. ``watts`` is its active power."""
+        """Whether :meth:`learn` is to be called for the next interval, whose active power is ``watts``."""
         if watts > self._top:
-            # Those that were near the top are not near this one if it is much higher.
+            # Intervals near the old highest power are not near the new one if it is much higher.
             self._reached *= max(0.0, 1.0 - (watts / self._top - 1.0) / _NEAR) if self._top > 0.0 else 0.0
             self._top = watts
         else:
@@ -101,11 +104,11 @@ class Ceiling:
         return self._intervals % (_EVERY if self._tried < _CALM_AFTER else _CALM) == 0 and self._top > 0.0
 
     def learn(self, spans: Sequence[Span], base: float, seconds: float, active: float) -> None:
-        """Compare what ceilings predict with what was measured.
+        """Compare the predictions of the ceilings with the measured joules.
 
         Args:
-            spans: of the requests in an interval.
-            base: watts expected of all others, throughout.
+            spans: the spans of the requests in an interval.
+            base: expected watts of everything else, throughout the interval.
             seconds: length of the interval.
             active: joules beyond idle that were measured.
         """
@@ -126,41 +129,41 @@ class Ceiling:
             ceiling = _STEP**power
             reached = bisect_left(powers, ceiling)
             error = active - under[reached] - ceiling * (over[-1] - over[reached])
-            known = self._errors.setdefault(power, _Errors())
-            known.number += 1
-            rate = max(_RATE, 1.0 / known.number)
-            known.under += rate * (error * error - known.under)
-            known.free += rate * (free - known.free)
+            errors = self._errors.setdefault(power, _Errors())
+            errors.number += 1
+            rate = max(_RATE, 1.0 / errors.number)
+            errors.under += rate * (error * error - errors.under)
+            errors.free += rate * (free - errors.free)
             better = free - error * error
-            known.better += rate * (better - known.better)
-            known.scatter += rate * (better * better - known.scatter)
+            errors.better += rate * (better - errors.better)
+            errors.scatter += rate * (better * better - errors.scatter)
         self._choose()
 
     def _choose(self) -> None:
-        known = [(one.under / one.free, power) for power, one in self._errors.items() if one.number >= _ENOUGH]
-        if not known:
+        tried = [(one.under / one.free, power) for power, one in self._errors.items() if one.number >= _ENOUGH]
+        if not tried:
             return
-        ratio, power = min(known)
-        if not self._believed(ratio, self._errors[power]):
+        ratio, power = min(tried)
+        if not self._is_accepted(ratio, self._errors[power]):
             self.watts = None
         elif self._reached / self._intervals >= _OFTEN:
-            self.watts = self._top  # whole intervals are at the ceiling: it is where they end
+            self.watts = self._top  # entire intervals are at the ceiling, which is their power
         else:
             self.watts = _STEP**power
 
-    def _believed(self, ratio: float, errors: _Errors) -> bool:
+    def _is_accepted(self, ratio: float, errors: _Errors) -> bool:
         if self.watts is not None:
-            return ratio < _GIVEN_UP
-        # Of few trials the best of many ceilings looks better than it is.
+            return ratio < _REJECTED
+        # After few trials the best of many ceilings looks better than it is.
         return (errors.number >= _MANY and ratio < _MUCH) or errors.certainty > _CERTAIN
 
     @staticmethod
     def apply(spans: Sequence[Span], base: float, ceiling: float) -> tuple[list[float], list[float], float]:
-        """What a ceiling does to each request of an interval.
+        """Apply a ceiling to the requests of an interval.
 
         Returns:
-            Part of its time below the ceiling; mean of min(1, ceiling / sum) over its time; and the seconds in
-            which the ceiling was reached.
+            For each request, the part of its time below the ceiling; for each, the mean of min(1, ceiling / sum)
+            over its time; and the seconds at the ceiling.
         """
         below = given = reached = 0.0
         marks: dict[int, tuple[float, float]] = {}
@@ -187,12 +190,12 @@ class Ceiling:
 
 
 def _edges(spans: Sequence[Span]) -> list[tuple[int, float]]:
-    """When the sum of watts changes, and by how much."""
+    """The times at which the sum of watts changes, and the changes."""
     return sorted([edge for low, high, watts in spans for edge in ((low, watts), (high, -watts))])
 
 
 def _levels(spans: Sequence[Span], base: float, seconds: float) -> tuple[list[tuple[float, float]], float]:
-    """Sums of watts and the seconds that they lasted; and the seconds in which only the base ran."""
+    """The sums of watts with the seconds that each lasted, and the seconds in which only the base ran."""
     found: list[tuple[float, float]] = []
     edges = _edges(spans)
     level, at, busy = base, edges[0][0], 0.0

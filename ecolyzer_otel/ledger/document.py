@@ -1,4 +1,4 @@
-"""Replay files as they are read and checked: everything that can be wrong with one names its key.
+"""Reading and checking replay files. Every error names the key that it concerns.
 
 The format is the design's, version 1: integer nanoseconds on one monotonic clock, cumulative counters, every part
 of ``activity`` optional, unknown keys ignored (docs/replay.md).
@@ -20,20 +20,19 @@ __all__ = ["Timeline", "load_activity", "read"]
 
 _COMPONENTS = ("cpu", "gpu", "dram")
 _KINDS = ("reset", "lost", "suspend")
-#: One standard uncertainty of a sensor's gain where the file tells none: what a counter showed is taken at its
-#: word.
+#: One standard uncertainty of a sensor's gain where the file has none: a recorded counter is taken as accurate.
 _UNCERTAINTY = {"measured": 0.001, "modelled": 0.2}
-#: Nanoseconds beyond this are no time of any clock (and no float of seconds).
+#: Nanoseconds beyond this are not the time of any clock.
 _LAST_NS = 1 << 63
 
 
 class Timeline(NamedTuple):
-    """What a replay file holds, checked.
+    """The checked content of a replay file.
 
     Attributes:
         sensors: each with its samples (t_ns, joules) as they are in the file.
         activity: the file's ``activity``, for :func:`load_activity`.
-        records: of the requests, in the order of the file.
+        records: the records of the requests, in the order of the file.
         events: (t_ns, kind, sensor).
     """
 
@@ -47,7 +46,7 @@ def read(document: Any) -> Timeline:
     """Check a parsed replay file.
 
     Raises:
-        ReplayError: it is not of the format; the message names the key.
+        ReplayError: it does not have the format; the message names the key.
     """
     if not isinstance(document, Mapping):
         raise ReplayError("the file must hold a JSON object")
@@ -61,35 +60,35 @@ def read(document: Any) -> Timeline:
     return Timeline(sensors, activity, list(_records(document)), list(_events(document, names)))
 
 
-def load_activity(book: Activity, activity: Mapping[str, Any]) -> None:
-    """Fill ``book`` with the file's ``activity``.
+def load_activity(activity: Activity, content: Mapping[str, Any]) -> None:
+    """Fill ``activity`` with the file's ``activity``.
 
     Raises:
-        ReplayError: it is not of the format.
+        ReplayError: it does not have the format; the message names the key.
     """
-    for t, v in _samples(activity.get("host_cpu") or [], "activity.host_cpu"):
-        book.host.add(t, v)
-    for device, samples in _mapping(activity, "devices", "activity.").items():
+    for t, v in _samples(content.get("host_cpu") or [], "activity.host_cpu"):
+        activity.host.add(t, v)
+    for device, samples in _mapping(content, "devices", "activity.").items():
         for t, v in _samples(samples, f"activity.devices.{device}"):
-            book.add_device(device, t, v)
-    for sensor, samples in _mapping(activity, "packages", "activity.").items():
+            activity.add_device(device, t, v)
+    for sensor, samples in _mapping(content, "packages", "activity.").items():
         for t, v in _samples(samples, f"activity.packages.{sensor}"):
-            book.add_host_of(sensor, t, v)
-    for pid, quantities in _mapping(activity, "processes", "activity.").items():
+            activity.add_host_of(sensor, t, v)
+    for pid, quantities in _mapping(content, "processes", "activity.").items():
         where = f"activity.processes.{pid}"
         if not (pid.isdecimal() and len(pid) < 20) or not isinstance(quantities, Mapping):
             raise ReplayError(f"{where}: must be a process id with an object of quantities")
         placed = quantities.get("sensors")
         if isinstance(placed, list) and all(isinstance(name, str) for name in placed):
-            book.place(int(pid), placed)
+            activity.place(int(pid), placed)
         for quantity, samples in quantities.items():
             if quantity != "sensors" and isinstance(samples, list):  # unknown keys of another shape are ignored
                 for t, v in _samples(samples, f"{where}.{quantity}"):
-                    book.add_process(int(pid), quantity, t, v)
+                    activity.add_process(int(pid), quantity, t, v)
 
 
 class _Request(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One of ``requests``, as it is in the file."""
+    """An entry of ``requests``, as it is in the file."""
 
     id: str
     pid: int
@@ -105,12 +104,12 @@ class _Request(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 def _records(document: Mapping[str, Any]) -> Iterator[Record]:
-    told = _list(document, "requests", "", required=False)
+    items = _list(document, "requests", "", required=False)
     try:
-        requests = msgspec.convert(told, list[_Request])
+        requests = msgspec.convert(items, list[_Request])
     except msgspec.ValidationError:
-        # Slower, but it takes what is an integer all the same, and says exactly what is not.
-        requests = [_request(item, f"requests[{i}]") for i, item in enumerate(told)]
+        # Slower, but it accepts integers that are written as floats, and names the key that is wrong.
+        requests = [_request(item, f"requests[{i}]") for i, item in enumerate(items)]
     seen: set[str] = set()
     for i, one in enumerate(requests):
         if one.id in seen:
@@ -133,8 +132,8 @@ def _records(document: Mapping[str, Any]) -> Iterator[Record]:
 
 
 def _check_times(one: _Request, where: str) -> None:
-    _whole(one.start_ns, f"{where}.start_ns")
-    _whole(one.end_ns, f"{where}.end_ns")
+    _as_integer(one.start_ns, f"{where}.start_ns")
+    _as_integer(one.end_ns, f"{where}.end_ns")
     if one.end_ns < one.start_ns:
         raise ReplayError(f"{where}.end_ns: must not be before start_ns")
 
@@ -156,7 +155,7 @@ def _request(item: Any, where: str) -> _Request:
         cpu_ns=_integer(item, "cpu_ns", where, default=0),
         model=item.get("model"),
         phase=item.get("phase"),
-        items=None if items is None else _whole(items, f"{where}.items"),
+        items=None if items is None else _as_integer(items, f"{where}.items"),
         device_busy_ns=_busy(item, where),
         partitions=_partitions(item, where),
         members={
@@ -171,12 +170,12 @@ def _busy(item: Mapping[str, Any], where: str) -> dict[str, list[tuple[int, int]
     for device, spans in _mapping(item, "device_busy_ns", f"{where}.").items():
         key = f"{where}.device_busy_ns.{device}"
         pairs = _pairs(spans, key, "[start_ns, end_ns]")
-        busy[device] = [(_whole(low, key), _whole(high, key)) for low, high in pairs]
+        busy[device] = [(_as_integer(low, key), _as_integer(high, key)) for low, high in pairs]
     return busy
 
 
 def _partitions(item: Mapping[str, Any], where: str) -> dict[str, tuple[str, float]]:
-    """``{"gpu0": ["MIG-…", 0.43]}``: the part of a divided device that the request ran on."""
+    """``{"gpu0": ["MIG-…", 0.43]}``: the partition of a divided device that the request ran on."""
     partitions: dict[str, tuple[str, float]] = {}
     for device, value in _mapping(item, "partitions", f"{where}.").items():
         key = f"{where}.partitions.{device}"
@@ -208,7 +207,7 @@ def _events(document: Mapping[str, Any], names: set[str]) -> Iterator[tuple[int,
         kind, sensor = item.get("kind"), item.get("sensor")
         if kind not in _KINDS:
             raise ReplayError(f"{where}.kind: must be reset, lost or suspend, not {kind!r}")
-        # A suspended machine concerns every sensor unless one is named.
+        # An event without a sensor concerns all of them (a suspended machine).
         for name in names if sensor is None else (sensor,):
             if not isinstance(name, str) or name not in names:
                 raise ReplayError(f"{where}.sensor: {name!r} is none of the sensors")
@@ -240,7 +239,7 @@ def _sensor(item: Any, where: str) -> tuple[SensorSpec, list[tuple[int, float]]]
 
 def _samples(value: Any, where: str) -> list[tuple[int, float]]:
     pairs = _pairs(value, where, "[t_ns, number]")
-    return [(_whole(t, where), _number(v, where)) for t, v in pairs]
+    return [(_as_integer(t, where), _number(v, where)) for t, v in pairs]
 
 
 def _pairs(value: Any, where: str, shape: str) -> list[Any]:
@@ -251,7 +250,7 @@ def _pairs(value: Any, where: str, shape: str) -> list[Any]:
     raise ReplayError(f"{where}: must be a list of {shape}")
 
 
-def _whole(value: Any, where: str) -> int:
+def _as_integer(value: Any, where: str) -> int:
     if type(value) is int and -_LAST_NS < value < _LAST_NS:
         return value
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not -_LAST_NS < value < _LAST_NS:
@@ -260,7 +259,7 @@ def _whole(value: Any, where: str) -> int:
 
 
 def _number(value: Any, where: str) -> float:
-    """What a counter may show: NaN and infinities are faults of the sensor, not of the file."""
+    """A number that a counter may show. NaN and infinities are allowed: they are faults of the sensor."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ReplayError(f"{where}: must be a list of [t_ns, number]")
     try:
@@ -289,7 +288,7 @@ def _mapping(item: Mapping[str, Any], key: str, where: str = "") -> Mapping[str,
 
 def _integer(item: Mapping[str, Any], key: str, where: str, default: int | None = None) -> int:
     value = item.get(key, default)
-    return _whole(value, f"{where}.{key}")
+    return _as_integer(value, f"{where}.{key}")
 
 
 def _optional(item: Mapping[str, Any], key: str, where: str) -> float | None:

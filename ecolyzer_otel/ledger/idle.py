@@ -1,12 +1,12 @@
-"""Idle power where no table knows it: learned from quiet intervals, by the state that the device is in.
+"""Idle power where no table has it: learned from quiet intervals, by the state of the device.
 
 A device has two idle levels: *cold*, and *loaded* while a process that serves requests holds it (a GPU with a
-context and clocks up draws 56-137 W where a cold one draws 20-40 W). Each is learned from intervals without any
-request in flight: the lowest of them, so that other work on the host is not taken for idle. A level rises only when
-everything seen for a long while was higher, so that a change of state nobody told of is followed too. Intervals
-with requests never teach it: idle power neither falls to nothing nor rises with utilisation.
+context and raised clocks draws 56-137 W where a cold one draws 20-40 W). Each level is the lowest power of
+intervals without any request in flight, so that other work on the host does not count as idle. A level rises only
+when a long run of intervals was above it, so that a change of state that nothing reported is followed, too.
+Intervals with requests do not change a level: idle power neither falls to zero nor rises with utilisation.
 
-A device that is never quiet has an intercept instead: the power that no activity explains
+For a device that is never quiet, the intercept is used instead: the power that no activity explains
 (:mod:`ecolyzer_otel.ledger.intensity`).
 """
 
@@ -23,11 +23,11 @@ State = Literal["cold", "loaded"]
 
 #: Shorter intervals are dominated by the counter's quantum.
 _LONG_ENOUGH_NS: Final = 50_000_000
-#: That many quiet intervals in a row, all above the level, raise it to the lowest of them.
+#: This many quiet intervals in a row, all above the level, raise it to the lowest of them.
 _RISES_AFTER: Final = 30
-#: An intercept is believed once its standard deviation is below this part of it,
-_BELIEVED: Final = 0.5
-#: and preferred to what quiet intervals showed, in which the host worked, once it is below this part.
+#: An intercept is used once its standard deviation is below this part of it,
+_USABLE: Final = 0.5
+#: and preferred to quiet intervals, during which the host may have worked, once it is below this part.
 _PREFERRED: Final = 0.1
 
 
@@ -54,11 +54,11 @@ class _Level:
 
 
 class IdleLevels:
-    """The idle watts of one sensor: given, or learned causally.
+    """The idle watts of one sensor: from its properties, or learned causally.
 
     Args:
-        spec: of the sensor.
-        intensity: what active watts are known; its intercept is used where no quiet interval was seen.
+        spec: the sensor.
+        intensity: its learned intensity; the intercept is used where there was no quiet interval.
     """
 
     __slots__ = ("_intensity", "_levels", "_lowest", "_spec")
@@ -69,13 +69,8 @@ class IdleLevels:
         self._levels: dict[State, _Level] = {"cold": _Level(), "loaded": _Level()}
         self._lowest: dict[State, float] = {"cold": float("inf"), "loaded": float("inf")}
 
-    @property
-    def given(self) -> bool:
-        """Whether a table or the sensor itself gives it."""
-        return self._spec.idle_watts is not None
-
     def watts(self, state: State) -> float:
-        """Idle power in watts: what was learned, else the prior; 0.0 without either, when all is active."""
+        """Returns idle power in watts: learned, else the prior, else 0.0: then all joules are active."""
         if self._spec.idle_watts is not None:
             return self._spec.idle_watts
         intercept, deviation = self._intensity.watts_of(IDLE), self._intensity.deviation(IDLE)
@@ -87,18 +82,18 @@ class IdleLevels:
             quiet = self._levels["cold"].watts
         if quiet is not None:
             return quiet
-        if intercept is not None and trusted and deviation <= _BELIEVED * intercept:
+        if intercept is not None and trusted and deviation <= _USABLE * intercept:
             return min(intercept, self._lowest[state])
         return min(self._spec.idle_prior_watts or 0.0, self._lowest[state])
 
     def deviation(self, state: State) -> float:
-        """One standard uncertainty of it, in watts, beyond the gain of the sensor."""
+        """Returns one standard uncertainty of the idle power in watts, without that of the sensor's gain."""
         if self._spec.idle_watts is not None or self._levels[state].watts is not None:
             return 0.0
         return min(self._intensity.deviation(IDLE), self.watts(state)) if self._intensity.trusted else 0.0
 
     def observe(self, interval: Interval, state: State, *, quiet: bool) -> None:
-        """Take note of an interval: idle power is not above the lowest seen. Quiet is one without requests."""
+        """Add an interval, which limits idle power to its own; ``quiet`` is True for one without requests."""
         length = interval.end_ns - interval.start_ns
         if self._spec.idle_watts is not None or length < _LONG_ENOUGH_NS:
             return

@@ -6,13 +6,13 @@ of request (model, phase, batch bucket), what else the owning processes do, the 
 where no table gives it. e has the variance  s^2 sum of (w_i a_i)^2: requests of one kind differ by a relative
 spread s.
 
-w is followed by a Kalman filter (R. E. Kalman, 1960): causal, recursive, in memory of columns squared. Only the
+w is estimated by a Kalman filter (R. E. Kalman, 1960): causal, recursive, with memory of columns squared. Only the
 columns that take part in an interval are updated (S. F. Schmidt's consider form, 1966), so that an update costs
-columns times participants. Each participation lets a column drift a little, so that old intervals are forgotten;
-where errors come out larger than the filter expects, it forgets faster. A new column begins at the mean intensity
-of all requests, as rule 3 would have it. s^2 is learned from the errors.
+columns times participants. With each participation a column drifts a little, so that old intervals lose weight;
+where errors are larger than the filter expects, they lose it faster. A new column starts at the mean intensity of
+all requests, which equals rule 3. s^2 is learned from the errors.
 
-The estimates are only ever used as weights: what the sensor measured is what is divided.
+The estimates are only used as weights: the joules that are divided are always the measured ones.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["HOST", "IDLE", "PROCESS", "Intensity"]
 
 
 class _Column:
-    """A column that is no kind of request."""
+    """The key of a column that is not a kind of request."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -38,34 +38,34 @@ IDLE: Final = _Column("IDLE")
 HOST: Final = _Column("HOST")
 PROCESS: Final = _Column("PROCESS")
 
-#: Columns at a time. The one unused for longest makes room.
+#: The largest number of columns. The one unused for longest is replaced.
 _MAX_COLUMNS: Final = 64
-#: Intervals with requests before weights are believed.
+#: Intervals with requests before weights are used.
 _ENOUGH: Final = 12
 #: Weights are used while their squared errors are at most this many times those of equal weights.
 _BETTER: Final = 1.1
-#: Weights with this many times the squared errors of equal ones were led astray; then learning begins again, but
-#: not more often than after so many intervals.
-_ASTRAY: Final = 2.0
-_LOST_AFTER: Final = 16
-#: The same, of the prediction that power is steady whatever runs.
+#: Weights with this many times the squared errors of equal weights have diverged. Then learning restarts, but not
+#: more often than after this many intervals.
+_DIVERGED: Final = 2.0
+_RESTART_AFTER: Final = 16
+#: Weights are used while their squared errors are at most this many times those of a constant power.
 _FOLLOWS: Final = 1.0
 #: Relative standard deviation of a new column around the mean intensity.
 _PRIOR_DEVIATION: Final = 0.7
 #: Part of a device's power that is idle, before it is learned.
 _PRIOR_IDLE: Final = 0.3
-#: Relative standard deviation that doubt adds.
+#: Relative standard deviation that :meth:`Intensity.add_uncertainty` adds.
 _ADDED_DEVIATION: Final = 0.3
 #: Relative drift of a column at each participation, squared.
 _DRIFT: Final = 0.003**2
-#: The least of it, in terms of the mean intensity.
+#: Drift and spread are relative to at least this part of the mean intensity.
 _SCALE: Final = 0.25
 #: Relative spread of requests of one kind, squared, before it is learned.
 _SPREAD: Final = 0.25**2
 _LEAST_SPREAD: Final = 0.01**2
 #: Weight of a new interval in the means of errors.
 _RATE: Final = 0.01
-#: Weights stay above this part of the mean intensity: nothing that was active drew nothing.
+#: Weights stay above this part of the mean intensity: any activity draws some power.
 _FLOOR: Final = 0.02
 #: Errors beyond this many standard deviations count as this many.
 _ROBUST: Final = 4.0
@@ -76,7 +76,16 @@ class Intensity:
 
     Args:
         learn_idle: whether idle power is a column.
-        idle_prior: what tables say of it, in watts.
+        idle_prior: idle power according to tables, in watts.
+
+    Attributes:
+        learn_idle: whether idle power is a column.
+        observations: intervals with requests so far.
+        mean_watts: mean intensity of all activity, recent intervals more than old ones; 0.0 before any.
+        watts: estimated watts by column.
+        covariance: covariance of the watts of two columns, in watts squared.
+        spread: relative spread of requests of one kind, squared.
+        misfit: mean of squared errors over their expected squares; 1 where the filter's variances are right.
     """
 
     __slots__ = (
@@ -103,41 +112,35 @@ class Intensity:
     def __init__(self, *, learn_idle: bool, idle_prior: float | None = None) -> None:
         self._idle_prior = idle_prior
         self.learn_idle = learn_idle
-        #: Intervals with requests seen so far.
         self.observations = 0
-        #: Mean intensity of all activity so far, recent more than old; 0.0 before any.
         self.mean_watts = 0.0
-        #: Watts by column number.
         self.watts: list[float] = []
-        #: Relative spread of requests of one kind, squared.
         self.spread = _SPREAD
-        #: Mean of squared errors over what was expected of them; 1 where the filter knows how wrong it is.
         self.misfit = 1.0
         self._columns: dict[Hashable, int] = {}
         self._keys: list[Hashable] = []
         self._used: list[int] = []
         self._intervals = 0
         self._since = 0
-        #: Of two columns' watts, in watts squared.
         self.covariance: list[list[float]] = []
         self._joules = self._activity = 0.0
         self._flat_error = self._learned_error = self._steady_error = 0.0
 
     @property
     def trusted(self) -> bool:
-        """Whether weights may be used: enough was seen, and they explain it better than equal ones would."""
+        """Whether weights may be used: after enough intervals, and if they predict better than equal weights."""
         if self.observations < _ENOUGH:
             return False
-        # What power does not follow cannot be told apart by power: a device that draws the same whatever runs.
+        # On a device that draws constant power, power does not depend on the kinds of request.
         return self._learned_error <= min(_BETTER * self._flat_error, _FOLLOWS * self._steady_error)
 
     def column(self, key: Hashable) -> int:
-        """Number of a column, made at need."""
+        """Returns the number of a column, which is created if needed."""
         number = self._columns.get(key)
         if number is not None:
             if self.covariance[number][number] == 0.0 and key is not IDLE:
-                self._start_at_mean(number)  # made when the mean was not known
-            self._used[number] = self._intervals + 1  # it makes no room for another one of the same interval
+                self._start_at_mean(number)  # created before there was a mean
+            self._used[number] = self._intervals + 1  # no other column of the same interval replaces it
             return number
         if len(self._keys) < _MAX_COLUMNS:
             number = len(self._keys)
@@ -165,32 +168,32 @@ class Intensity:
         self.covariance[number][number] = (_PRIOR_DEVIATION * mean) ** 2
 
     def scale(self, column: int) -> float:
-        """Watts that the spread of a column is relative to."""
+        """Returns the watts that the spread of a column is relative to."""
         watts, least = self.watts[column], _SCALE * self.mean_watts
         return watts if watts > least else least
 
     def variance(self, column: int) -> float:
-        """Variance of the watts of one request around those of its kind."""
+        """Returns the variance of the watts of one request around those of its kind."""
         return self.spread * self.scale(column) ** 2
 
     def watts_of(self, key: Hashable) -> float | None:
-        """Watts of a column, None where it has not been seen."""
+        """Returns the watts of a column, None if it does not exist."""
         number = self._columns.get(key)
         return None if number is None else self.watts[number]
 
     def add_uncertainty(self) -> None:
-        """What was learned may be wrong: every column is as uncertain as if little had been seen."""
+        """Make every column but idle power more uncertain: the estimates may be wrong."""
         for column, key in enumerate(self._keys):
             if key is not IDLE:
                 self.covariance[column][column] += (_ADDED_DEVIATION * self.scale(column)) ** 2
 
     def deviation(self, key: Hashable) -> float:
-        """Standard deviation of a column's watts; infinite where it has not been seen."""
+        """Returns the standard deviation of a column's watts; infinite if it does not exist."""
         number = self._columns.get(key)
         return float("inf") if number is None else self.covariance[number][number] ** 0.5
 
     def update_mean(self, joules: float, activity: float) -> None:
-        """Take note of the mean intensity before columns are made: ``joules`` over ``activity`` seconds."""
+        """Update the mean intensity with ``joules`` over ``activity`` seconds, before columns are created."""
         keep = 1.0 - _RATE
         self._joules = keep * self._joules + joules
         self._activity = keep * self._activity + activity
@@ -198,7 +201,7 @@ class Intensity:
             self.mean_watts = self._joules / self._activity
 
     def idle_column(self, watts: float) -> int:
-        """Number of the column of idle power; a new one begins at a part of ``watts``, the power of an interval."""
+        """Returns the column of idle power, which starts at the prior or a part of an interval's ``watts``."""
         number = self._columns.get(IDLE)
         if number is None:
             number = self.column(IDLE)
@@ -220,10 +223,10 @@ class Intensity:
         Args:
             taking_part: activity by column, in seconds.
             joules: measured.
-            own: sum over requests of (their expected joules)^2: what their spread is multiplied by.
+            own: sum over requests of (their expected joules)^2, which the spread is multiplied by.
             noise: variance of everything else, in joules squared.
-            plain: errors in joules that equal weights make, and that steady power makes; None for an interval
-                without requests.
+            plain: the errors in joules of equal weights and of constant power; None for an interval without
+                requests.
         """
         covariance, watts = self.covariance, self.watts
         parts = list(taking_part.items())
@@ -233,7 +236,7 @@ class Intensity:
         for column, amount in parts:
             self._used[column] = self._intervals
             expected += watts[column] * amount
-            # At least a part of the mean's: a column that fell to its floor must find its way back.
+            # Never zero, so that a column that fell to its floor can rise again.
             covariance[column][column] += drift * self.scale(column) ** 2
         error = joules - expected
         spans = [sum([row[column] * amount for column, amount in parts]) for row in covariance]
@@ -251,7 +254,7 @@ class Intensity:
     ) -> None:
         covariance, watts, keys = self.covariance, self.watts, self._keys
         least = _FLOOR * self.mean_watts
-        # All from the covariances as they were; then in place, on both sides of the diagonal.
+        # All rows are computed from the old covariances, then replaced on both sides of the diagonal.
         rows = [
             (column, spans[column] / variance, [spans[column] / variance * span for span in spans])
             for column, _ in parts
@@ -271,7 +274,7 @@ class Intensity:
                         row[column] = covariance[column][other]
 
     def _compare_errors(self, error: float, variance: float, flat: float, steady: float) -> bool:
-        """Learn how good the weights are. True when they were so bad that all has begun again."""
+        """Update the errors of the weights. Returns True if the weights had diverged and learning has restarted."""
         self.observations += 1
         rate = max(_RATE, 1.0 / self.observations)
         self.misfit += rate * (min(error * error / variance, _ROBUST**2) - self.misfit)
@@ -279,13 +282,13 @@ class Intensity:
         self._flat_error += rate * (flat * flat - self._flat_error)
         self._steady_error += rate * (steady * steady - self._steady_error)
         self._since += 1
-        if self._since >= _LOST_AFTER and self._learned_error > _ASTRAY * self._flat_error:
+        if self._since >= _RESTART_AFTER and self._learned_error > _DIVERGED * self._flat_error:
             self._restart()
             return True
         return False
 
     def _restart(self) -> None:
-        """Weights that do worse than equal ones were led astray: all begin at the mean, as unsure as at first."""
+        """Reset every column but idle power to the mean, with its first uncertainty."""
         self._since = 0
         for column, key in enumerate(self._keys):
             if key is not IDLE:
@@ -297,11 +300,11 @@ class Intensity:
         self.spread = _SPREAD
 
     def match_spread(self, ratio: float, part: float) -> None:
-        """Learn the spread: by covariance matching (R. K. Mehra, 1970), errors must be as large as expected.
+        """Learn the spread by covariance matching (R. K. Mehra, 1970): errors are to be as large as expected.
 
         Args:
             ratio: a squared error over its expected square.
-            part: of the expected square that came from the spread.
+            part: the part of the expected square that came from the spread.
         """
         rate = max(_RATE, 1.0 / (4.0 + self.observations))
         step = rate * part * (min(ratio, _ROBUST**2) - 1.0)

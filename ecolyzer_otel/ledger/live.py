@@ -1,4 +1,4 @@
-"""A request between its first word and its settlement."""
+"""A request between its first record and its settlement."""
 
 from __future__ import annotations
 
@@ -10,9 +10,15 @@ __all__ = ["Live"]
 
 
 class Live:
-    """One request known to the ledger. ``end_ns`` is None while it is open, ``seen_ns`` how far it is known.
+    """One request that is not settled.
 
-    It is settled when ``due_ns`` is covered; None while it is open.
+    Attributes:
+        record: its latest record.
+        start_ns: when it began.
+        end_ns: when it ended; None while it is open.
+        due_ns: it is settled once this time is covered; None while it is open.
+        seen_ns: the time up to which its activity is reported.
+        accounts: its account on each sensor that it has used.
     """
 
     __slots__ = ("_curve", "accounts", "due_ns", "end_ns", "record", "seen_ns", "start_ns")
@@ -28,7 +34,7 @@ class Live:
         self._update(record)
 
     def update(self, record: Record) -> None:
-        """Take over a later record of the same request."""
+        """Replace the record by a later one of the same request."""
         if self._curve is None:
             self._curve = Curve()
             self._curve.add(self.start_ns, 0.0)
@@ -37,7 +43,7 @@ class Live:
         self._curve.add(self.seen_ns, record.cpu_ns / 1e9)
 
     def forget_before(self, t_ns: int) -> None:
-        """Drop what records told of its clock and no interval from ``t_ns`` on can need."""
+        """Drop the samples of its CPU clock that no interval from ``t_ns`` on can need."""
         if self._curve is not None:
             self._curve.forget_before(t_ns)
 
@@ -51,7 +57,7 @@ class Live:
             self.seen_ns = seen
 
     def cpu_seconds(self, start_ns: int, end_ns: int) -> float:
-        """CPU time of its own thread within the interval, spread evenly between what records told."""
+        """Returns the CPU time of its own thread in the interval, interpolated linearly between records."""
         if self._curve is not None:
             return self._curve.growth(start_ns, end_ns)
         cpu = self.record.cpu_ns
@@ -64,7 +70,7 @@ class Live:
         return cpu / 1e9 * (high - low) / (last - first) if low < high else 0.0
 
     def busy_seconds(self, device: str, start_ns: int, end_ns: int) -> float:
-        """Seconds of its kernels on a device within the interval, as if the whole device had run them."""
+        """Returns the seconds of its kernels on a device in the interval, scaled to the undivided device."""
         record, total = self.record, 0
         for low, high in record.device_busy.get(device, ()):
             if low < start_ns:
@@ -78,18 +84,18 @@ class Live:
         return total / 1e9
 
     def span(self, device: str, start_ns: int, end_ns: int) -> tuple[int, int]:
-        """From when to when it was active within the interval: by its kernels if it told them, else in flight."""
+        """Returns begin and end of its activity in the interval: of its kernels if reported, else of its flight."""
         busy = self.record.device_busy.get(device)
         low = min([first for first, _ in busy]) if busy else self.start_ns
         high = max([last for _, last in busy]) if busy else self.seen_ns
         return (low if low > start_ns else start_ns), (high if high < end_ns else end_ns)
 
     def overlap_ns(self, start_ns: int, end_ns: int) -> int:
-        """Nanoseconds of the interval during which it is known to have been in flight."""
+        """Returns the nanoseconds of the interval during which it was in flight, as far as reported."""
         return max(0, min(end_ns, self.seen_ns) - max(start_ns, self.start_ns))
 
     def account(self, sensor: str) -> Account:
-        """This request's account on one sensor, opened at need."""
+        """Returns its account on one sensor, which is created if needed."""
         account = self.accounts.get(sensor)
         if account is None:
             account = self.accounts[sensor] = Account()

@@ -1,10 +1,10 @@
-"""Whom native pool threads worked for: pool seconds per second in flight, learned by kind of request.
+"""The use of native pool threads by kind of request: pool seconds per second in flight, learned.
 
-The operating system tells how long the native threads of a process ran, not for whom. Kinds of request differ: a
-decision tree uses no pool, a convolution keeps all of it busy. The rates are learned like watts are
-(:class:`~ecolyzer_otel.ledger.intensity.Intensity`), with pool seconds for joules and seconds in flight for
-activity, and used as weights of the same kind: what the pool ran is what is divided. Until they are trusted, pool
-time goes by overlap.
+The operating system reports how long the native threads of a process ran, but not for which request. Kinds of
+request differ: a decision tree uses no pool, a convolution keeps all of it busy. The rates are learned like watts
+(:class:`~ecolyzer_otel.ledger.intensity.Intensity`), with pool seconds in place of joules and seconds in flight in
+place of activity. They are only used as weights to divide the measured pool time. Until they are trusted, pool time
+is divided by overlap.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from ecolyzer_otel.ledger.live import Live
 
 __all__ = ["Pools"]
 
-#: Part of a pool's time that no request of its process explains.
+#: Standard deviation of the pool time that no request explains, relative to the pool time.
 _NOISE: Final = 0.02
 
 
 class _Open:
-    """Seconds in flight by kind since the pool's clock was last looked at."""
+    """Seconds in flight by kind since the last sample of the pool's clock."""
 
     __slots__ = ("seconds", "squares", "start_ns")
 
@@ -34,7 +34,7 @@ class _Open:
 
 
 class Pools:
-    """The rates of all processes together: a model uses its pool alike in each."""
+    """The rates of all processes together: a model is expected to use its pool alike in each."""
 
     __slots__ = ("_open", "_rates")
 
@@ -43,15 +43,15 @@ class Pools:
         self._open: dict[int, _Open] = {}
 
     def weights(self, live: Sequence[Live]) -> list[float] | None:
-        """Pool seconds that a second in flight of each request is worth, relatively; None if unknown."""
+        """Returns the relative pool time of each request per second in flight; None while rates are not trusted."""
         if not self._rates.trusted:
             return None
         mean = self._rates.mean_watts
-        known = [self._rates.watts_of(one.record.kind) for one in live]
-        return [mean if rate is None else rate for rate in known]
+        rates = [self._rates.watts_of(one.record.kind) for one in live]
+        return [mean if rate is None else rate for rate in rates]
 
     def learn(self, pid: int, pool: Curve, live: Sequence[Live], start_ns: int, end_ns: int) -> None:
-        """A closed interval in which ``live``, all of process ``pid``, were in flight."""
+        """Learn from a closed interval in which ``live``, the requests of process ``pid``, were in flight."""
         window = self._open.get(pid)
         if window is None:
             window = self._open[pid] = _Open(start_ns)
@@ -74,7 +74,7 @@ class Pools:
         columns: dict[int, float] = {}
         own = 0.0
         for kind, seconds in window.seconds.items():
-            column = rates.column(kind)  # of more kinds than there are columns two may have the same
+            column = rates.column(kind)  # two kinds may share one if there are more kinds than columns
             columns[column] = columns.get(column, 0.0) + seconds
             own += rates.scale(column) ** 2 * window.squares[kind]
         expected = sum([rates.watts[column] * seconds for column, seconds in columns.items()])
@@ -84,5 +84,5 @@ class Pools:
         rates.observe(columns, pool, own, noise, (pool - rates.mean_watts * total, pool))
 
     def forget(self, pid: int) -> None:
-        """A process that is gone."""
+        """Drop a process that has ended."""
         self._open.pop(pid, None)

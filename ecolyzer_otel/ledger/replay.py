@@ -18,7 +18,7 @@ _TICK_NS = 100_000_000
 
 
 def replay(document: Any) -> dict[str, Any]:
-    """Run the ledger over a replay document.
+    """Run the ledger on a replay document.
 
     Args:
         document: the parsed JSON.
@@ -27,7 +27,7 @@ def replay(document: Any) -> dict[str, Any]:
         ``{"version": 1, "requests": {id: ...}, "sensors": {id: ...}}``, all in joules.
 
     Raises:
-        ReplayError: the document is not of the format; the message names the key.
+        ReplayError: the document does not have the format; the message names the key.
     """
     with _no_collector():
         timeline = read(document)
@@ -40,13 +40,13 @@ def replay(document: Any) -> dict[str, Any]:
         return {
             "version": 1,
             "requests": {record.id: _request_result(settled[record.id]) for record in timeline.records},
-            "sensors": {name: _sensor_result(book.shares) for name, book in ledger.sensors.items()},
+            "sensors": {name: _sensor_result(sensor.shares) for name, sensor in ledger.sensors.items()},
         }
 
 
 @contextmanager
 def _no_collector() -> Iterator[None]:
-    """Without the cyclic collector, which would walk the whole document again and again: no cycle is left."""
+    """Pause the garbage collector, which would scan the document again and again; nothing here has cycles."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -57,7 +57,7 @@ def _no_collector() -> Iterator[None]:
 
 
 def _run(ledger: Ledger, timeline: Timeline) -> dict[Any, Settlement]:
-    """Feed everything in the order of time, so that only what is in flight is held."""
+    """Run the ledger in the order of time, so that it only holds the requests in flight."""
     # Events sort before samples of the same instant: a reset announced at t concerns the reading at t.
     steps: list[tuple[int, int, str, Any]] = [(t, 0, sensor, kind) for t, kind, sensor in timeline.events]
     steps += [(t, 1, spec.id, joules) for spec, samples in timeline.sensors for t, joules in samples]
@@ -95,7 +95,7 @@ def _request_result(settlement: Settlement) -> dict[str, Any]:
         "idle_joules": settlement.idle_joules,
         "uncertainty_joules": settlement.uncertainty_joules,
         "method": settlement.method,
-        "sensors": {one.sensor: {"active": one.active, "idle": one.idle} for one in settlement.charges},
+        "sensors": {name: {"active": active, "idle": idle} for name, (active, idle) in settlement.sensors.items()},
     }
     if settlement.basis != "activity":
         result["basis"] = settlement.basis

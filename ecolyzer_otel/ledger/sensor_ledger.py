@@ -209,7 +209,7 @@ class SensorLedger:
         """Move a request's joules from pending to requests, and add an estimate for its time without readings.
 
         Returns:
-            The charge, None where nothing is known of it, and the variance of its active joules.
+            The charge, None where there is no basis for one, and the variance of its active joules.
         """
         variance = (account.uncertainty + account.idle_uncertainty) ** 2
         if account.activity:

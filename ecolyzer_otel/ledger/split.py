@@ -1,4 +1,4 @@
-"""Who was active in one interval, and how its active joules are split while nothing is known of watts (rule 3).
+"""The activity in one interval, and the split of its active joules by activity alone (rule 3).
 
 CPU and DRAM: activity is CPU time. With ``h`` the busy seconds of the host, ``u_p`` those of process p, ``o_i`` the
 CPU seconds of request i's own thread and ``q_p`` those of p's native pool threads, shared over its requests by
@@ -7,12 +7,12 @@ host = (U - sum u_p) / U,  U = max(h, sum u_p).
 
 GPU: activity is busy time of kernels. With ``B`` the busy seconds of the device, ``P_p`` those of process p, with
 or without requests, and ``R_p`` the union of its requests' kernels:  T = max(B, sum P_p);  requests of p get R_p /
-T by their own busy time,  process = sum (P_p - R_p) / T over those with requests,  host = the rest. On a divided
-device (MIG) kernels count with the fraction of the device that their partition is, and only those of one partition
+T by their own busy time,  process = sum (P_p - R_p) / T over processes with requests,  host = the rest. On a
+divided device (MIG) kernels count with their partition's fraction of the device, and only kernels of one partition
 can overlap.
 
-Nothing known: by overlap over the requests, and to the host where none overlaps. ``meters`` that measure the same
-device without knowing of each other's requests take an equal part each; the rest is host.
+Without any activity: by overlap over the requests, or to the host where none overlaps. Where several meters measure
+the same device, each without the requests of the others, each takes an equal part; the rest is host.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ __all__ = ["Parts", "Work", "cpu_work", "gpu_work", "learn_pools", "overlap_work
 
 
 class Parts(NamedTuple):
-    """Parts of an interval's active joules, by activity alone; they add up to one.
+    """The parts of an interval's active joules, by activity alone; they add up to one.
 
     Attributes:
-        requests: in the order in which they were given.
-        process: of their processes outside requests.
-        host: of everybody else.
+        requests: part of each request.
+        process: part of their processes outside requests.
+        host: part of the rest of the host.
     """
 
     requests: list[float]
@@ -42,14 +42,14 @@ class Parts(NamedTuple):
 
 
 class Work(NamedTuple):
-    """Activity in one interval.
+    """The activity in one interval, in seconds.
 
     Attributes:
-        seconds: of each request, in the order in which they were given.
-        process: of their processes outside requests.
-        host: of everybody else.
-        parts: gives the split by activity alone, worked out only where it is needed.
-        told: False where no activity is known and ``seconds`` are those in flight.
+        seconds: activity of each request.
+        process: activity of their processes outside requests.
+        host: activity of the rest of the host.
+        parts: computes the split by activity alone; called only where it is needed.
+        by_activity: False where no activity is known and ``seconds`` are times in flight.
     """
 
     seconds: list[float]
@@ -60,7 +60,7 @@ class Work(NamedTuple):
 
 
 def overlap_work(live: Sequence[Live], start_ns: int, end_ns: int, meters: int = 1) -> Work:
-    """When no activity is known."""
+    """Returns times in flight as the activity, for an interval without any."""
     seconds = [one.overlap_ns(start_ns, end_ns) / 1e9 for one in live]
 
     def parts() -> Parts:
@@ -73,7 +73,7 @@ def overlap_work(live: Sequence[Live], start_ns: int, end_ns: int, meters: int =
 
 
 def learn_pools(live: Sequence[Live], activity: Activity, start_ns: int, end_ns: int) -> None:
-    """Learn from one interval whom the native threads of each process work for."""
+    """Learn the use of native threads by kind of request from one interval."""
     members = _by_process(live)
     for pid in activity.owners | members.keys():
         pool = activity.curve(pid, "pool")
@@ -84,7 +84,7 @@ def learn_pools(live: Sequence[Live], activity: Activity, start_ns: int, end_ns:
 def cpu_work(
     live: Sequence[Live], activity: Activity, sensor: str, start_ns: int, end_ns: int, meters: int = 1
 ) -> Work:
-    """Of an interval of a CPU or DRAM sensor."""
+    """Returns the activity in an interval of a CPU or DRAM sensor."""
     work = [one.cpu_seconds(start_ns, end_ns) for one in live]
     by_requests, by_owners = _owners_cpu(work, live, activity, sensor, start_ns, end_ns)
     others = _by_other_processes(activity, "cpu", start_ns, end_ns, sensor)
@@ -98,7 +98,7 @@ def cpu_work(
 def _owners_cpu(
     work: list[float], live: Sequence[Live], activity: Activity, sensor: str, start_ns: int, end_ns: int
 ) -> tuple[float, float]:
-    """Add pool time to ``work`` and take out what ran on another package.
+    """Add pool time to ``work`` and remove the CPU time of other packages.
 
     Returns:
         CPU seconds of all requests, and of all processes that own requests.
@@ -111,13 +111,13 @@ def _owners_cpu(
         if pool > 0.0 and indexes:
             _add_pool(work, indexes, [live[index] for index in indexes], activity, pool, start_ns, end_ns)
         used = sum([work[index] for index in indexes])
-        whole = max(activity.process(pid, "cpu", start_ns, end_ns), used)
+        total = max(activity.process(pid, "cpu", start_ns, end_ns), used)
         part = activity.part_on(pid, sensor, start_ns, end_ns) if activity.has_placements else 1.0
         if part < 1.0:
             for index in indexes:
                 work[index] *= part
         by_requests += part * used
-        by_owners += part * whole
+        by_owners += part * total
     return by_requests, by_owners
 
 
@@ -131,7 +131,7 @@ def _by_process(live: Sequence[Live]) -> dict[int, list[int]]:
 def _by_other_processes(
     activity: Activity, quantity: str, start_ns: int, end_ns: int, sensor: str | None = None
 ) -> float:
-    """Seconds of the processes that own no request, where ``sensor`` measures."""
+    """Seconds of the processes that own no request, on the package of ``sensor``."""
     others = [pid for pid in activity.processes_of(quantity) if pid not in activity.owners]
     if sensor is None or not activity.has_placements:
         return sum([activity.process(pid, quantity, start_ns, end_ns) for pid in others])
@@ -152,7 +152,7 @@ def _add_pool(
     start_ns: int,
     end_ns: int,
 ) -> None:
-    """Share the pool seconds of one process over its open requests, by overlap times what their kind uses."""
+    """Divide the pool seconds of one process among its requests, by overlap times the pool rate of their kind."""
     seconds: list[float] = [one.overlap_ns(start_ns, end_ns) for one in members]
     weights = activity.pools.weights(members)
     if weights is not None:
@@ -166,7 +166,7 @@ def _add_pool(
 
 
 def uses_device(live: Sequence[Live], activity: Activity, device: str) -> Sequence[Live]:
-    """The requests that are in flight on a device; all of them where nothing tells who uses it."""
+    """Returns the requests that use a device; all of them where no source reports who uses it."""
     users = [one for one in live if device in one.record.device_busy]
     return users if users or activity.identifies_users(device) else live
 
@@ -174,7 +174,7 @@ def uses_device(live: Sequence[Live], activity: Activity, device: str) -> Sequen
 def gpu_work(
     live: Sequence[Live], activity: Activity, device: str, start_ns: int, end_ns: int, meters: int = 1
 ) -> Work:
-    """Of a GPU interval, over ``live``, the requests that :func:`uses_device` gave."""
+    """Returns the activity in a GPU interval. ``live`` are the requests from :func:`uses_device`."""
     busy = [one.busy_seconds(device, start_ns, end_ns) for one in live]
     if not activity.has_usage(device):
         return _gpu_requests_only(live, busy, device, start_ns, end_ns, meters)
@@ -185,12 +185,12 @@ def gpu_work(
         process += used - union
         owned += used
     others = _by_other_processes(activity, device, start_ns, end_ns)
-    whole = activity.device(device, start_ns, end_ns)
-    total = max(whole, owned + others)
+    device_busy = activity.device(device, start_ns, end_ns)
+    total = max(device_busy, owned + others)
     if total <= 0.0:
         return overlap_work(live, start_ns, end_ns, meters)
-    if whole <= 0.0 and others <= 0.0:
-        total *= meters  # nothing tells what the workers of the other meters did
+    if device_busy <= 0.0 and others <= 0.0:
+        total *= meters  # the activity of the other meters' workers is unknown
     host = total - owned
     return Work(
         busy, process, host, lambda: Parts(_by_union(live, busy, unions, total), process / total, host / total)
@@ -200,7 +200,7 @@ def gpu_work(
 def _gpu_requests_only(
     live: Sequence[Live], busy: list[float], device: str, start_ns: int, end_ns: int, meters: int
 ) -> Work:
-    """Where nothing tells of anybody but requests."""
+    """The activity in a GPU interval where only the requests report theirs."""
     if sum(busy) <= 0.0:
         return overlap_work(live, start_ns, end_ns, meters)
 
@@ -214,7 +214,7 @@ def _gpu_requests_only(
 def _unions(
     live: Sequence[Live], owners: Iterable[int], device: str, start_ns: int, end_ns: int
 ) -> dict[int, float]:
-    """Seconds of the kernels of each process' requests, overlaps counted once."""
+    """Seconds during which kernels of each process' requests ran; overlaps count once."""
     members = _by_process(live)
     return {
         pid: _union_busy([live[index] for index in members[pid]], device, start_ns, end_ns)
@@ -227,7 +227,7 @@ def _unions(
 def _by_union(
     live: Sequence[Live], busy: Sequence[float], unions: Mapping[int, float], total: float
 ) -> list[float]:
-    """Of what the kernels of a process' requests took, each gets a part by its own."""
+    """The part of each request: its process' union over ``total``, divided by own busy time."""
     own: dict[int, float] = defaultdict(float)
     for one, seconds in zip(live, busy, strict=True):
         own[one.record.pid] += seconds
@@ -238,7 +238,7 @@ def _by_union(
 
 
 def _union_busy(requests: Sequence[Live], device: str, start_ns: int, end_ns: int) -> float:
-    """Seconds during which kernels of one process' requests ran, overlaps within a partition counted once."""
+    """Seconds during which kernels of one process' requests ran; overlaps within a partition count once."""
     spans: list[Sequence[int]] = []
     apart: dict[tuple[str, float], list[Sequence[int]]] = {}
     for one in requests:
