@@ -29,7 +29,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from ecolyzer_otel.impact.impact import compute_impact
-from ecolyzer_otel.impact.place import Place, resolve_place
+from ecolyzer_otel.impact.place import Place, SiteSettings, resolve_place
 from ecolyzer_otel.impact.tables import grid_table
 
 KWH = 3.6e6
@@ -194,7 +194,9 @@ def compare(
 ) -> Iterator[Row]:
     """Ours and the peers' for each site; PUE and WUE for places that are no cloud region."""
     for site in sites:
-        place = resolve_place(site.place) if site.cloud else resolve_place(site.place, pue=pue, wue=wue)
+        place = (
+            resolve_place(site.place) if site.cloud else resolve_place(site.place, SiteSettings(pue=pue, wue=wue))
+        )
         impact = compute_impact(joules, place)
         results = {name: peer.result(site, joules, place) for name, (_, peer) in peers.items()}
         yield Row(

@@ -20,7 +20,7 @@ from sklearn.linear_model import LogisticRegression
 import ecolyzer_otel
 from ecolyzer_otel.common.errors import ConfigError
 from ecolyzer_otel.common.metrics import REQUEST_LABELS
-from ecolyzer_otel.impact.place import resolve_place
+from ecolyzer_otel.impact.place import SiteSettings, resolve_place
 
 X, Y = make_classification(n_samples=300, n_features=8, random_state=3)
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
@@ -391,7 +391,7 @@ def test_a_span_tells_what_ran_and_what_it_cost(traced: Any) -> None:
     assert joules == pytest.approx(active + idle)
     assert joules == pytest.approx(told["ecolyzer.energy.cpu_joules"] + told["ecolyzer.energy.dram_joules"])
     assert 0 < told["ecolyzer.energy.uncertainty_joules"] <= active + idle
-    place = resolve_place("FR", pue=1.2, wue=0.3)
+    place = resolve_place("FR", SiteSettings(pue=1.2, wue=0.3))
     grams = joules * 1.2 * place.grams_per_kwh / 3.6e6
     assert told["ecolyzer.grid.grams_per_kwh"] == place.grams_per_kwh
     assert told["ecolyzer.co2e.operational_grams"] == pytest.approx(grams)

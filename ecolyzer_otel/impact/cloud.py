@@ -1,8 +1,8 @@
-"""Which cloud region this machine stands in, as its firmware, its environment and the cloud's metadata tell.
+"""The cloud region of this machine, from its firmware, its environment and the cloud's metadata service.
 
-A metadata service is asked on the link-local address that its provider documents: only when enabled, or when the
-firmware names the provider; for 0.3 s in all; without a proxy, without following redirects, and with no credentials
-in sight. The answer is a name that :func:`ecolyzer_otel.impact.place.resolve_place` takes, or a reason why not.
+A metadata service is queried on the link-local address that its provider documents: only when enabled, or when the
+firmware names the provider; for 0.3 s in total; without a proxy, redirects or credentials. The result is a name
+that :func:`ecolyzer_otel.impact.place.resolve_place` takes, or a reason why there is none.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Final
 
 from ecolyzer_otel.common.errors import ConfigError
 from ecolyzer_otel.impact.lookup import find_cloud
-from ecolyzer_otel.impact.metadata import ADDRESSES, ASK, Told
+from ecolyzer_otel.impact.metadata import ADDRESSES, SERVICES, MetadataAnswer
 
 __all__ = ["PROVIDERS", "Found", "find_cloud_place"]
 
@@ -34,22 +34,22 @@ _EXAMPLES: Final[Mapping[str, str]] = {
 }
 #: The asset tag of every virtual machine in Azure (ASCII codes of "MSFT AZURE VM"); Hyper-V elsewhere has others.
 _AZURE_TAG: Final = "7783-7084-3265-9085-8269-3286-77"
-#: What AWS_EXECUTION_ENV is where AWS itself runs the container; AWS_ECS_EXTERNAL stands elsewhere.
-_AWS_RUNS: Final = ("AWS_ECS_FARGATE", "AWS_ECS_EC2", "AWS_Lambda_")
+#: Values of AWS_EXECUTION_ENV where AWS itself runs the container; AWS_ECS_EXTERNAL runs elsewhere.
+_AWS_HOSTED: Final = ("AWS_ECS_FARGATE", "AWS_ECS_EC2", "AWS_Lambda_")
 _OFF: Final = ("true", "1", "yes")
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What was found out.
+    """The result of the search.
 
-    ``place`` is a cloud region (``aws:eu-central-1``), a provider's average (``aws:*``), or None; ``told_by`` says
-    who told (``aws metadata``, ``aws environment``, ``dmi``; empty when nothing did); ``problem`` is one line for
-    the log where a region was looked for and is not known, with the remedy.
+    ``place`` is a cloud region (``aws:eu-central-1``), a provider's average (``aws:*``), or None; ``source`` names
+    what reported it (``aws metadata``, ``aws environment``, ``dmi``; empty where nothing did); ``problem`` is one
+    line for the log, with the remedy, where a region was searched for and not found.
     """
 
     place: str | None
-    told_by: str
+    source: str
     problem: str | None
 
 
@@ -67,11 +67,11 @@ def find_cloud_place(
     """Find the cloud region that this process runs in. Never raises for what the machine or the network does.
 
     Args:
-        which: the option ``cloud_metadata``: ``auto`` (ask a provider that the firmware names), ``on`` (ask all at
-            once), ``off``, or one provider (ask it).
+        which: the option ``cloud_metadata``: ``auto`` (query a provider that the firmware names), ``on`` (query all
+            at once), ``off``, or one provider (query it).
         sysfs: where sysfs is mounted.
         environ: environment variables; None for the process's own.
-        timeout: seconds for everything together.
+        timeout: seconds in total.
         addresses: ``host:port`` by provider instead of the documented ones.
 
     Raises:
@@ -86,76 +86,76 @@ def find_cloud_place(
     if which in ("auto", "on", "aws"):
         region = _region_of_environment(environ)
         if region:
-            return _judge(Told("aws", region), "aws environment")
+            return _resolve(MetadataAnswer("aws", region), "aws environment")
     named = _named_by_firmware(Path(sysfs))
-    asked = [which] if which in PROVIDERS else list(PROVIDERS) if which == "on" else list(named)
-    forbidden = "aws" in asked and environ.get("AWS_EC2_METADATA_DISABLED", "").strip().lower() in _OFF
+    queried = [which] if which in PROVIDERS else list(PROVIDERS) if which == "on" else list(named)
+    forbidden = "aws" in queried and environ.get("AWS_EC2_METADATA_DISABLED", "").strip().lower() in _OFF
     if forbidden:
-        asked.remove("aws")
+        queried.remove("aws")
     best: Found | None = None
-    for told in _ask(asked, {**ADDRESSES, **(addresses or {})}, deadline):
-        # Among all who were asked, one that is not expected here has to name a region that exists to be believed.
-        expected = told.provider in named or told.provider == which or told.region is None
-        found = _judge(told, f"{told.provider} metadata")
+    for answer in _query(queried, {**ADDRESSES, **(addresses or {})}, deadline):
+        # A provider that is not expected here counts only with a region that exists.
+        expected = answer.provider in named or answer.provider == which or answer.region is None
+        found = _resolve(answer, f"{answer.provider} metadata")
         if found.problem is None:
             return found
         if expected and best is None:
             best = found
-    return best or _silence(which, named, forbidden, timeout)
+    return best or _no_answer(which, named, forbidden, timeout)
 
 
-def _judge(told: Told, told_by: str) -> Found:
-    """What was told, as a place of the tables: the region, or with a problem the provider's average."""
-    provider, region = told.provider, told.region
+def _resolve(answer: MetadataAnswer, source: str) -> Found:
+    """An answer as a place of the tables: the region, or the provider's average with a problem."""
+    provider, region = answer.provider, answer.region
     row = find_cloud(f"{provider}:{region}") if region else None
     if row is not None:
-        return Found(f"{row.provider}:{row.region}", told_by, None)
-    remedy = f"the provider's average and the world's grid are assumed; {_REMEDY} {_EXAMPLES[provider]}"
-    what = f"region {region!r} of {provider} is not in the table" if region else f"{told_by} names no region"
-    return Found(f"{provider}:*", told_by, f"cloud_metadata: {what}: {remedy}")
+        return Found(f"{row.provider}:{row.region}", source, None)
+    remedy = f"the provider's average and the world's grid are used; {_REMEDY} {_EXAMPLES[provider]}"
+    what = f"region {region!r} of {provider} is not in the table" if region else f"{source} names no region"
+    return Found(f"{provider}:*", source, f"cloud_metadata: {what}: {remedy}")
 
 
-def _silence(which: str, named: Mapping[str, bool], forbidden: bool, timeout: float) -> Found:
-    """What to make of it when nobody told a place."""
+def _no_answer(which: str, named: Mapping[str, bool], forbidden: bool, timeout: float) -> Found:
+    """The result where no metadata service reported a place."""
     provider = next((one for one, certain in named.items() if certain and which in ("auto", "on", one)), None)
     if provider is None and which == "auto":
         return _NOTHING
     if forbidden and (which == "aws" or provider == "aws"):
-        why = "AWS_EC2_METADATA_DISABLED forbids to ask where this is"
+        why = "AWS_EC2_METADATA_DISABLED disables the query of the region"
     else:
-        asked = provider or ("any cloud" if which == "on" else which)
-        why = f"the metadata service of {asked} did not tell where this is within {timeout:g} s"
+        queried = provider or ("any cloud" if which == "on" else which)
+        why = f"the metadata service of {queried} did not report a region within {timeout:g} s"
     remedy = f"{_REMEDY} {_EXAMPLES[provider or (which if which in PROVIDERS else 'aws')]}"
     if (provider or which) == "aws" and not forbidden:
-        remedy += ", or in a container let the instance's metadata hop limit be 2"
+        remedy += ", or for a container set the instance's metadata hop limit to 2"
     if provider is None:
         return Found(None, "", f"cloud_metadata: {why}; {remedy}, or set --cloud-metadata off")
     return Found(
         f"{provider}:*",
         "dmi",
-        f"cloud_metadata: {why}: the provider's average and the world's grid are assumed; {remedy}",
+        f"cloud_metadata: {why}: the provider's average and the world's grid are used; {remedy}",
     )
 
 
 def _region_of_environment(environ: Mapping[str, str]) -> str | None:
-    """The region of a container or function that AWS runs; on a laptop AWS_REGION says nothing about the laptop.
+    """The region of a container or function that AWS runs; elsewhere AWS_REGION is not the machine's place.
 
-    Source: Amazon ECS and AWS Lambda developer guides, environment variables. ``sam local`` plays Lambda.
+    Source: Amazon ECS and AWS Lambda developer guides, environment variables. ``sam local`` emulates Lambda.
     """
-    runs = environ.get("AWS_EXECUTION_ENV", "")
-    if not runs.startswith(_AWS_RUNS) or environ.get("AWS_SAM_LOCAL"):
+    hosted = environ.get("AWS_EXECUTION_ENV", "")
+    if not hosted.startswith(_AWS_HOSTED) or environ.get("AWS_SAM_LOCAL"):
         return None
     region = environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or ""
-    return region if ASK["aws"].pattern.fullmatch(region) else None
+    return region if SERVICES["aws"].pattern.fullmatch(region) else None
 
 
 def _named_by_firmware(sysfs: Path) -> dict[str, bool]:
     """Providers that the firmware's tables (DMI) name, and whether for certain. Empty where there are none.
 
-    Amazon: EC2 User Guide, "Identify EC2 instances" (Xen shows its UUID alone). Google: Compute Engine,
-    "Detect if a VM is running in Compute Engine"; by the product, for a Chromebook's vendor is Google as well.
-    Azure: the asset tag, as cloud-init goes by. Scaleway: its vendor. OVHcloud's instances call themselves
-    OpenStack like everybody's, so that is a maybe: its metadata has to prove it.
+    Amazon: EC2 User Guide, "Identify EC2 instances" (Xen shows only its UUID). Google: Compute Engine,
+    "Detect if a VM is running in Compute Engine"; by the product, because a Chromebook's vendor is Google as well.
+    Azure: the asset tag, as cloud-init does. Scaleway: its vendor. OVHcloud's instances name OpenStack like many
+    others, so this is uncertain until its metadata confirm it.
     """
     folder = sysfs / "class" / "dmi" / "id"
     vendors = [_line(folder / name).casefold() for name in ("sys_vendor", "bios_vendor", "board_vendor")]
@@ -195,33 +195,33 @@ def _line(path: Path) -> str:
         return ""
 
 
-def _ask(providers: Sequence[str], addresses: Mapping[str, str], deadline: float) -> list[Told]:
-    """What the providers' metadata services tell, in the order of their answers; a region ends the wait.
+def _query(providers: Sequence[str], addresses: Mapping[str, str], deadline: float) -> list[MetadataAnswer]:
+    """The answers of the providers' metadata services, in the order of arrival; a region ends the wait.
 
-    Each is asked in a daemon thread of its own, whose socket knows the same deadline: none outlives it.
+    Each is queried in a daemon thread of its own, whose socket has the same deadline: none outlives it.
     """
-    answers: queue.SimpleQueue[Told | None] = queue.SimpleQueue()
+    arriving: queue.SimpleQueue[MetadataAnswer | None] = queue.SimpleQueue()
 
-    def ask(provider: str) -> None:
-        told: Told | None = None
+    def query(provider: str) -> None:
+        answer: MetadataAnswer | None = None
         try:
-            told = ASK[provider].ask(addresses[provider], deadline)
+            answer = SERVICES[provider].query(addresses[provider], deadline)
         finally:
-            answers.put(told)
+            arriving.put(answer)
 
     for provider in providers:
         try:
-            threading.Thread(target=ask, args=(provider,), name=f"ecolyzer-{provider}", daemon=True).start()
-        except RuntimeError:  # No more threads here, or the interpreter is on its way out.
-            answers.put(None)
-    heard: list[Told] = []
+            threading.Thread(target=query, args=(provider,), name=f"ecolyzer-{provider}", daemon=True).start()
+        except RuntimeError:  # no more threads, or the interpreter is shutting down
+            arriving.put(None)
+    answers: list[MetadataAnswer] = []
     for _ in providers:
         try:
-            told = answers.get(timeout=max(0.0, deadline - time.monotonic()))
+            answer = arriving.get(timeout=max(0.0, deadline - time.monotonic()))
         except queue.Empty:
             break
-        if told is not None:
-            heard.append(told)
-            if told.region and find_cloud(f"{told.provider}:{told.region}"):
+        if answer is not None:
+            answers.append(answer)
+            if answer.region and find_cloud(f"{answer.provider}:{answer.region}"):
                 break
-    return heard
+    return answers

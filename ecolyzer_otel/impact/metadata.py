@@ -1,7 +1,7 @@
-"""The metadata services of clouds: how each is asked for the region, and what its answer must look like.
+"""The metadata services of clouds: how each is queried for the region, and the form of a valid answer.
 
-An answer that does not fit is none: on a strange network anybody may listen on a link-local address (a captive
-portal, another cloud's service), so status, marks of the provider and the spelling of a region are all checked.
+Any other answer is ignored: on an unknown network any server may listen on a link-local address (a captive portal,
+another cloud's service), so status, marks of the provider and the spelling of a region are all checked.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-__all__ = ["ADDRESSES", "ASK", "Service", "Told"]
+__all__ = ["ADDRESSES", "SERVICES", "MetadataAnswer", "Service"]
 
 _LINK_LOCAL: Final = "169.254.169.254"
 #: Where each service listens, as its provider documents.
@@ -28,13 +28,13 @@ ADDRESSES: Final[Mapping[str, str]] = {
     "scaleway": "169.254.42.42",
 }
 _LARGEST: Final = 65536
-#: The name server that OVHcloud gives to its instances: the one mark that tells it from another OpenStack.
+#: The name server that OVHcloud gives to its instances: the only mark that distinguishes it from other OpenStacks.
 _OVH_NAME_SERVER: Final = "213.186.33.99"
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """What a service told. ``region`` is None where it proved to be the provider's and named none."""
+class MetadataAnswer:
+    """A valid answer. ``region`` is None where the service is the provider's and names no region."""
 
     provider: str
     region: str | None
@@ -42,24 +42,24 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """One provider's metadata service. ``pattern`` is what its regions look like."""
+    """One provider's metadata service. ``pattern`` matches its regions."""
 
     provider: str
     pattern: re.Pattern[str]
     read: Callable[[_Client], str | None]
 
-    def ask(self, address: str, deadline: float) -> Told | None:
-        """The region that the service at ``address`` (host, or host:port) tells until ``deadline``, or None.
+    def query(self, address: str, deadline: float) -> MetadataAnswer | None:
+        """The answer of the service at ``address`` (host, or host:port) until ``deadline``, or None.
 
-        ``deadline`` is a time of :func:`time.monotonic`. Raises nothing: whatever goes wrong, nothing was told.
+        ``deadline`` is a time of :func:`time.monotonic`. Never raises: any failure is None.
         """
         try:
             region = self.read(_Client(address, deadline))
         except (OSError, http.client.HTTPException, ValueError, RecursionError):
             return None
         if region == "":
-            return Told(self.provider, None)
-        return Told(self.provider, region) if region and self.pattern.fullmatch(region) else None
+            return MetadataAnswer(self.provider, None)
+        return MetadataAnswer(self.provider, region) if region and self.pattern.fullmatch(region) else None
 
 
 class _Client:
@@ -78,10 +78,10 @@ class _Client:
         method: str = "GET",
         mark: tuple[str, str] | None = None,
     ) -> str | None:
-        """What the answer says if its status is 200 and it has the header ``mark``; a redirect is no answer.
+        """The text of an answer with status 200 and the header ``mark``, else None; redirects are not followed.
 
         Raises:
-            OSError: not reachable, or not done in time.
+            OSError: not reachable, or not complete in time.
             HTTPException, ValueError: not HTTP, too long, or not UTF-8.
         """
         connection = http.client.HTTPConnection(self._host, self._port)
@@ -104,10 +104,10 @@ class _Client:
 
 
 class _Bounded(io.RawIOBase):
-    """What http.client asks of a socket, ending at a deadline however slowly the other side drips.
+    """The part of a socket that http.client uses, with one deadline however slowly bytes arrive.
 
-    A socket's own time limit starts anew with every byte. Closing this closes nothing: http.client closes its
-    socket before it has read the body.
+    A socket's own timeout restarts with every byte. Closing this closes nothing: http.client closes its socket
+    before it has read the body.
     """
 
     def __init__(self, opened: socket.socket, deadline: float) -> None:
@@ -163,7 +163,7 @@ def _azure(client: _Client) -> str | None:
 def _ovhcloud(client: _Client) -> str | None:
     """Nova's metadata: ``eu-west-par-a`` where a region has zones, else ``nova``, which names no region.
 
-    OpenStack's documents name no provider; OVHcloud's give its name server (guide "Changing the DNS servers of a
+    OpenStack's documents name no provider; OVHcloud's list its name server (guide "Changing the DNS servers of a
     Public Cloud instance").
     """
     zone = str(client.document("/openstack/latest/meta_data.json").get("availability_zone") or "")
@@ -180,11 +180,11 @@ def _scaleway(client: _Client) -> str | None:
     return str(client.document("/conf?format=json").get("zone") or "") or None
 
 
-_SERVICES: Final = (
+_ALL: Final = (
     Service("aws", re.compile(r"[a-z]{2,4}(-[a-z]{2,12}){1,3}-\d{1,2}"), _aws),
     Service("gcp", re.compile(r"[a-z]{2,16}-[a-z]{2,16}\d{1,2}"), _gcp),
     Service("azure", re.compile(r"[a-z][a-z0-9]{3,40}"), _azure),
     Service("ovhcloud", re.compile(r"[A-Za-z][A-Za-z0-9-]{1,30}"), _ovhcloud),
     Service("scaleway", re.compile(r"[a-z]{2}-[a-z]{3}-\d{1,2}"), _scaleway),
 )
-ASK: Final[Mapping[str, Service]] = {service.provider: service for service in _SERVICES}
+SERVICES: Final[Mapping[str, Service]] = {service.provider: service for service in _ALL}

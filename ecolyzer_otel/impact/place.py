@@ -1,4 +1,4 @@
-"""Where the machine stands, and every factor that follows from it, each with its source."""
+"""The place where the machine stands, and every factor that follows from it, each with its source."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ecolyzer_otel.impact.uncertainty import carbon_uncertainty, live_uncertaint
 if TYPE_CHECKING:
     from ecolyzer_otel.impact.live.figure import Figure
 
-__all__ = ["Place", "resolve_place"]
+__all__ = ["Place", "SiteSettings", "resolve_place"]
 
 _WORLD: Final = "WORLD"
 _CONFIGURED: Final = "configured"
@@ -31,7 +31,7 @@ class Place:
     ``estimated`` True where the figure was computed from a generation mix instead of published.
 
     ``uncertainty`` is its relative standard uncertainty (:mod:`~ecolyzer_otel.impact.uncertainty`). A live figure
-    has ``time_s``, the Unix time that it stands for, and ``year`` is that of it.
+    has ``time_s``, the Unix time that it is valid for, and the ``year`` of that time.
 
     Site: ``pue`` (a ratio) and ``wue`` (litres per IT kWh), each with its source.
 
@@ -39,12 +39,12 @@ class Place:
     range ``water_low`` to ``water_high``; ``water_method`` is published, derived, configured, or fallback where
     ``water_zone`` is not ``zone``.
 
-    Second figures, None where there are none: ``market`` (gCO2e per kWh of the contract, with ``market_source``),
+    Second figures, None where not available: ``market`` (gCO2e per kWh of the contract, with ``market_source``),
     and ``marginal`` (gCO2 per kWh, with ``marginal_source``), which is never mixed with the average.
 
-    ``region`` is the cloud region (``aws:eu-central-1``) where one was given, ``em_zone`` what Electricity Maps
-    calls the zone, where known; ``defaulted`` is True where no place was given and the world's average was taken.
-    ``told_by`` says who told the place, where that was not the configuration.
+    ``region`` is the cloud region (``aws:eu-central-1``) where one was given, ``em_zone`` Electricity Maps' name of
+    the zone, where available; ``defaulted`` is True where no place was given and the world's average is used.
+    ``zone_source`` names what reported the place (``aws metadata``), empty where it is configured.
     """
 
     zone: str
@@ -77,11 +77,11 @@ class Place:
     marginal_zone: str = ""
     time_s: float | None = None
     em_zone: str | None = None
-    told_by: str = ""
+    zone_source: str = ""
 
     @property
     def data_timestamp_seconds(self) -> float:
-        """What the carbon figure stands for, to watch its age: Unix time; of a year, its last second (UTC)."""
+        """Unix time that the carbon figure is valid for, to watch its age; of a year, its last second (UTC)."""
         if self.time_s is not None:
             return self.time_s
         return datetime(self.year + 1, 1, 1, tzinfo=timezone.utc).timestamp() - 1.0
@@ -96,13 +96,13 @@ class Place:
             where = f"{self.zone} ({self.zone_name})"
         pue = f", PUE {self.pue:g}" if self.pue != 1.0 else ""
         estimated = ", estimated" if self.estimated else ""
-        told = f" (told by {self.told_by})" if self.told_by else ""
+        origin = f" (from {self.zone_source})" if self.zone_source else ""
         when = "live" if self.time_s is not None else self.year
         figure = f"{self.grams_per_kwh:.0f} g/kWh {self.basis}, {self.source} {when}"
-        return f"{where}{told}, {figure}{estimated}{pue}"
+        return f"{where}{origin}, {figure}{estimated}{pue}"
 
     def with_live(self, figure: Figure | None, marginal: Figure | None = None) -> Place:
-        """The same place with live figures; None leaves the table's, and no marginal one."""
+        """The same place with live figures; None leaves the table's figure, and no marginal one."""
         place = self
         if marginal is not None:
             place = replace(
@@ -111,7 +111,7 @@ class Place:
             )  # fmt: skip
         if figure is None:
             return place
-        known = figure.uncertainty
+        reported = figure.uncertainty
         return replace(
             place,
             grams_per_kwh=figure.grams_per_kwh,
@@ -120,41 +120,49 @@ class Place:
             source_detail=figure.source_detail,
             year=datetime.fromtimestamp(figure.from_s, timezone.utc).year,
             estimated=figure.estimated,
-            uncertainty=live_uncertainty(estimated=figure.estimated) if known is None else known,
+            uncertainty=live_uncertainty(estimated=figure.estimated) if reported is None else reported,
             time_s=figure.from_s,
         )
 
 
-def resolve_place(
-    zone: str | None,
-    *,
-    pue: float | None = None,
-    wue: float | None = None,
-    ewif: float | None = None,
-    reservoir_evaporation: bool = True,
-    market: float | None = None,
-    market_source: str | None = None,
-    told_by: str = "",
-) -> Place:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteSettings:
+    """The factors of a site that the user configured; each one replaces the table's.
+
+    ``pue`` is the power usage effectiveness, a ratio of 1 to 10; ``wue`` the water usage effectiveness, 0 to 100
+    litres per IT kWh; ``ewif`` 0 to 100 litres consumed per kWh generated.
+
+    ``reservoir_evaporation`` counts the evaporation from reservoirs of hydro power, as published figures do.
+    Without it, the figure derived from the generation mix without hydro is used.
+
+    ``market`` is the contract's gCO2e per kWh, ``market_source`` its evidence (contract, certificate, year).
+    """
+
+    pue: float | None = None
+    wue: float | None = None
+    ewif: float | None = None
+    reservoir_evaporation: bool = True
+    market: float | None = None
+    market_source: str | None = None
+
+
+_NOT_CONFIGURED: Final = SiteSettings()
+
+
+def resolve_place(zone: str | None, site: SiteSettings = _NOT_CONFIGURED, *, zone_source: str = "") -> Place:
     """The factors of a place.
 
     Args:
         zone: a grid zone (``FR``, ``us_ca``) or a cloud region (``aws:eu-central-1``, ``azure:West Europe``); case,
             spaces, ``_`` and ``-`` do not matter. None or blank: the world's average.
-        pue: power usage effectiveness of the site, a ratio of 1 to 10; wins over the table's.
-        wue: water usage effectiveness of the site, 0 to 100 litres per IT kWh; wins over the table's.
-        ewif: litres consumed per kWh generated, 0 to 100; wins over the table's.
-        reservoir_evaporation: whether what reservoirs of hydro power evaporate counts (it does in published
-            figures). Without, the figure derived from the generation mix less hydro is used.
-        market: gCO2e per kWh of the contract for this electricity.
-        market_source: what that rests on.
-        told_by: who told the zone, where it was not configured.
+        site: the configured factors.
+        zone_source: what reported the zone, where it was not configured.
 
-    Where neither is given and the table has none for the cloud region or its provider, PUE is 1 and WUE 0: the
-    boundary is the machine alone. A made-up data centre would be a guess that no figure shows.
+    Where PUE or WUE is not configured and the table has none for the cloud region or its provider, PUE is 1 and WUE
+    0: the boundary is the machine alone. A made-up data centre would be a guess that no figure shows.
 
     Raises:
-        ConfigError: the zone is unknown (with up to three that may be meant), or ``pue`` or ``wue`` out of range.
+        ConfigError: the zone is unknown (with up to three suggestions), or a factor is out of range.
         FactorTableError: a packaged table is damaged.
     """
     given = (zone or "").strip()
@@ -162,9 +170,9 @@ def resolve_place(
     grid = grid_table()[cloud.zone] if cloud else find_zone(given or _WORLD)
     if grid is None:
         raise unknown_place(given)
-    site_pue, pue_source = _site("pue", pue, cloud, 1.0, 10.0)
-    site_wue, wue_source = _site("wue", wue, cloud, 0.0, 100.0)
-    water = _water(grid.zone, ewif, reservoir_evaporation)
+    site_pue, pue_source = _site("pue", site.pue, cloud, 1.0, 10.0)
+    site_wue, wue_source = _site("wue", site.wue, cloud, 0.0, 100.0)
+    water = _water(grid.zone, site.ewif, site.reservoir_evaporation)
     return Place(
         zone=grid.zone,
         zone_name=grid.name,
@@ -188,15 +196,15 @@ def resolve_place(
         uncertainty=carbon_uncertainty(grid, datetime.now(timezone.utc).year),
         water_low=water.low,
         water_high=water.high,
-        market=market,
-        market_source=(market_source or _CONFIGURED) if market is not None else "",
+        market=site.market,
+        market_source=(site.market_source or _CONFIGURED) if site.market is not None else "",
         em_zone=(cloud.em_zone if cloud else _em_zone(grid.zone)) or None,
-        told_by=told_by,
+        zone_source=zone_source,
     )
 
 
 def _em_zone(zone: str) -> str:
-    """What Electricity Maps calls a zone, where all cloud regions in it agree; else ""."""
+    """Electricity Maps' name of a zone, where all cloud regions in it agree; else ""."""
     names = {row.em_zone for row in cloud_table().values() if row.zone == zone and row.em_zone}
     return names.pop() if len(names) == 1 else ""
 
@@ -204,9 +212,9 @@ def _em_zone(zone: str) -> str:
 def _site(
     quantity: str, configured: float | None, cloud: CloudRow | None, low: float, high: float
 ) -> tuple[float, str]:
-    """PUE or WUE and where it is from: the setting, the region, its provider's average, or the machine alone.
+    """PUE or WUE and its source: the setting, the region, its provider's average, or the machine alone.
 
-    ``low`` is also what the quantity is without a site around the machine: PUE 1, WUE 0.
+    ``low`` is also the value without a site around the machine: PUE 1, WUE 0.
     """
     if configured is not None:
         if not low <= configured <= high:  # also refuses NaN
@@ -225,7 +233,7 @@ def _site(
 
 @dataclass(frozen=True, slots=True)
 class _Water:
-    """The water figure that is used: litres per kWh with its range, and where it is from."""
+    """The water figure in use: litres per kWh with its range, and its source."""
 
     litres_per_kwh: float
     low: float
@@ -243,10 +251,10 @@ def _water(zone: str, configured: float | None, reservoirs: bool) -> _Water:
             raise ConfigError("ewif", f"{configured!r} cannot be used", "give a number from 0 to 100")
         return _Water(configured, configured, configured, _CONFIGURED, zone, None, _CONFIGURED)
     table = water_table()
-    wanted = zone
+    requested = zone
     while zone not in table or not (reservoirs or table[zone].without_hydro is not None):
         zone = zone.rpartition("-")[0] or _WORLD
-    row, fallback = table[zone], zone != wanted
+    row, fallback = table[zone], zone != requested
     litres, method, source, year = row.litres_per_kwh, row.method, row.source, row.year
     if not reservoirs and row.without_hydro is not None:
         litres, method, source = row.without_hydro, "derived", f"{MIX_SOURCE} less hydro"

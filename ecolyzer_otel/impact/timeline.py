@@ -1,4 +1,4 @@
-"""The factors of one place over time, so that each joule is charged at those of its own time."""
+"""The factors of one place over time, so that each joule is charged at the factors of its own time."""
 
 from __future__ import annotations
 
@@ -12,42 +12,42 @@ if TYPE_CHECKING:
 
 __all__ = ["LiveSource", "Timeline"]
 
-#: Periods that are remembered: what is settled now began in one of the last few.
+#: Periods that are kept: a request that settles now began in one of the last few.
 _KEPT: Final = 300
 
 
 class LiveSource(Protocol):
-    """What gives live figures: :class:`ecolyzer_otel.impact.live.LiveGrid`."""
+    """A source of live figures: :class:`ecolyzer_otel.impact.live.refresh.LiveGrid`."""
 
     @property
     def source(self) -> str:
-        """Its name, short enough for a label."""
+        """Its name, short enough for a metric label."""
 
     @property
     def outcomes(self) -> Mapping[str, int]:
-        """How often what came of asking."""
+        """Number of fetches by outcome."""
 
     @property
     def problem(self) -> str | None:
-        """The present fault in one line, None while all is well."""
+        """The present fault in one line; None while there is none."""
 
     def at(self, unix_s: float) -> Figure | None:
-        """The figure that stands at that time, None where none does. Never blocks, never raises."""
+        """The figure that is valid at that Unix time, or None. Never blocks, never raises."""
 
     def start(self) -> None:
-        """Begin to ask for figures."""
+        """Begin to fetch figures."""
 
     def close(self, timeout: float = 1.0) -> None:
-        """End that."""
+        """End the fetching, waiting at most ``timeout`` seconds."""
 
 
 class Timeline:
-    """The place of each period, by the numbers that the ledger gives them.
+    """The place of each period, by the ledger's number of the period.
 
     Args:
-        place: with the table's figures, which hold whenever no live one stands.
+        place: with the table's figures, which hold while no live one is valid.
         average: live figures of the grid's carbon intensity, or None.
-        marginal: of its marginal intensity, or None.
+        marginal: live figures of its marginal intensity, or None.
     """
 
     def __init__(self, place: Place, average: LiveSource | None = None, marginal: LiveSource | None = None) -> None:
@@ -60,34 +60,34 @@ class Timeline:
         self._places: dict[int, Place] = {0: place}
 
     @property
-    def changes(self) -> bool:
-        """Whether factors can change at all."""
+    def can_change(self) -> bool:
+        """Whether factors can change: whether there is a live source."""
         return any(source is not None for source in self.live.values())
 
     def start(self) -> None:
-        """Begin to ask the live sources."""
+        """Start the live sources."""
         for source in self.live.values():
             if source is not None:
                 source.start()
 
     def close(self) -> None:
-        """End that."""
+        """Stop the live sources."""
         for source in self.live.values():
             if source is not None:
                 source.close()
 
     def begin(self, now_s: float) -> None:
-        """Take what is known at the start (Unix time ``now_s``), before anything is charged."""
+        """Use the figures available at the start (Unix time ``now_s``), before anything is charged."""
         if self.poll(now_s) is not None:
             self._places = {0: self.place}
 
     def poll(self, now_s: float) -> float | None:
-        """Look what stands at Unix time ``now_s``.
+        """Update :attr:`place` to the figures that are valid at Unix time ``now_s``.
 
         Returns:
-            None if nothing has changed; else since when the new :attr:`place` holds, as Unix time: the beginning of
-            a figure that was known before, else now. The caller begins a period and tells its number to
-            :meth:`turned`.
+            None if nothing has changed; else the Unix time from which the new place holds: the beginning of a
+            figure that was fetched in advance, else now. The caller begins a period of the ledger there and passes
+            its number to :meth:`begin_period`.
         """
         average, marginal = self.live["grid"], self.live["marginal"]
         found = (
@@ -103,13 +103,13 @@ class Timeline:
         begins = [figure.from_s if figure is not None else now_s for figure in changed]
         return max(begins) if all(polled < begin <= now_s for begin in begins) else now_s
 
-    def turned(self, period: int) -> None:
+    def begin_period(self, period: int) -> None:
         """The present place holds from the period of this number on."""
         self._places[period] = self.place
         if len(self._places) > _KEPT:
             del self._places[min(self._places)]
 
-    def of(self, period: int) -> Place:
-        """The place of a period; of one too old to be remembered, the oldest known."""
+    def place_of(self, period: int) -> Place:
+        """The place of a period; of a period that is no longer kept, the oldest one kept."""
         place = self._places.get(period)
         return place if place is not None else self._places[min(self._places)]

@@ -181,7 +181,7 @@ class Meter:
         since = self._timeline.poll(now_s)
         if since is None:
             return
-        self._timeline.turned(self._ledger.begin_period(monotonic_ns() - round((now_s - since) * 1e9)))
+        self._timeline.begin_period(self._ledger.begin_period(monotonic_ns() - round((now_s - since) * 1e9)))
         self._places += 1
         self._factors.show(self.place)
 
@@ -241,7 +241,7 @@ class Meter:
             now = monotonic()
             self._ticked = now
             self._intake.sweep(closing=self._closing)
-            if self._timeline.changes:
+            if self._timeline.can_change:
                 self._look_at_factors()
             if now >= self._next_sample - self.slack:
                 self._sample(now)
@@ -446,7 +446,7 @@ class Meter:
             settled = self._intake.unsettle(client, done, "no_reading", tell=False)
         else:
             name, route = self._intake.label(client, model, done)
-            bill = bill_of(settlement.charges, self._timeline.of, self._embodied)
+            bill = bill_of(settlement.charges, self._timeline.place_of, self._embodied)
             heat = None
             if done.want:
                 charged = [one.sensor for one in settlement.charges]
@@ -496,7 +496,8 @@ class Meter:
                 del client.joint[request]
                 if joint.charges:
                     self._give(joint)
-                    self._recorder.orphaned(joint, bill_of(joint.charges, self._timeline.of, self._embodied).impact)
+                    bill = bill_of(joint.charges, self._timeline.place_of, self._embodied)
+                    self._recorder.orphaned(joint, bill.impact)
 
     def _answer(self, client: Client, settled: list[Settled]) -> None:
         for start in range(0, len(settled), _MAX_TOLD):

@@ -315,8 +315,8 @@ def test_what_the_firmware_says(find, firmware, hypervisor, provider):
     if provider is None:
         assert found == NOTHING
     else:
-        assert (found.place, found.told_by) == (f"{provider}:*", "dmi")
-        assert found.problem.startswith(f"cloud_metadata: the metadata service of {provider} did not tell")
+        assert (found.place, found.source) == (f"{provider}:*", "dmi")
+        assert found.problem.startswith(f"cloud_metadata: the metadata service of {provider} did not report")
         assert "set --zone or ECOLYZER_ZONE, such as " in found.problem
         assert resolve_place(found.place).zone == "WORLD"
 
@@ -332,7 +332,7 @@ def test_aws_is_asked_by_version_2_alone(find):
     old = aws(version_1_only=True)
     with serving(old) as address:
         found = find("auto", firmware=FIRMWARE["aws"], aws=address)
-    assert (found.place, found.told_by) == ("aws:*", "dmi")
+    assert (found.place, found.source) == ("aws:*", "dmi")
     assert "hop limit" in found.problem
     assert [path for _, path, _ in old.asked] == ["/latest/api/token"]
 
@@ -342,7 +342,7 @@ def test_aws_metadata_can_be_forbidden(find):
     with serving(handler) as address:
         found = find("auto", firmware=FIRMWARE["aws"], environ={"AWS_EC2_METADATA_DISABLED": "True"}, aws=address)
     assert handler.asked == []
-    assert (found.place, found.told_by) == ("aws:*", "dmi")
+    assert (found.place, found.source) == ("aws:*", "dmi")
     assert "AWS_EC2_METADATA_DISABLED" in found.problem
 
 
@@ -357,7 +357,7 @@ def test_aws_metadata_can_be_forbidden(find):
         ({"AWS_EXECUTION_ENV": "AWS_ECS_FARGATE", "AWS_REGION": "not a region"}, None),
     ],
 )
-def test_a_container_that_aws_runs_is_told_by_its_environment(find, environ, place):
+def test_a_container_that_aws_runs_is_found_by_its_environment(find, environ, place):
     assert find("auto", environ=environ) == (Found(place, "aws environment", None) if place else NOTHING)
     assert find("off", environ=environ) == NOTHING
 
@@ -375,7 +375,7 @@ def test_a_container_that_aws_runs_is_told_by_its_environment(find, environ, pla
 def test_a_region_that_no_table_knows_is_the_average_and_is_said(find, provider, service, named):
     with serving(service) as address:
         found = find("auto", firmware=FIRMWARE[provider], **{provider: address})
-    assert (found.place, found.told_by) == (f"{provider}:*", f"{provider} metadata")
+    assert (found.place, found.source) == (f"{provider}:*", f"{provider} metadata")
     assert f"region {named} of {provider} is not in the table" in found.problem
     assert "set --zone or ECOLYZER_ZONE, such as " in found.problem
     assert "\n" not in found.problem
@@ -424,8 +424,8 @@ PORTAL = "<html><body>Please log in</body></html>"
 def test_what_is_no_answer_is_none(find, provider, service):
     with serving(service) as address:
         found = find(provider, **{provider: address})
-    assert (found.place, found.told_by) == (None, "")
-    assert found.problem.startswith(f"cloud_metadata: the metadata service of {provider} did not tell")
+    assert (found.place, found.source) == (None, "")
+    assert found.problem.startswith(f"cloud_metadata: the metadata service of {provider} did not report")
     assert "set --zone or ECOLYZER_ZONE, such as " in found.problem
 
 
@@ -449,7 +449,7 @@ def test_among_all_a_name_alone_is_not_believed(find):
     with serving(always(200, "welcome")) as address:
         found = find("on", **dict.fromkeys(PROVIDERS, address))
     assert found.place is None
-    assert found.problem.startswith("cloud_metadata: the metadata service of any cloud did not tell")
+    assert found.problem.startswith("cloud_metadata: the metadata service of any cloud did not report")
     assert found.problem.endswith("or set --cloud-metadata off")
 
 
@@ -471,7 +471,7 @@ def test_the_whole_is_over_in_time(find, behave, which):
         found = find(which, firmware=FIRMWARE["aws"], timeout=SHORT, **dict.fromkeys(PROVIDERS, address))
         took = time.monotonic() - started
     assert took < SLACK
-    assert (found.place, found.told_by) == ("aws:*", "dmi")
+    assert (found.place, found.source) == ("aws:*", "dmi")
     until = time.monotonic() + SLACK
     while threading.active_count() > before and time.monotonic() < until:
         time.sleep(0.01)

@@ -13,7 +13,7 @@ import pytest
 from ecolyzer_otel.impact.embodied import Embodied, time_share_grams
 from ecolyzer_otel.impact.ess import EssWindow, effective_parameters, ess
 from ecolyzer_otel.impact.impact import Impact, compute_impact
-from ecolyzer_otel.impact.place import resolve_place
+from ecolyzer_otel.impact.place import SiteSettings, resolve_place
 from ecolyzer_otel.impact.sci import sci
 from ecolyzer_otel.ledger import Charge, Record
 from ecolyzer_otel.ledger.account import Account
@@ -109,7 +109,7 @@ def operational(given: Inputs) -> dict[str, float]:
 
 
 def water(given: Inputs) -> dict[str, float]:
-    place = resolve_place("US", pue=float(given["pue"]), wue=float(given["wue"]))
+    place = resolve_place("US", SiteSettings(pue=float(given["pue"]), wue=float(given["wue"])))
     impact = compute_impact(float(given["joules"]), replace(place, ewif=float(given["ewif"])))
     return {
         "onsite_liters": impact.onsite_liters,
@@ -167,13 +167,13 @@ def periods(given: Inputs) -> dict[str, float | None]:
 
 
 def market(given: Inputs) -> dict[str, float | None]:
-    place = resolve_place("FR", pue=float(given["pue"]), market=float(given["factor"]))
+    place = resolve_place("FR", SiteSettings(pue=float(given["pue"]), market=float(given["factor"])))
     return {"market_grams": compute_impact(float(given["joules"]), place).market_grams}
 
 
 def reservoirs(given: Inputs) -> dict[str, float]:
     place = resolve_place(given["zone"])
-    without = resolve_place(given["zone"], reservoir_evaporation=False)
+    without = resolve_place(given["zone"], SiteSettings(reservoir_evaporation=False))
     low, high = place.water_low, place.water_high
     return {"with_reservoirs": place.ewif, "without": without.ewif, "low": low, "high": high}
 
@@ -193,7 +193,7 @@ def uncertainty(given: Inputs) -> dict[str, float]:
 
 def liters(given: Inputs) -> dict[str, float]:
     place = replace(
-        resolve_place("FR", wue=float(given["wue"]), ewif=float(given["ewif"])),
+        resolve_place("FR", SiteSettings(wue=float(given["wue"]), ewif=float(given["ewif"]))),
         water_low=float(given["low_ewif"]),
         water_high=float(given["high_ewif"]),
     )

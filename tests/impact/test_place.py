@@ -7,7 +7,7 @@ import math
 import pytest
 
 from ecolyzer_otel.common.errors import ConfigError
-from ecolyzer_otel.impact.place import Place, resolve_place
+from ecolyzer_otel.impact.place import Place, SiteSettings, resolve_place
 from ecolyzer_otel.impact.tables import cloud_table, grid_table, read_rows, water_table
 
 LEVELS = {row["zone"]: row["level"] for row in read_rows("grid_carbon_intensity")}
@@ -146,7 +146,7 @@ def test_names_as_the_provider_shows_them_are_understood():
 
 
 def test_what_is_configured_wins():
-    place = resolve_place("aws:eu-central-1", pue=1.5, wue=0.0)
+    place = resolve_place("aws:eu-central-1", SiteSettings(pue=1.5, wue=0.0))
     assert (place.pue, place.pue_source, place.wue, place.wue_source) == (1.5, "configured", 0.0, "configured")
 
 
@@ -207,9 +207,9 @@ def test_nonsense_is_refused_with_an_example(wrong):
 @pytest.mark.parametrize("value", [math.nan, math.inf, -0.1, 1000.0])
 def test_impossible_site_figures_are_refused(key, value):
     with pytest.raises(ConfigError, match=f"^{key}: "):
-        resolve_place("FR", **{key: value})
+        resolve_place("FR", SiteSettings(**{key: value}))
 
 
 def test_a_pue_below_one_is_refused():
     with pytest.raises(ConfigError, match=r"^pue: 0\.9 cannot be used; give a number from 1 to 10"):
-        resolve_place("FR", pue=0.9)
+        resolve_place("FR", SiteSettings(pue=0.9))

@@ -16,7 +16,7 @@ import pytest
 
 from ecolyzer_otel.impact.embodied import time_share_grams
 from ecolyzer_otel.impact.impact import Impact, compute_impact
-from ecolyzer_otel.impact.place import resolve_place
+from ecolyzer_otel.impact.place import SiteSettings, resolve_place
 from ecolyzer_otel.impact.sci import sci
 
 PAGE = Path(__file__).parents[2] / "docs" / "factors.md"
@@ -52,7 +52,7 @@ def test_our_column(row):
     name = where(row)
     site = {key.lower(): float(row[key]) for key in ("PUE", "WUE") if key in row}
     # A cloud region's own figures must be the printed ones.
-    place = resolve_place(name) if ":" in name else resolve_place(name, **site)
+    place = resolve_place(name) if ":" in name else resolve_place(name, SiteSettings(**site))
     assert {key: getattr(place, key) for key in site} == pytest.approx(site)
     impact = compute_impact(KWH, place)
     if "ours, g" in row:
@@ -74,12 +74,12 @@ def test_ratios_are_those_of_the_printed_figures(row):
 
 
 def grams(it_kwh: float, grams_per_kwh: float, pue: float = 1.0) -> float:
-    place = replace(resolve_place("JP", pue=pue), grams_per_kwh=grams_per_kwh)
+    place = replace(resolve_place("JP", SiteSettings(pue=pue)), grams_per_kwh=grams_per_kwh)
     return compute_impact(it_kwh * KWH, place).operational_grams
 
 
 def li(it_kwh: float) -> Impact:
-    place = replace(resolve_place("US", pue=1.17, wue=0.55), ewif=3.142)
+    place = replace(resolve_place("US", SiteSettings(pue=1.17, wue=0.55)), ewif=3.142)
     return compute_impact(it_kwh * KWH, place)
 
 

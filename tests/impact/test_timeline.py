@@ -42,15 +42,15 @@ TABLE = resolve_place("DE")
 
 def test_without_live_sources_nothing_ever_changes():
     timeline = Timeline(TABLE)
-    assert not timeline.changes
+    assert not timeline.can_change
     assert timeline.poll(5.0) is None
-    assert timeline.of(0) is timeline.of(7) is TABLE
+    assert timeline.place_of(0) is timeline.place_of(7) is TABLE
 
 
 def test_what_is_known_at_the_start_holds_from_the_start():
     timeline = Timeline(TABLE, Source((0.0, figure(99.0, 1.0))))
     timeline.begin(10.0)
-    assert timeline.of(0).grams_per_kwh == 99.0
+    assert timeline.place_of(0).grams_per_kwh == 99.0
     assert timeline.poll(11.0) is None
 
 
@@ -59,11 +59,11 @@ def test_a_figure_known_before_holds_from_its_own_time_and_one_that_comes_late_f
     timeline = Timeline(TABLE, Source((12.0, early), (20.0, late)))
     timeline.begin(10.0)
     assert timeline.poll(12.3) == 12.0, "a row of a file: it was known when it would begin"
-    timeline.turned(1)
+    timeline.begin_period(1)
     assert timeline.poll(19.9) is None
     assert timeline.poll(20.1) == 20.1, "what is told of 12.5 at 20 must not change what was charged meanwhile"
-    timeline.turned(2)
-    assert [timeline.of(period).grams_per_kwh for period in range(3)] == [TABLE.grams_per_kwh, 1.0, 2.0]
+    timeline.begin_period(2)
+    assert [timeline.place_of(period).grams_per_kwh for period in range(3)] == [TABLE.grams_per_kwh, 1.0, 2.0]
 
 
 def test_the_table_holds_again_when_the_live_figure_is_too_old():
@@ -85,9 +85,9 @@ def test_marginal_figures_leave_the_average_alone():
 def test_old_periods_are_forgotten():
     timeline = Timeline(TABLE)
     for period in range(1000):
-        timeline.turned(period)
+        timeline.begin_period(period)
     assert len(timeline._places) <= 300
-    assert timeline.of(3) is TABLE
+    assert timeline.place_of(3) is TABLE
 
 
 # Bills.

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from ecolyzer_otel.impact.impact import Impact, compute_impact, sum_impacts
-from ecolyzer_otel.impact.place import resolve_place
+from ecolyzer_otel.impact.place import SiteSettings, resolve_place
 from ecolyzer_otel.impact.tables import grid_table, water_table
 from ecolyzer_otel.impact.uncertainty import (
     carbon_uncertainty,
@@ -72,7 +72,7 @@ def test_a_published_figure_reaches_to_the_derived_one():
 @pytest.mark.parametrize("zone", sorted(grid_table()))
 def test_every_zone_has_a_range_around_its_figure(zone):
     for reservoirs in (True, False):
-        place = resolve_place(zone, reservoir_evaporation=reservoirs)
+        place = resolve_place(zone, SiteSettings(reservoir_evaporation=reservoirs))
         assert place.water_low <= place.ewif <= place.water_high
         assert 0.0 < place.uncertainty < 1.0
 
@@ -94,7 +94,7 @@ def test_litres_have_the_range_of_the_factor_widened_by_the_joules():
 
 
 def test_no_water_has_no_range():
-    place = resolve_place("FR", ewif=0.0, wue=0.0)
+    place = resolve_place("FR", SiteSettings(ewif=0.0, wue=0.0))
     assert compute_impact(3.6e6, place).range_liters(0.3, place) == (0.0, 0.0)
 
 
@@ -104,7 +104,7 @@ def test_parts_of_a_request_add_up_and_an_unknown_part_is_not_zero():
 
 
 def test_market_based_grams_are_a_second_figure_and_in_no_sum():
-    place = resolve_place("DE", pue=1.5, market=20.0, market_source="GO 2026")
+    place = resolve_place("DE", SiteSettings(pue=1.5, market=20.0, market_source="GO 2026"))
     impact = compute_impact(3.6e6, place)
     assert impact.market_grams == pytest.approx(30.0)
     assert impact.grams == impact.operational_grams == pytest.approx(1.5 * place.grams_per_kwh)

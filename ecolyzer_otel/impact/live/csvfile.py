@@ -12,7 +12,7 @@ from typing import Final
 from ecolyzer_otel.common.errors import ConfigError
 from ecolyzer_otel.impact.live.endpoint import check_basis
 from ecolyzer_otel.impact.live.figure import Figure, Problem, grams, instant, label
-from ecolyzer_otel.impact.live.provider import OWN_FLOOR_SECONDS, Ask, same_name
+from ecolyzer_otel.impact.live.provider import OWN_FLOOR_SECONDS, LiveRequest, same_name
 from ecolyzer_otel.impact.live.tokens import Secret
 
 __all__ = ["CsvFile"]
@@ -45,13 +45,15 @@ class CsvFile:
         self._seen: tuple[int, int, int] | None = None
 
     @classmethod
-    def open(cls, path: str, ask: Ask) -> tuple[CsvFile, Sequence[Figure]]:
+    def open(cls, path: str, request: LiveRequest) -> tuple[CsvFile, Sequence[Figure]]:
         """The file and its figures. Raises ConfigError: it cannot be read, or a line of it cannot be true."""
-        file = cls(os.path.abspath(os.path.expanduser(path)), ask.region or ask.zone, marginal=ask.marginal)
+        file = cls(
+            os.path.abspath(os.path.expanduser(path)), request.region or request.zone, marginal=request.marginal
+        )
         try:
             return file, file.fetch(0.0) or ()
         except Problem as problem:
-            raise ConfigError(ask.key, problem.text, problem.remedy or "mend the file") from None
+            raise ConfigError(request.key, problem.text, problem.remedy or "mend the file") from None
 
     def fetch(self, now_s: float) -> Sequence[Figure] | None:
         """All figures of the file, or None where it is as it was. Raises Problem."""

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 from ecolyzer_otel.common.errors import ConfigError
 from ecolyzer_otel.impact.live.fetch import Fetcher
 from ecolyzer_otel.impact.live.figure import Figure, Problem, grams, instant, label
-from ecolyzer_otel.impact.live.provider import Ask
+from ecolyzer_otel.impact.live.provider import LiveRequest
 from ecolyzer_otel.impact.live.tokens import Secret, need_secret
 
 __all__ = ["ElectricityMaps"]
@@ -45,12 +45,12 @@ class ElectricityMaps:
         self._fetcher = fetcher
 
     @classmethod
-    def open(cls, ask: Ask) -> ElectricityMaps:
+    def open(cls, request: LiveRequest) -> ElectricityMaps:
         """Raises ConfigError: no token, or no zone that it knows."""
-        ask.average_only(cls.source)
-        token = need_secret(ask.environ, _TOKEN, ask.key, cls.source)
-        place, expected = _place(ask)
-        return cls(ask.base(_PUBLIC), token, place, expected, ask.floor_s, Fetcher(ask.environ))
+        request.average_only(cls.source)
+        token = need_secret(request.environ, _TOKEN, request.key, cls.source)
+        place, expected = _place(request)
+        return cls(request.base(_PUBLIC), token, place, expected, request.floor_s, Fetcher(request.environ))
 
     def fetch(self, now_s: float) -> Sequence[Figure]:
         """The latest hour's figure. Raises Problem."""
@@ -88,19 +88,19 @@ def _country(zone: str) -> str:
     return zone.partition("-")[0]
 
 
-def _place(ask: Ask) -> tuple[dict[str, str], str]:
+def _place(request: LiveRequest) -> tuple[dict[str, str], str]:
     """The parameters that say where, and the zone (for a cloud region: the country) that must come back."""
-    zone = ask.region or ask.em_zone
-    if zone is None and ask.cloud is not None and ask.zone not in ("WORLD", "EU"):
-        provider, region = ask.cloud
-        return {"dataCenterProvider": provider, "dataCenterRegion": region}, _country(ask.zone)
+    zone = request.region or request.em_zone
+    if zone is None and request.cloud is not None and request.zone not in ("WORLD", "EU"):
+        provider, region = request.cloud
+        return {"dataCenterProvider": provider, "dataCenterRegion": region}, _country(request.zone)
     if zone is None:
-        country = _country(ask.zone)
-        if ask.zone in ("WORLD", "EU") or (country in _OWN_NAMES and ask.zone != country):
+        country = _country(request.zone)
+        if request.zone in ("WORLD", "EU") or (country in _OWN_NAMES and request.zone != country):
             raise ConfigError(
-                ask.key,
-                f"it is not known how Electricity Maps names {ask.zone}",
-                f"give {ask.region_key}, for example US-CAL-CISO (names: app.electricitymaps.com)",
+                request.key,
+                f"it is not known how Electricity Maps names {request.zone}",
+                f"give {request.region_key}, for example US-CAL-CISO (names: app.electricitymaps.com)",
             )
-        zone = country if country == "CN" else ask.zone
+        zone = country if country == "CN" else request.zone
     return {"zone": zone}, zone

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from ecolyzer_otel.common.errors import ConfigError
 from ecolyzer_otel.impact.live.fetch import Fetcher
 from ecolyzer_otel.impact.live.figure import Figure, Problem, grams, instant, label
-from ecolyzer_otel.impact.live.provider import OWN_FLOOR_SECONDS, Ask, base_address, same_name
+from ecolyzer_otel.impact.live.provider import OWN_FLOOR_SECONDS, LiveRequest, base_address, same_name
 from ecolyzer_otel.impact.live.tokens import Secret, find_secret
 
 __all__ = ["Endpoint"]
@@ -38,16 +38,16 @@ class Endpoint:
         self._fetcher = fetcher
 
     @classmethod
-    def open(cls, text: str, ask: Ask) -> Endpoint:
+    def open(cls, text: str, request: LiveRequest) -> Endpoint:
         """Raises ConfigError: not an address that may be asked, or a token that cannot be sent."""
-        if ask.url is not None:
-            raise ConfigError(ask.key, "is an address already", "leave out --marginal-url and --grid-url")
+        if request.url is not None:
+            raise ConfigError(request.key, "is an address already", "leave out --marginal-url and --grid-url")
         return cls(
-            base_address(text, ask.key, query=True),
-            find_secret(ask.environ, _variable(ask.marginal)),
-            ask.region or ask.zone,
-            marginal=ask.marginal,
-            fetcher=Fetcher(ask.environ),
+            base_address(text, request.key, query=True),
+            find_secret(request.environ, _variable(request.marginal)),
+            request.region or request.zone,
+            marginal=request.marginal,
+            fetcher=Fetcher(request.environ),
         )
 
     def fetch(self, now_s: float) -> Sequence[Figure]:

@@ -19,7 +19,7 @@ from ecolyzer_otel.impact.live.eic import find_area
 from ecolyzer_otel.impact.live.fetch import Fetcher
 from ecolyzer_otel.impact.live.figure import Figure, Problem, grams
 from ecolyzer_otel.impact.live.mix import latest_mix
-from ecolyzer_otel.impact.live.provider import Ask
+from ecolyzer_otel.impact.live.provider import LiveRequest
 from ecolyzer_otel.impact.live.tokens import Secret, need_secret
 
 __all__ = ["Entsoe"]
@@ -53,19 +53,21 @@ class Entsoe:
         self._fetcher = fetcher
 
     @classmethod
-    def open(cls, ask: Ask) -> Entsoe:
+    def open(cls, request: LiveRequest) -> Entsoe:
         """Raises ConfigError: no token, or no area known for the zone."""
-        ask.average_only(cls.source)
-        token = need_secret(ask.environ, _TOKEN, ask.key, cls.source)
-        area = find_area(ask.region or ask.zone)
+        request.average_only(cls.source)
+        token = need_secret(request.environ, _TOKEN, request.key, cls.source)
+        area = find_area(request.region or request.zone)
         if area is None:
             raise ConfigError(
-                ask.key if ask.region is None else ask.region_key,
-                f"no area of ENTSO-E is known for {(ask.region or ask.zone)[:40]}",
-                f"give {ask.region_key}: DE-LU, SE3 or a 16-character EIC code (Great Britain: use neso)",
+                request.key if request.region is None else request.region_key,
+                f"no area of ENTSO-E is known for {(request.region or request.zone)[:40]}",
+                f"give {request.region_key}: DE-LU, SE3 or a 16-character EIC code (Great Britain: use neso)",
             )
-        zone = ask.region or ask.zone
-        return cls(ask.base(_PUBLIC), token, area, zone, ask.max_age, ask.floor_s, Fetcher(ask.environ))
+        zone = request.region or request.zone
+        return cls(
+            request.base(_PUBLIC), token, area, zone, request.max_age, request.floor_s, Fetcher(request.environ)
+        )
 
     def fetch(self, now_s: float) -> Sequence[Figure]:
         """The latest mix that all types have reported. Raises Problem."""

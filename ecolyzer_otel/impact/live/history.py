@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from typing import Final
@@ -53,22 +52,6 @@ class History:
         if figure is None or self._fixed or unix_s <= figure.own_s + self._max_age:
             return figure
         return None
-
-    def next_change(self, unix_s: float) -> float | None:
-        """The earliest time after ``unix_s`` at which a figure begins, is to end, or grows too old; None: none."""
-        if self._fixed:
-            return None
-        times = [math.inf]
-        index = bisect_right(self._starts, unix_s)
-        if index < len(self._starts):
-            times.append(self._starts[index])
-        figure = self._last_before(unix_s)
-        if figure is not None:
-            # At the very second it still stands; the next float is the first at which it does not.
-            times.append(math.nextafter(figure.own_s + self._max_age, math.inf))
-            times.append(figure.until_s if figure.until_s is not None else math.inf)
-        soonest = min((time for time in times if time > unix_s), default=math.inf)
-        return soonest if soonest < math.inf else None
 
     def _last_before(self, unix_s: float) -> Figure | None:
         if self._fixed:

@@ -13,7 +13,7 @@ from typing import Any, Final
 from ecolyzer_otel.common.errors import ConfigError
 from ecolyzer_otel.impact.live.fetch import Fetcher
 from ecolyzer_otel.impact.live.figure import Figure, Problem, grams, instant
-from ecolyzer_otel.impact.live.provider import Ask
+from ecolyzer_otel.impact.live.provider import LiveRequest
 from ecolyzer_otel.impact.live.tokens import Secret
 
 __all__ = ["Neso"]
@@ -40,14 +40,14 @@ class Neso:
         self._fetcher = fetcher
 
     @classmethod
-    def open(cls, ask: Ask) -> Neso:
+    def open(cls, request: LiveRequest) -> Neso:
         """Raises ConfigError: outside Great Britain, or a region that is none of its."""
-        ask.average_only(cls.source)
-        if ask.zone != "GB":
+        request.average_only(cls.source)
+        if request.zone != "GB":
             raise ConfigError(
-                ask.key, f"neso covers Great Britain, not {ask.zone}", "give --zone GB, or another source"
+                request.key, f"neso covers Great Britain, not {request.zone}", "give --zone GB, or another source"
             )
-        return cls(ask.base(_PUBLIC), _region(ask), ask.floor_s, Fetcher(ask.environ))
+        return cls(request.base(_PUBLIC), _region(request), request.floor_s, Fetcher(request.environ))
 
     def fetch(self, now_s: float) -> Sequence[Figure]:
         """The half-hour that runs. Raises Problem."""
@@ -82,9 +82,9 @@ def _first(answer: Any) -> dict[str, Any]:
     return rows[0]
 
 
-def _region(ask: Ask) -> tuple[str, str] | None:
+def _region(request: LiveRequest) -> tuple[str, str] | None:
     """The kind of region and its name, as the path has them."""
-    text = (ask.region or "").strip().upper()
+    text = (request.region or "").strip().upper()
     if text in ("", "GB"):
         return None
     if text.isdecimal() and 1 <= int(text) <= 17:
@@ -92,4 +92,6 @@ def _region(ask: Ask) -> tuple[str, str] | None:
     outward, _, inward = text.partition(" ")
     if _OUTWARD.fullmatch(outward) and (not inward or _INWARD.fullmatch(inward)):
         return "postcode", outward
-    raise ConfigError(ask.region_key, f"{text[:20]!r} is not a region of neso", "give RG10 (a postcode) or 1 to 17")
+    raise ConfigError(
+        request.region_key, f"{text[:20]!r} is not a region of neso", "give RG10 (a postcode) or 1 to 17"
+    )

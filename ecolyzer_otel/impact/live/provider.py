@@ -1,8 +1,9 @@
-"""The one shape that all sources have, and what is known when one is opened."""
+"""The one shape of all live sources, and the request that opens one."""
 
 from __future__ import annotations
 
 import ipaddress
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
@@ -12,7 +13,7 @@ from ecolyzer_otel.common.errors import ConfigError
 from ecolyzer_otel.impact.live.figure import Figure
 from ecolyzer_otel.impact.live.tokens import Secret
 
-__all__ = ["Ask", "Provider", "base_address", "is_loopback", "same_name"]
+__all__ = ["LiveRequest", "Provider", "base_address", "is_loopback", "same_name"]
 
 #: Shortest time between two requests to a public API, and to one of the user's own, in seconds.
 PUBLIC_FLOOR_SECONDS: Final = 60.0
@@ -20,19 +21,19 @@ OWN_FLOOR_SECONDS: Final = 1.0
 
 
 class Provider(Protocol):
-    """A source of figures. ``fetch`` is called by one thread at a time and may block for a bounded time."""
+    """A source of figures. One thread at a time calls ``fetch``, which may block for a bounded time."""
 
     @property
     def source(self) -> str:
-        """Its name, fit for a metric label."""
+        """Its name, short enough for a metric label."""
 
     @property
     def identity(self) -> str | None:
-        """What tells its figures from all others, as the cache's key; None: not to be cached."""
+        """The cache's key for its figures, unique to them; None: they are not cached."""
 
     @property
     def secrets(self) -> tuple[Secret, ...]:
-        """What must not show in any text."""
+        """What must not appear in any text."""
 
     @property
     def floor_s(self) -> float:
@@ -40,33 +41,49 @@ class Provider(Protocol):
 
     @property
     def replaces(self) -> bool:
-        """Whether a fetch gives all that is known, as a file does, and not the newest only."""
+        """Whether a fetch returns all figures, as a file does, instead of the newest only."""
 
     @property
     def fixed(self) -> bool:
-        """Whether its one figure stands at any time and never grows old (a file with a figure per zone)."""
+        """Whether its one figure holds at any time and never expires (a file with a figure per zone)."""
 
     def fetch(self, now_s: float) -> Sequence[Figure] | None:
-        """The figures in order of time, the newest last; None: nothing has changed.
+        """The figures in order of time, the newest last; None: unchanged.
 
         Raises:
-            Problem: there are none.
+            Problem: no figure could be had.
         """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ask:
-    """What the user set, as :func:`ecolyzer_otel.impact.live.open.open_live` has it. ``max_age`` is seconds."""
+class LiveRequest:
+    """Which live source to open, for which place.
 
+    ``source`` is the option's text: electricitymaps, neso, rte, entsoe, watttime, ``csv:FILE`` or an http(s)
+    address; ``key`` is the option as the user spelled it, for messages.
+
+    ``zone`` is our grid zone (``FR``, ``US-CA``), ``em_zone`` Electricity Maps' name of it where available,
+    ``region`` the provider's name of it where the user gave one, ``cloud`` provider and region where this runs in a
+    cloud. ``url`` replaces the address of the public API. ``marginal`` requests marginal figures, which are never
+    mixed with average ones.
+
+    A figure is fetched again after ``refresh`` seconds; without a new one, the last figure holds for ``max_age``
+    seconds from its own time. ``cache`` is the option: a folder, None for the user's cache folder, ``none`` for
+    none. ``environ`` holds tokens and the proxy; default ``os.environ``.
+    """
+
+    source: str = field(repr=False)
     key: str
     zone: str
-    em_zone: str | None
-    region: str | None
-    url: str | None = field(repr=False)
+    em_zone: str | None = None
+    region: str | None = None
+    url: str | None = field(default=None, repr=False)
+    refresh: float
     max_age: float
-    marginal: bool
-    environ: Mapping[str, str] = field(repr=False)
-    cloud: tuple[str, str] | None
+    cache: str | None
+    marginal: bool = False
+    environ: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
+    cloud: tuple[str, str] | None = None
 
     @property
     def region_key(self) -> str:
@@ -79,7 +96,7 @@ class Ask:
 
     @property
     def floor_s(self) -> float:
-        """Shortest time between two requests in seconds: a server of the user's own may be asked more often."""
+        """Shortest time between two requests in seconds; shorter for a server of the user's own."""
         return PUBLIC_FLOOR_SECONDS if self.url is None else OWN_FLOOR_SECONDS
 
     def base(self, public: str) -> str:
@@ -90,7 +107,7 @@ class Ask:
         return base_address(self.url, key)
 
     def average_only(self, source: str) -> None:
-        """Refuse to take average figures for marginal ones. Raises ConfigError."""
+        """Refuse a source of average figures where marginal ones are requested. Raises ConfigError."""
         if self.marginal:
             raise ConfigError(
                 self.key,
@@ -102,7 +119,7 @@ class Ask:
 def base_address(text: str, key: str, *, query: bool = False) -> str:
     """``text`` as an address to fetch from, without the slash at its end.
 
-    Nothing of it but the host appears in an error: people write tokens into addresses.
+    Errors show its host only: addresses may contain tokens.
 
     Raises:
         ConfigError: it is not HTTPS (plain HTTP: loopback only), or carries a password, a query or a fragment.
@@ -135,7 +152,7 @@ def is_loopback(host: str) -> bool:
 
 
 def same_name(one: str, other: str) -> bool:
-    """Whether two spellings mean one zone: case, spaces, ``_`` and ``-`` carry no meaning."""
+    """Whether two spellings mean the same zone: case, spaces, ``_`` and ``-`` do not matter."""
 
     def plain(text: str) -> str:
         return "".join(letter for letter in text if letter not in " _-").casefold()

@@ -91,10 +91,6 @@ class LiveGrid:
         """The figure that stands at that Unix time; None: take the bundled one. Never blocks, never raises."""
         return self._history.at(unix_s)
 
-    def next_change(self, unix_s: float) -> float | None:
-        """The earliest later Unix time at which :meth:`at` is known to change, or None."""
-        return self._history.next_change(unix_s)
-
     @property
     def source(self) -> str:
         """The source's name, fit for a metric label."""

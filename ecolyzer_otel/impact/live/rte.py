@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 from ecolyzer_otel.common.errors import ConfigError
 from ecolyzer_otel.impact.live.fetch import Fetcher
 from ecolyzer_otel.impact.live.figure import Figure, Problem, grams, instant
-from ecolyzer_otel.impact.live.provider import Ask
+from ecolyzer_otel.impact.live.provider import LiveRequest
 from ecolyzer_otel.impact.live.tokens import Secret
 
 __all__ = ["Rte"]
@@ -39,14 +39,16 @@ class Rte:
         self._fetcher = fetcher
 
     @classmethod
-    def open(cls, ask: Ask) -> Rte:
+    def open(cls, request: LiveRequest) -> Rte:
         """Raises ConfigError: outside France, or with a part of it."""
-        ask.average_only(cls.source)
-        if ask.zone != "FR":
-            raise ConfigError(ask.key, f"rte covers France, not {ask.zone}", "give --zone FR, or another source")
-        if ask.region is not None and ask.region.upper() not in ("FR", "FRANCE"):
-            raise ConfigError(ask.region_key, "rte tells the CO2 of all France alone", "leave it out")
-        return cls(ask.base(_PUBLIC), ask.floor_s, Fetcher(ask.environ))
+        request.average_only(cls.source)
+        if request.zone != "FR":
+            raise ConfigError(
+                request.key, f"rte covers France, not {request.zone}", "give --zone FR, or another source"
+            )
+        if request.region is not None and request.region.upper() not in ("FR", "FRANCE"):
+            raise ConfigError(request.region_key, "rte tells the CO2 of all France alone", "leave it out")
+        return cls(request.base(_PUBLIC), request.floor_s, Fetcher(request.environ))
 
     def fetch(self, now_s: float) -> Sequence[Figure]:
         """The last quarter-hours that are known. Raises Problem."""

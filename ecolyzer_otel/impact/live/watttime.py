@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 from ecolyzer_otel.common.errors import ConfigError
 from ecolyzer_otel.impact.live.fetch import Fetcher
 from ecolyzer_otel.impact.live.figure import Figure, Problem, grams, instant, label
-from ecolyzer_otel.impact.live.provider import Ask, same_name
+from ecolyzer_otel.impact.live.provider import LiveRequest, same_name
 from ecolyzer_otel.impact.live.tokens import Secret, need_secret
 
 __all__ = ["GRAMS_PER_KWH_OF_LBS_PER_MWH", "WattTime"]
@@ -45,19 +45,21 @@ class WattTime:
         self._token: Secret | None = None
 
     @classmethod
-    def open(cls, ask: Ask) -> WattTime:
+    def open(cls, request: LiveRequest) -> WattTime:
         """Raises ConfigError: asked for as an average, no account, or no region."""
-        if not ask.marginal:
+        if not request.marginal:
             raise ConfigError(
-                ask.key,
+                request.key,
                 "WattTime gives marginal carbon intensities, which must not be taken for average ones",
                 "give --marginal watttime (ECOLYZER_MARGINAL)",
             )
-        name = need_secret(ask.environ, _NAME, ask.key, cls.source)
-        password = need_secret(ask.environ, _PASSWORD, ask.key, cls.source)
-        if ask.region is None:
-            raise ConfigError(ask.key, "WattTime has regions of its own", f"give {ask.region_key}: CAISO_NORTH ...")
-        return cls(ask.base(_PUBLIC), name, password, ask.region, ask.floor_s, Fetcher(ask.environ))
+        name = need_secret(request.environ, _NAME, request.key, cls.source)
+        password = need_secret(request.environ, _PASSWORD, request.key, cls.source)
+        if request.region is None:
+            raise ConfigError(
+                request.key, "WattTime has regions of its own", f"give {request.region_key}: CAISO_NORTH ..."
+            )
+        return cls(request.base(_PUBLIC), name, password, request.region, request.floor_s, Fetcher(request.environ))
 
     @property
     def secrets(self) -> tuple[Secret, ...]:

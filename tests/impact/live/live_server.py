@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from ecolyzer_otel.impact.live.open import open_live
+from ecolyzer_otel.impact.live.provider import LiveRequest
 from ecolyzer_otel.impact.live.refresh import LiveGrid, Pace
 
 KEY = "--grid (ECOLYZER_GRID)"
@@ -132,9 +133,11 @@ class Case:
             "cache": "none",
             "marginal": self.marginal,
             "environ": self.environ,
-            "pace": pace,
         }
-        grid = open_live(f"{url}/now?code=1" if own else self.source, **{**given, **options})
+        pace = options.pop("pace", pace)
+        source = f"{url}/now?code=1" if own else self.source
+        seams = {name: options.pop(name) for name in ("clock", "uniform") if name in options}
+        grid = open_live(LiveRequest(source=source, **{**given, **options}), pace=pace, **seams)
         grid._provider.floor_s = 0.0  # these tests would take minutes
         return grid
 

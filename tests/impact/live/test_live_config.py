@@ -10,6 +10,7 @@ import pytest
 
 from ecolyzer_otel.common.errors import ConfigError
 from ecolyzer_otel.impact.live.open import open_live
+from ecolyzer_otel.impact.live.provider import LiveRequest
 from ecolyzer_otel.impact.live.tokens import Secret, find_secret, redact
 
 EM = {"ECOLYZER_ELECTRICITYMAPS_TOKEN": "t"}
@@ -19,7 +20,7 @@ WATTTIME = {"ECOLYZER_WATTTIME_USERNAME": "u", "ECOLYZER_WATTTIME_PASSWORD": "p"
 
 def opened(source, zone="FR", environ=None, **options):
     given = {"key": "--grid (ECOLYZER_GRID)", "refresh": 900.0, "max_age": 21600.0, "cache": "none"}
-    return open_live(source, **{**given, "zone": zone, "environ": environ or {}, **options})
+    return open_live(LiveRequest(source=source, **{**given, "zone": zone, "environ": environ or {}, **options}))
 
 
 @pytest.mark.parametrize(
@@ -126,4 +127,5 @@ def test_redaction_finds_each_form_of_a_secret():
 
 def test_the_environment_is_the_processs_own_by_default(monkeypatch):
     monkeypatch.setitem(os.environ, "ECOLYZER_ENTSOE_TOKEN", "t")
-    assert open_live("entsoe", key="k", zone="FR", refresh=9.0, max_age=9.0, cache="none").source == "ENTSO-E mix"
+    request = LiveRequest(source="entsoe", key="k", zone="FR", refresh=9.0, max_age=9.0, cache="none")
+    assert open_live(request).source == "ENTSO-E mix"

@@ -10,6 +10,7 @@ from live_server import KEY, until
 
 from ecolyzer_otel.common.errors import ConfigError
 from ecolyzer_otel.impact.live.open import open_live
+from ecolyzer_otel.impact.live.provider import LiveRequest
 
 BY_ZONE = """\
 zone,gco2e_per_kwh,year,basis,source
@@ -37,7 +38,8 @@ def opened(tmp_path):
         if text is not None:
             file.write_text(text)
         given = {"key": KEY, "zone": "FR", "refresh": 900.0, "max_age": 6 * HOUR, "cache": "none", "environ": {}}
-        grid = open_live(f"csv:{file}", **{**given, **options})
+        seams = {name: options.pop(name) for name in ("pace", "clock", "uniform") if name in options}
+        grid = open_live(LiveRequest(source=f"csv:{file}", **{**given, **options}), **seams)
         grid.said = []
         grid.on_problem = grid.said.append
         grids.append(grid)
@@ -55,7 +57,6 @@ def test_a_figure_per_zone_stands_always(opened):
     assert (figure.grams_per_kwh, figure.zone, figure.basis) == (44.5, "FR", "lifecycle_production")
     assert (figure.source, figure.source_detail) == ("csv:grid.csv", "csv:grid.csv: Our auditor")
     assert (figure.from_s, figure.until_s) == (1704067200.0, None)  # 2024-01-01, the latest year
-    assert grid.next_change(0.0) is None
     assert grid.problem is None
 
 
@@ -80,15 +81,6 @@ def test_figures_by_time(opened):
     assert grid.at(MIDNIGHT + 4 * HOUR).grams_per_kwh == 300.0
     assert grid.at(MIDNIGHT + 10 * HOUR).grams_per_kwh == 300.0
     assert grid.at(MIDNIGHT + 10 * HOUR + 1) is None
-
-
-def test_changes_are_known_ahead(opened):
-    grid = opened(BY_TIME)
-    times, now = [], 0.0
-    while (now := grid.next_change(now)) is not None:
-        times.append(now - MIDNIGHT)
-        assert (grid.at(now), len(times)) != (grid.at(now - 1e-3), 1)
-    assert times == pytest.approx([0.0, HOUR, 2 * HOUR, 4 * HOUR, 10 * HOUR], abs=1e-3)
 
 
 def test_times_without_a_zone_are_ours(opened):
