@@ -1,12 +1,12 @@
-"""How many request records the node agent settles per second on one core, and whether its memory stays flat.
+"""Request records that the node agent settles per second on one core, and the growth of its memory.
 
     python benchmarks/agent.py                       # 500 000 records, about half a minute
     python benchmarks/agent.py --records 10_000_000  # the full run, some minutes
 
 A real ``ecolyzer agent`` is pinned to one core. Workers (connections of this process, on the other cores) send
-batches of 500 records over its socket as fast as it settles them, with a bounded number in flight; every record
-asks for its settlement, as one whose span is recorded does. The agent's CPU time is its own figure from
-``/metrics`` (``ecolyzer_meter_cpu_seconds_total``), compared with the kernel's.
+batches of 500 records over its socket as fast as it settles them, with a bounded number in flight. Every record
+requests its settlement, as records of sampled spans do. The CPU time of the agent is its own figure from
+``/metrics`` (``ecolyzer_meter_cpu_seconds_total``), compared with that of the kernel.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 import urllib.request
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -31,7 +32,7 @@ TARGET = 20_000
 
 
 class Feeder:
-    """One worker: sends batches, counts what is accounted for."""
+    """One worker: sends batches and counts the records that are accounted for."""
 
     def __init__(self, path: str, number: int, routes: int) -> None:
         self.socket = socket.socket(socket.AF_UNIX)
@@ -71,7 +72,7 @@ class Feeder:
         clocks = [(now, self.cpu_ns + self.cpu_ns // 10, 0)]
         self.socket.sendall(encode(Batch(now, now, clocks, models, [], done, self.sent, {})))
 
-    def hear(self) -> None:
+    def receive(self) -> None:
         for message in self.frames.feed(self.socket.recv(1 << 20)):
             if isinstance(message, Settlements):
                 self.accounted = message.accounted
@@ -79,7 +80,7 @@ class Feeder:
 
 
 def start_agent(folder: Path, core: int) -> tuple[subprocess.Popen[str], str]:
-    """An agent on a core of its own; its process and the address of its metrics."""
+    """Start an agent on its own core; returns its process and the address of its metrics."""
     code = "import sys; from ecolyzer_otel.cli.main import main; sys.exit(main(sys.argv[1:]))"
     options = ["--agent-socket", str(folder / "agent.sock"), "--port", "0", "--sensors", "modelled", "--zone", "FR"]
     command = [sys.executable, "-c", code, "agent", *options]
@@ -99,16 +100,16 @@ def scrape(url: str) -> dict[str, float]:
 
 
 def feed(feeders: list[Feeder], records: int, in_flight: int, each: int, report: object) -> float:
-    """Send so many records, at most ``in_flight`` at a time; returns the seconds it took until all are settled."""
+    """Send so many records, at most ``in_flight`` at a time; returns the seconds until all are settled."""
     selector = selectors.DefaultSelector()
     for feeder in feeders:
         selector.register(feeder.socket, selectors.EVENT_READ, feeder)
-    began, told = time.monotonic(), 0
+    began, reported = time.monotonic(), 0
     while True:
         sent = sum(feeder.sent for feeder in feeders)
         accounted = sum(feeder.accounted for feeder in feeders)
-        if accounted >= told + each:
-            told = accounted
+        if accounted >= reported + each:
+            reported = accounted
             report(accounted)  # type: ignore[operator]
         if accounted >= records:
             return time.monotonic() - began
@@ -116,7 +117,7 @@ def feed(feeders: list[Feeder], records: int, in_flight: int, each: int, report:
         if room:
             min(feeders, key=lambda feeder: feeder.sent).send()
         for key, _ in selector.select(0 if room else 0.05):
-            key.data.hear()
+            key.data.receive()
 
 
 def main() -> int:
@@ -153,40 +154,50 @@ def main() -> int:
         finally:
             process.terminate()
             process.wait(20)
-    return show(options.records, seconds, rows, before, after, cpu_after - cpu_before, feeders)
+    settlements = sum(feeder.settled for feeder in feeders)
+    return show(_Run(options.records, seconds, rows, before, after, cpu_after - cpu_before, settlements))
 
 
 def total(samples: dict[str, float], name: str) -> float:
     return sum(value for key, value in samples.items() if key.partition("{")[0] == name)
 
 
-def show(
-    records: int,
-    seconds: float,
-    rows: list[tuple[int, float, float]],
-    before: dict[str, float],
-    after: dict[str, float],
-    kernel_cpu: float,
-    feeders: list[Feeder],
-) -> int:
+@dataclass(frozen=True)
+class _Run:
+    """The outcome of one run.
+
+    ``rows``: records accounted for, MB and CPU seconds of the agent at each tenth; ``before`` and ``after``: its
+    metrics; ``kernel_cpu``: its CPU seconds by the kernel; ``settlements``: those received by the workers.
+    """
+
+    records: int
+    seconds: float
+    rows: list[tuple[int, float, float]]
+    before: dict[str, float]
+    after: dict[str, float]
+    kernel_cpu: float
+    settlements: int
+
+
+def show(run: _Run) -> int:
+    """Print the outcome; returns the exit status, 0 if the target is met."""
     name = "ecolyzer_meter_cpu_seconds_total"
-    own = total(after, name) - total(before, name)
-    settled = total(after, "ecolyzer_requests_total")
-    unsettled = total(after, "ecolyzer_unsettled_requests_total")
-    # Five minutes of scores are kept; a full run has filled them when half of it is over.
-    half = rows[len(rows) // 2 :]
+    own = total(run.after, name) - total(run.before, name)
+    settled = total(run.after, "ecolyzer_requests_total")
+    unsettled = total(run.after, "ecolyzer_unsettled_requests_total")
+    # Five minutes of scores are kept; in the second half of a full run that window is full.
+    half = run.rows[len(run.rows) // 2 :]
     growth = (half[-1][1] - half[0][1]) / max(1e-9, (half[-1][0] - half[0][0]) / 1e6)
-    per_core = records / own
-    told = sum(feeder.settled for feeder in feeders)
-    for what, figure, more in (
-        ("settled", f"{settled:,.0f}", f"unsettled {unsettled:,.0f}, settlements told {told:,}"),
-        ("wall time", f"{seconds:.1f} s", f"{records / seconds:,.0f} records/s"),
-        ("CPU of the agent", f"{own:.1f} s", f"by its own figure ({kernel_cpu:.1f} s by the kernel's)"),
+    per_core = run.records / own
+    for what, figure, details in (
+        ("settled", f"{settled:,.0f}", f"unsettled {unsettled:,.0f}, settlements received {run.settlements:,}"),
+        ("wall time", f"{run.seconds:.1f} s", f"{run.records / run.seconds:,.0f} records/s"),
+        ("CPU of the agent", f"{own:.1f} s", f"by its own figure ({run.kernel_cpu:.1f} s by the kernel's)"),
         ("records per CPU second", f"{per_core:,.0f}", f"{1e6 / per_core:.1f} us a record; target {TARGET:,}"),
-        ("memory", f"{rows[-1][1]:.1f} MB", f"{growth:+.2f} MB per million records in the second half"),
+        ("memory", f"{run.rows[-1][1]:.1f} MB", f"{growth:+.2f} MB per million records in the second half"),
     ):
-        print(f"  {what:<26}{figure:>12}  {more}")
-    good = per_core >= TARGET and settled + unsettled == records and abs(own / kernel_cpu - 1) < 0.1
+        print(f"  {what:<26}{figure:>12}  {details}")
+    good = per_core >= TARGET and settled + unsettled == run.records and abs(own / run.kernel_cpu - 1) < 0.1
     print("the target is met" if good else "the target is NOT met")
     return 0 if good else 1
 

@@ -1,18 +1,18 @@
-"""Our grams and litres beside codecarbon's and EcoLogits', for the same joules used at the same place.
+"""Our grams and litres compared with those of codecarbon and EcoLogits, for the same joules at the same place.
 
     python benchmarks/factors.py                  # the tables of docs/factors.md, in a second
     python benchmarks/factors.py --joules 1440 --pue 1.4 --wue 1.8
-    python benchmarks/factors.py --countries      # every country; shows those that differ by more than a half
+    python benchmarks/factors.py --countries      # every country; lists those outside 0.67 to 1.5
     python benchmarks/factors.py --json
 
-Peers' figures come from their own code, so they must be installed. They belong in an environment of their own, as
-they bring pandas and more; without them their columns are left out:
+The peers' figures come from their own code, so they must be installed, best in a separate environment because they
+depend on pandas and others; the columns of missing peers are left out:
 
     python -m venv peers && peers/bin/pip install . codecarbon ecologits
 
-What is called: codecarbon's ``Emissions`` (private infrastructure or cloud) without a live API, and the method of
-its tracker that applies PUE and WUE; EcoLogits' electricity mixes, and its formulas for energy, GWP and water from
-the IT energy on. All are offline and linear in the joules. Every difference is explained in ``docs/factors.md``.
+Called are codecarbon's ``Emissions`` (private infrastructure or cloud) without a live API, and the method of its
+tracker that applies PUE and WUE; EcoLogits' electricity mixes, and its formulas from IT energy to energy, GWP and
+water. All are offline and linear in the joules. Every difference is explained in ``docs/factors.md``.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from ecolyzer_otel.impact.place import Place, SiteSettings, resolve_place
 from ecolyzer_otel.impact.tables import grid_table
 
 KWH = 3.6e6
-#: A ratio outside of these is an outlier of ``--countries``.
+#: Ratios outside of these are outliers of ``--countries``.
 LOW, HIGH = 0.67, 1.5
 
 
 @dataclass(frozen=True)
 class Site:
-    """One place in everybody's spelling: ours, ISO 3166 alpha-3, codecarbon's name of the part of the country."""
+    """One place: our name, ISO 3166 alpha-3, and codecarbon's name of the part of the country."""
 
     place: str
     country: str
@@ -76,7 +76,7 @@ SITES = (
 
 @dataclass(frozen=True)
 class Result:
-    """What one tool makes of some joules: grams and litres, and which row of its data they rest on."""
+    """The result of one tool: grams, litres, and the row of its data that was used."""
 
     grams: float
     liters: float
@@ -84,7 +84,7 @@ class Result:
 
 
 class Codecarbon:
-    """codecarbon without a token for a live API, as its tracker uses its parts."""
+    """codecarbon without a token for a live API, called as its tracker does."""
 
     def __init__(self) -> None:
         emissions = import_module("codecarbon.core.emissions")
@@ -93,14 +93,14 @@ class Codecarbon:
         self._geography = import_module("codecarbon.external.geography")
         self._source = import_module("codecarbon.input").DataSource()
         self._emissions = emissions.Emissions(self._source)
-        # It logs an error per fallback and per hardware that it does not know (the stand-in below).
+        # It logs an error per fallback, and per unsupported hardware (the stand-in below).
         logging.getLogger("codecarbon").disabled = True
 
     def result(self, site: Site, joules: float, place: Place) -> Result:
         """Its figures at our PUE and WUE."""
         energy, liters = self._site_energy(joules / KWH, place.pue, place.wue)
         geo = self._geography.GeoMetadata(country_iso_code=site.country, region=site.part)
-        # Its tracker knows AWS and Azure and takes them for private infrastructure (external/geography.py).
+        # Its tracker treats AWS and Azure as private infrastructure (external/geography.py).
         if site.cloud and site.cloud[0] == "gcp":
             cloud = self._geography.CloudMetadata(*site.cloud)
             return Result(self._emissions.get_cloud_emissions(energy, cloud, geo) * 1e3, liters, "gcp region")
@@ -108,7 +108,7 @@ class Codecarbon:
         return Result(kilograms * 1e3, liters, self._row(site))
 
     def _site_energy(self, kwh: float, pue: float, wue: float) -> tuple[Any, float]:
-        """What its tracker makes of IT energy: that of the site, and litres."""
+        """Site energy and litres that its tracker computes from IT energy."""
         units = self._units
         hardware = SimpleNamespace(
             measure_power_and_energy=lambda last_duration: (
@@ -136,14 +136,14 @@ class Codecarbon:
 
 
 class Ecologits:
-    """EcoLogits from the IT energy of a request on; how it estimates that energy is not compared."""
+    """EcoLogits from the IT energy of a request; its estimate of that energy is not compared."""
 
     def __init__(self) -> None:
         self._formulas = import_module("ecologits.impacts.llm")
         self._mixes = import_module("ecologits.electricity_mix_repository").electricity_mixes
 
     def result(self, site: Site, joules: float, place: Place) -> Result | None:
-        """Its figures at our PUE and WUE, or None for a country that it does not have."""
+        """Its figures at our PUE and WUE; None for a country that it lacks."""
         mix = self._mixes.find_electricity_mix(site.country)
         if mix is None:
             return None
@@ -185,14 +185,14 @@ class Row:
 
     @property
     def basis(self) -> str:
-        """What ours stands for."""
+        """The basis of our carbon factor, and its year."""
         return f"{self.place.basis} {self.place.year}"
 
 
 def compare(
     sites: Sequence[Site], joules: float, pue: float | None, wue: float | None, peers: dict[str, tuple[str, Peer]]
 ) -> Iterator[Row]:
-    """Ours and the peers' for each site; PUE and WUE for places that are no cloud region."""
+    """Our and the peers' results for each site; PUE and WUE apply to places that are not cloud regions."""
     for site in sites:
         place = (
             resolve_place(site.place) if site.cloud else resolve_place(site.place, SiteSettings(pue=pue, wue=wue))
@@ -209,7 +209,7 @@ def compare(
 
 
 def countries() -> list[Site]:
-    """Every country of our table with its alpha-3 code, which codecarbon's dependency pycountry knows."""
+    """Every country of our table with its alpha-3 code, from codecarbon's dependency pycountry."""
     pycountry = import_module("pycountry")
     codes = {country.alpha_2: country.alpha_3 for country in pycountry.countries}
     return [Site(zone, codes[zone]) for zone in grid_table() if zone in codes]
@@ -229,7 +229,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def ratio(peer: float, ours: float) -> str:
-    """A peer's figure by ours."""
+    """A peer's figure divided by ours."""
     return f"{peer / ours:.3f}" if ours else "-"
 
 
@@ -264,7 +264,7 @@ def water(rows: Sequence[Row], peers: Sequence[str]) -> str:
 
 
 def outliers(rows: Sequence[Row], peer: str) -> str:
-    """The countries where a peer's grams are far from ours, and how many are near."""
+    """The countries where a peer's grams are far from ours, and the number where they are near."""
     results = [(row, row.peers[peer]) for row in rows if peer in row.peers]
     ratios = [result.grams / row.grams for row, result in results]
     near = sum(0.9 <= value <= 1.1 for value in ratios)
@@ -281,10 +281,12 @@ def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--joules", type=float, default=KWH, help="IT energy (default: 3.6e6, 1 kWh)")
-    parser.add_argument("--pue", type=float, default=1.2, help="of zones, in the table of litres (default: 1.2)")
-    parser.add_argument("--wue", type=float, default=0.5, help="likewise, litres per IT kWh (default: 0.5)")
-    parser.add_argument("--countries", action="store_true", help="all countries, the outliers (needs codecarbon)")
-    parser.add_argument("--json", action="store_true", help="the results as JSON")
+    parser.add_argument("--pue", type=float, default=1.2, help="PUE of zones in the table of litres (default: 1.2)")
+    parser.add_argument("--wue", type=float, default=0.5, help="WUE of zones, litres per IT kWh (default: 0.5)")
+    parser.add_argument(
+        "--countries", action="store_true", help="compare all countries, list the outliers (needs codecarbon)"
+    )
+    parser.add_argument("--json", action="store_true", help="print the results as JSON")
     options = parser.parse_args()
     peers = installed()
     sites = countries() if options.countries else SITES

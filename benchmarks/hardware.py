@@ -1,17 +1,17 @@
-"""The ledger on real hardware: against the sensor's own counter, and a model alone against beside another.
+"""The ledger on real hardware: against the counters of the sensors, and a model alone against beside another.
 
-    python benchmarks/hardware.py                    # CUDA where torch has it, else the CPU
+    python benchmarks/hardware.py                    # CUDA if available, else the CPU
     python benchmarks/hardware.py --seconds 60 --json result.json
 
 Real torch modules run under ``ecolyzer_otel.start()``. Two questions, one line each:
 
-* Does the ledger account for what the counter counted? The five shares of every device over the run against an
-  independent reading of the same counter at its begin and end: NVML's for GPUs, powercap's for processors. A device
-  that is modelled has no counter to compare with and is left out. Target: within 1 %.
-* Does a request keep its joules when another model runs beside it? Joules per request of each model alone, and of
-  both together in two threads. Target: within 5 %.
+* Does the ledger account for all joules of the counter? The five shares of every device over the run are compared
+  with independent readings of the same counter at its begin and end: NVML for GPUs, powercap for processors.
+  Modelled devices have no counter and are left out. Target: within 1 %.
+* Does a request keep its joules when another model runs at the same time? Joules per request of each model alone
+  are compared with those of both models in two threads. Target: within 5 %.
 
-Exit status 1 where a target that could be checked is missed.
+The exit status is 1 if a target that could be checked is missed.
 """
 
 from __future__ import annotations
@@ -58,10 +58,10 @@ class Attention(torch.nn.Module):
 
 
 def scrape(url: str) -> Samples:
-    """Every sample of /metrics by name and labels."""
+    """All samples of /metrics by name and labels."""
     found: Samples = {}
     with urllib.request.urlopen(url, timeout=10) as answer:
-        for line in answer.read().decode().splitlines():
+        for line in answer.readers().decode().splitlines():
             match = re.fullmatch(r"(\w+)(?:\{(.*?)\})? (\S+)(?: .*)?", line)
             if match and not line.startswith("#"):
                 labels = tuple(re.findall(r'(\w+)="([^"]*)"', match[2] or ""))
@@ -78,7 +78,7 @@ def total(samples: Samples, name: str, **wanted: str) -> float:
 
 
 def counters() -> dict[str, Callable[[], float]]:
-    """Independent readers of joules, by the meter's name of the device."""
+    """Independent readers of joules, by the device name of the meter."""
     found: dict[str, Callable[[], float]] = {}
     for zone in sorted(Path("/sys/class/powercap").glob("intel-rapl:*")):
         name, energy = (zone / "name").read_text().strip(), zone / "energy_uj"
@@ -104,7 +104,7 @@ def counters() -> dict[str, Callable[[], float]]:
 
 
 def serve(model: torch.nn.Module, x: torch.Tensor, seconds: float) -> None:
-    """Requests back to back with short pauses; each waits for its kernels, as one that answers does."""
+    """Run requests back to back with short pauses; each waits for its kernels, as one with a response does."""
     end = time.monotonic() + seconds
     with torch.inference_mode():
         while time.monotonic() < end:
@@ -117,8 +117,8 @@ def serve(model: torch.nn.Module, x: torch.Tensor, seconds: float) -> None:
 def phase(url: str, loads: list[tuple[torch.nn.Module, torch.Tensor]], seconds: float) -> dict[str, Any]:
     """Joules and requests by model while ``loads`` run, and joules by device."""
     ecolyzer_otel.flush()
-    before, read = scrape(url), counters()
-    started = {name: one() for name, one in read.items()}
+    before, readers = scrape(url), counters()
+    started = {name: one() for name, one in readers.items()}
     threads = [threading.Thread(target=serve, args=(*load, seconds)) for load in loads]
     for thread in threads:
         thread.start()
@@ -126,11 +126,11 @@ def phase(url: str, loads: list[tuple[torch.nn.Module, torch.Tensor]], seconds: 
         thread.join()
     time.sleep(1.0)
     ecolyzer_otel.flush()
-    after, grown = scrape(url), {name: one() - started[name] for name, one in read.items()}
+    after, counted = scrape(url), {name: one() - started[name] for name, one in readers.items()}
     result: dict[str, Any] = {"models": {}, "devices": {}}
     for model, _ in loads:
         name = type(model).__name__
-        # The idle part depends on how many are in flight: compared is what the work caused.
+        # The idle share depends on the number of requests in flight, so the active share is compared.
         want = {"model": name, "share": "active"}
         joules = total(after, "ecolyzer_energy_joules_total", **want) - total(
             before, "ecolyzer_energy_joules_total", **want
@@ -143,7 +143,7 @@ def phase(url: str, loads: list[tuple[torch.nn.Module, torch.Tensor]], seconds: 
             "requests": count,
             "joules_per_request": joules / max(1.0, count),
         }
-    for name, joules in grown.items():
+    for name, joules in counted.items():
         ledger = total(after, "ecolyzer_device_energy_joules_total", device=name, method="measured") - total(
             before, "ecolyzer_device_energy_joules_total", device=name, method="measured"
         )
@@ -153,7 +153,7 @@ def phase(url: str, loads: list[tuple[torch.nn.Module, torch.Tensor]], seconds: 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=30.0, help="of each of the three phases")
+    parser.add_argument("--seconds", type=float, default=30.0, help="seconds of each of the three phases")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--json", help="file for the figures")
     options = parser.parse_args()
@@ -176,10 +176,10 @@ def main() -> int:
     ecolyzer_otel.stop()
     if options.json:
         Path(options.json).write_text(json.dumps(figures, indent=1))
-    return judge(figures)
+    return compare(figures)
 
 
-def judge(figures: dict[str, dict[str, Any]]) -> int:
+def compare(figures: dict[str, dict[str, Any]]) -> int:
     missed = 0
     for name, one in figures.items():
         for device, joules in one["devices"].items():
@@ -189,7 +189,7 @@ def judge(figures: dict[str, dict[str, Any]]) -> int:
                 f"{name}: {device} counter {joules['counter']:.1f} J, ledger {joules['ledger']:.1f} J ({off:+.2%})"
             )
     if not any(one["devices"] for one in figures.values()):
-        print("no counter that could be compared with")
+        print("no counter to compare with")
     for name, alone in (("Small", "linear alone"), ("Attention", "attention alone")):
         before = figures[alone]["models"][name]["joules_per_request"]
         beside = figures["both"]["models"][name]["joules_per_request"]

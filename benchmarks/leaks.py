@@ -1,11 +1,11 @@
-"""What thousands of calls of the heavier frameworks leave behind: objects of ours, and memory.
+"""Leaks after thousands of calls of the heavier frameworks: our objects, and memory.
 
     python benchmarks/leaks.py                      # 10 000 calls each, some minutes
     python benchmarks/leaks.py --calls 1000 --only generate
 
-Each call is taken from the queue and completed like the background thread does it. Counted are calls that are still
-alive at the end, and the growth of resident memory from the first tenth of the calls to the last, beside that of
-the same loop with everything put back as it was.
+Each call is taken from the queue and completed as the background thread does. The table shows how many calls are
+still alive at the end, and the growth of resident memory from the first tenth of the calls to the last, patched and
+bare.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from ecolyzer_otel.worker.state import replace_state, state
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "integrations"))
 
 
-def makers(folder: Path) -> dict[str, Callable[[], Callable[[], Any]]]:
-    """What is called, by name; made when asked for, since each brings its framework."""
+def workloads(folder: Path) -> dict[str, Callable[[], Callable[[], Any]]]:
+    """Functions that create the workloads, by name; each imports its framework when called."""
 
     def generate() -> Callable[[], Any]:
         import tiny
@@ -72,16 +72,16 @@ def resident() -> float:
 
 
 def measure(work: Callable[[], Any], calls: int) -> tuple[float, int, int]:
-    """KiB that the last nine tenths of the calls grew by; requests seen; those of them still alive."""
-    seen = 0
+    """KiB of growth over the last nine tenths of the calls; requests recorded; calls still alive."""
+    requests = 0
 
     def run(number: int) -> None:
-        nonlocal seen
+        nonlocal requests
         for _ in range(number):
             work()
             while state().done:
                 call = state().done.popleft()
-                seen += 1
+                requests += 1
                 for complete in (call.details and call.details.completions) or ():
                     complete(call)
 
@@ -89,7 +89,7 @@ def measure(work: Callable[[], Any], calls: int) -> tuple[float, int, int]:
     before = resident()
     run(calls - calls // 10)
     grown = resident() - before
-    return grown, seen, sum(isinstance(one, Call) for one in gc.get_objects())
+    return grown, requests, sum(isinstance(one, Call) for one in gc.get_objects())
 
 
 def main() -> None:
@@ -99,17 +99,17 @@ def main() -> None:
     options = parser.parse_args()
     print(f"{'':12}{'calls':>8}{'requests':>10}{'KiB patched':>14}{'KiB bare':>12}{'alive':>8}")
     with tempfile.TemporaryDirectory() as folder:
-        for name, make in makers(Path(folder)).items():
+        for name, make in workloads(Path(folder)).items():
             if options.only and name not in options.only:
                 continue
             work = make()
             bare, _, _ = measure(work, options.calls)
             replace_state(lambda here: None)
             instrument()
-            patched, seen, alive = measure(work, options.calls)
+            patched, requests, alive = measure(work, options.calls)
             uninstrument()
             replace_state(None)
-            print(f"{name:12}{options.calls:8,}{seen:10,}{patched:14,.0f}{bare:12,.0f}{alive:8}", flush=True)
+            print(f"{name:12}{options.calls:8,}{requests:10,}{patched:14,.0f}{bare:12,.0f}{alive:8}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,12 @@
-"""What the inner modules of a model pay for being patched, and what a whole forward pass pays.
+"""The overhead of patching for the inner modules of a model, and for a complete forward pass.
 
     python benchmarks/modules.py                  # 40 rounds, about half a minute
     python benchmarks/modules.py --rounds 200
 
-A BERT of two layers of width 128 (48 modules), one thread, one sequence of 32 tokens. In each round the same
-model is run in blocks: with ``nn.Module.__call__`` as torch made it, patched and within an open request (what the
-inner modules pay), patched and outermost (with the request's own cost), and within a call whose guard asks the
-compiler first at each module (what a plain guard costs). Order within a round is random; ratios are paired by
-round.
+A BERT of two layers of width 128 (48 modules), one thread, one sequence of 32 tokens. In each round the same model
+is run in blocks: with torch's own ``nn.Module.__call__``; patched and within an open request (overhead of the inner
+modules); patched and outermost (with the overhead of the request); and within a call whose guard first asks the
+compiler at each module (overhead of a plain guard). Order within a round is random; ratios are paired by round.
 """
 
 from __future__ import annotations

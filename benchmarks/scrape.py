@@ -1,4 +1,4 @@
-"""What a scrape and an OTLP export of many label sets cost, beside prometheus_client's renderer in the same run.
+"""The cost of a scrape and of an OTLP export of many label sets, compared with prometheus_client's renderer.
 
     python benchmarks/scrape.py                       # 1 000 label sets, 100 000 names, about a minute and a half
     python benchmarks/scrape.py --quick               # fewer repeats and names
@@ -6,9 +6,9 @@
 
 The store is filled by the meter's own recorder: requests of ``--sets`` models (each with a route of its own), with
 tokens, phases, CPU and GPU joules, embodied, market-based and marginal grams, and an exemplar in every histogram.
-What the recorder does not fill gets ``--devices`` label sets, so that every metric of the contract is there.
-prometheus_client renders the very same samples, handed to it ready-made by a collector. Then as many distinct names
-as a careless service may make up are thrown at a store with the default limit.
+Metrics that the recorder does not fill get ``--devices`` label sets, so that every metric of the contract is
+present. prometheus_client renders the same samples from a collector that holds them ready. Then requests with many
+distinct names, as of a careless service, are recorded in a store with the default limit.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.samples import Exemplar as PrometheusExemplar
 from service_lib.figures import Target, as_json, show, show_targets
-from service_lib.names import THROWN, fill, other_metrics, settle_all, throw
+from service_lib.names import REQUESTS_PER_NAME, fill, other_metrics, record_new, settle_all
 
 from ecolyzer_otel.common.config import Config
 from ecolyzer_otel.common.metrics import METRICS
@@ -49,7 +49,7 @@ Row = tuple[str, float, int]
 
 
 def timed(function: Callable[[], Any], repeats: int, before: Callable[[], Any] = lambda: None) -> float:
-    """Median seconds; ``before`` is not timed."""
+    """Median seconds of ``function``; ``before`` is not timed."""
     took = []
     for _ in range(repeats):
         before()
@@ -60,7 +60,7 @@ def timed(function: Callable[[], Any], repeats: int, before: Callable[[], Any] =
 
 
 class Ready:
-    """A collector of prometheus_client with everything made beforehand, so that only its renderer is timed."""
+    """A prometheus_client collector with prepared samples, so that only its renderer is timed."""
 
     def __init__(self, store: MetricStore) -> None:
         self.metrics = [self._metric(family) for family in store.snapshot()]
@@ -92,7 +92,7 @@ class Ready:
 
 
 def get(port: int, accept: str, zipped: bool) -> bytes:
-    """The body of ``/metrics`` over real HTTP, as it was sent."""
+    """The body of ``/metrics`` over real HTTP, not decompressed."""
     from http.client import HTTPConnection
 
     link = HTTPConnection("127.0.0.1", port, timeout=60)
@@ -108,7 +108,7 @@ def megabytes() -> float:
 
 
 def renderings(store: MetricStore, recorder: Recorder, sets: int, repeats: int) -> tuple[list[Row], int, float]:
-    """Rows of (what, seconds, bytes) of our renderer and server; samples of a page; MB of one format's blocks."""
+    """Rows of our renderer and server: name, seconds, bytes; samples of a page; MB of the blocks of one format."""
     rows: list[Row] = []
     before = megabytes()
     blocks = 0.0
@@ -118,18 +118,18 @@ def renderings(store: MetricStore, recorder: Recorder, sets: int, repeats: int) 
         ("everything changed", lambda: settle_all(recorder, range(sets))),
     )
     samples = 0
-    for words, openmetrics in (("OpenMetrics", True), ("text", False)):
+    for format_name, openmetrics in (("OpenMetrics", True), ("text", False)):
         began = time.perf_counter()
         page = render(store, openmetrics)
-        rows.append((f"{words}, first", time.perf_counter() - began, len(page)))
+        rows.append((f"{format_name}, first", time.perf_counter() - began, len(page)))
         blocks = blocks or megabytes() - before - len(page) / 1e6
         samples = sum(line[:1] != b"#" for line in page.splitlines())
         for what, change in changes:
             took = timed(lambda form=openmetrics: render(store, form), repeats, change)
-            rows.append((f"{words}, {what}", took, len(page)))
+            rows.append((f"{format_name}, {what}", took, len(page)))
         packed = gzip.compress(page, compresslevel=1)
         took = timed(lambda body=page: gzip.compress(body, compresslevel=1), repeats)
-        rows.append((f"{words}, gzip alone", took, len(packed)))
+        rows.append((f"{format_name}, gzip alone", took, len(packed)))
     took = timed(lambda: recorder.refresh(time.process_time()), repeats)
     rows.append(("scores of all models, before each scrape", took, 0))
     store.refresh = lambda: recorder.refresh(time.process_time())
@@ -151,15 +151,15 @@ def peers(store: MetricStore, repeats: int) -> list[Row]:
     registry = CollectorRegistry(auto_describe=False)
     registry.register(Ready(store))  # type: ignore[arg-type]
     found = []
-    for words, function in (("OpenMetrics", generate_openmetrics), ("text", generate_latest)):
+    for format_name, function in (("OpenMetrics", generate_openmetrics), ("text", generate_latest)):
         size = len(function(registry))
         took = timed(lambda make=function: make(registry), max(1, repeats // 3))
-        found.append((f"prometheus_client, {words}", took, size))
+        found.append((f"prometheus_client, {format_name}", took, size))
     return found
 
 
 def otlp(store: MetricStore, repeats: int) -> list[Row]:
-    """One export of all aggregates to a server of this host that takes everything."""
+    """One export of all aggregates to a local server that accepts everything."""
     from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
     from opentelemetry.sdk.resources import Resource
 
@@ -183,30 +183,30 @@ def otlp(store: MetricStore, repeats: int) -> list[Row]:
     resource = Resource.create({})
     try:
         copied = timed(lambda: metrics_data(store, resource), repeats)
-        whole = timed(lambda: exporter.export(metrics_data(store, resource)), max(1, repeats // 3))
+        exported = timed(lambda: exporter.export(metrics_data(store, resource)), max(1, repeats // 3))
     finally:
         exporter.shutdown()
         sink.shutdown()
-    return [("OTLP, the SDK's data classes alone", copied, 0), ("OTLP, one export over HTTP", whole, sizes[-1])]
+    return [("OTLP, the SDK's data classes alone", copied, 0), ("OTLP, one export over HTTP", exported, sizes[-1])]
 
 
 def flood(names: int, limit: int, repeats: int) -> dict[str, Any]:
-    """Distinct models and routes thrown at the recorder of a store with a limit; what is kept of them."""
+    """Record requests of distinct models and routes in a store with a limit; returns what is kept."""
     store = MetricStore(max_label_sets=limit)
     recorder = Recorder(store, "paper-tool", limit)
     gc.collect()
     rows, marks = [], sorted({limit, names // 4, names // 2, names})
-    before, thrown = megabytes(), 0
+    before, flooded = megabytes(), 0
     for mark in marks:
         began = time.perf_counter()
-        throw(recorder, range(thrown, mark))
-        each = (time.perf_counter() - began) / max(1, mark - thrown)
-        thrown = mark
+        record_new(recorder, range(flooded, mark))
+        each = (time.perf_counter() - began) / max(1, mark - flooded)
+        flooded = mark
         kept = max((len(family.points), family.spec.stem) for family in store.snapshot())
         memory = megabytes() - before
         rows.append({"names": mark, "each": each, "kept": kept[0], "family": kept[1], "memory": memory})
     page = render(store, True)
-    took = timed(lambda: render(store, True), repeats, lambda: throw(recorder, range(names, names + 10)))
+    took = timed(lambda: render(store, True), repeats, lambda: record_new(recorder, range(names, names + 10)))
     memory = megabytes() - before
     overflow = next(
         float(line.rpartition(b" ")[2])
@@ -223,19 +223,20 @@ def flood(names: int, limit: int, repeats: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def report(rows: Sequence[Row], thrown: dict[str, Any], names: int) -> list[Target]:
+def report(rows: Sequence[Row], flooded: dict[str, Any], names: int) -> list[Target]:
     table = [(what, f"{took * 1e3:.1f}", f"{size / 1e6:.2f}" if size else "") for what, took, size in rows]
     show("One scrape", ("", "ms", "MB"), table)
     table = []
-    for row in thrown["rows"]:
+    for row in flooded["rows"]:
         cells = f"{row['each'] * 1e6:.1f}", f"{row['kept']:,}", row["family"], f"{row['memory']:+.1f}"
         table.append((f"{row['names']:,}", *cells))
-    head = ("distinct names", "us per request with a new one", "most label sets of a metric", "which", "MB")
-    show(f"Names without end, limit {thrown['limit']:,}", head, table)
+    head = ("distinct names", "us per request with a new name", "most label sets of a metric", "which", "MB")
+    show(f"New names without end, limit {flooded['limit']:,}", head, table)
     print(
-        f"  label sets asked for over the limit: {thrown['overflow']:,.0f}; requests counted: "
-        f"{thrown['counted']:,.0f}; a scrape then: {thrown['bytes'] / 1e6:.1f} MB, {thrown['again'] * 1e3:.0f} ms; "
-        f"memory with its blocks {thrown['memory']:+.1f} MB"
+        f"  label sets over the limit: {flooded['overflow']:,.0f}; requests counted: "
+        f"{flooded['counted']:,.0f}; a scrape then: {flooded['bytes'] / 1e6:.1f} MB, "
+        f"{flooded['again'] * 1e3:.0f} ms; "
+        f"memory with its blocks {flooded['memory']:+.1f} MB"
     )
     found = {what: took for what, took, _ in rows}
     wanted = f"at most {MAX_SCRAPE * 1e3:g} ms"
@@ -244,12 +245,12 @@ def report(rows: Sequence[Row], thrown: dict[str, Any], names: int) -> list[Targ
         for what in found
         if what.startswith(("OpenMetrics, ", "HTTP, OpenMetrics, gzip")) and "alone" not in what
     ]
-    most = max(row["kept"] for row in thrown["rows"])
-    bound = thrown["limit"] + thrown["limit"] // 10 + 1
+    most = max(row["kept"] for row in flooded["rows"])
+    bound = flooded["limit"] + flooded["limit"] // 10 + 1
     targets.append(Target(f"label sets after {names:,} names", f"{most:,}", f"at most {bound:,}", most <= bound))
     targets.append(
-        Target("of them counted in __other__", f"{thrown['overflow']:,.0f} overflows", "counted, none lost",
-               thrown["overflow"] > 0 and thrown["counted"] == names * THROWN)
+        Target("of them counted in __other__", f"{flooded['overflow']:,.0f} overflows", "counted, none lost",
+               flooded["overflow"] > 0 and flooded["counted"] == names * REQUESTS_PER_NAME)
     )  # fmt: skip
     return targets
 
@@ -257,16 +258,16 @@ def report(rows: Sequence[Row], thrown: dict[str, Any], names: int) -> list[Targ
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sets", type=int, default=1000, help="label sets: models, each with a route")
-    parser.add_argument("--devices", type=int, default=8, help="label sets of what is not by request")
-    parser.add_argument("--names", type=int, default=100_000, help="distinct names thrown at a store")
+    parser.add_argument("--devices", type=int, default=8, help="label sets of metrics that are not by request")
+    parser.add_argument("--names", type=int, default=100_000, help="distinct names recorded")
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--quick", action="store_true", help="fewer repeats and names")
-    parser.add_argument("--json", type=Path, help="write all figures there")
+    parser.add_argument("--json", type=Path, help="file for all figures")
     options = parser.parse_args()
     if options.quick:
         options.repeats, options.names = 5, min(options.names, 20_000)
     empty = megabytes()
-    # So many that nothing gives way: a metric has several label sets of one model (components, scopes).
+    # The limit is never reached: a metric has several label sets of one model (components, scopes).
     store = MetricStore(max_label_sets=10 * options.sets)
     recorder = Recorder(store, "paper-tool", options.sets)
     fill(recorder, options.sets)
@@ -274,15 +275,15 @@ def main() -> int:
     shown = {family.spec.stem for family in store.snapshot()}
     missing = [spec.stem for spec in METRICS if spec.stem not in shown]
     if missing:
-        raise SystemExit(f"not every metric of the contract is there: {', '.join(missing)}")
+        raise SystemExit(f"metrics of the contract are missing: {', '.join(missing)}")
     filled = megabytes()
     rows, samples, blocks = renderings(store, recorder, options.sets, options.repeats)
     print(f"{options.sets:,} label sets, {len(METRICS)} metrics, {samples:,} samples; medians of {options.repeats}")
     print(f"memory: store {filled - empty:+.1f} MB, blocks of the first format {blocks:+.1f} MB (the page is gone)")
     rows += peers(store, options.repeats)
     rows += otlp(store, options.repeats)
-    thrown = flood(options.names, Config().max_label_sets, options.repeats)
-    targets = report(rows, thrown, options.names)
+    flooded = flood(options.names, Config().max_label_sets, options.repeats)
+    targets = report(rows, flooded, options.names)
     show_targets(targets)
     if options.json:
         figures = {
@@ -290,7 +291,7 @@ def main() -> int:
             "samples": samples,
             "memory": [filled - empty, blocks],
             "rows": rows,
-            "flood": thrown,
+            "flood": flooded,
         }
         options.json.write_text(json.dumps(figures, indent=1) + "\n")
     return 0

@@ -1,20 +1,20 @@
-"""What measuring costs a real service: throughput, latency, memory, start-up, and what the meter itself needs.
+"""The cost of measuring for a real service: throughput, latency, memory, start-up, and the meter's own CPU.
 
     python benchmarks/service.py                              # everything, about an hour (the long runs)
-    python benchmarks/service.py --quick                      # one to two minutes, with much noise
+    python benchmarks/service.py --quick                      # one to two minutes, noisy
     python benchmarks/service.py --only throughput --rounds 40
     python benchmarks/service.py --json result.json
 
-FastAPI under uvicorn with one worker on one core; an endpoint that runs a real model (Silero VAD, ONNX Runtime) and
-a busy loop calibrated once so that a request of the bare service costs 1 ms of CPU. Load generator (``wrk``, keep
-alive, loopback; a client in Python where wrk is missing) and meter are on the other core, except in the variants
-``…/1``, whose meter shares the service's core: the worst case. Variants are started once each and loaded in turn,
-in random order, in short rounds; ratios are paired by round. ``bare-again`` is ``bare`` once more: its difference
-is noise.
+FastAPI runs under uvicorn with one worker on one core. Its endpoint runs a real model (Silero VAD, ONNX Runtime)
+and a busy loop, calibrated once so that a request of the bare service costs 1 ms of CPU. The load generator
+(``wrk``, keep alive, loopback; a client in Python where wrk is missing) and the meter run on the other core, except
+in the variants ``…/1``, whose meter shares the core of the service: the worst case. Each variant is started once;
+all are loaded in short rounds, in random order, and ratios are paired by round. ``bare-again`` is a second
+``bare``: its difference is noise.
 
-Machines differ, and shared ones are noisy. There "by CPU time" tells more than requests per second: what a request
-costs the service's core (worker, and meter where it is there too), bare over measured, in the same round. Where the
-95 % of a median straddle a target, the verdict is that it cannot be told.
+On noisy shared machines "by CPU time" is more reliable than requests per second. It is the CPU time of a request on
+the core of the service (worker, and meter where it shares the core), bare over measured, in the same round. Where
+the 95 % interval of a median contains the target, the verdict is "undecided".
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ QUICK_SECTIONS = ("throughput", "startup", "meter", "ticks")
 
 
 class Run:
-    """One run of the sections that are asked for; collects targets and figures."""
+    """Runs sections; collects their targets and figures."""
 
     def __init__(self, options: argparse.Namespace, folders: str) -> None:
         cores = sorted(os.sched_getaffinity(0))
@@ -51,7 +51,7 @@ class Run:
 
     @property
     def busy_rounds(self) -> int:
-        """The busy loop of a request, calibrated when first needed."""
+        """The rounds of the busy loop in a request, calibrated at first use."""
         if self._rounds is None:
             options = self.options
             self._rounds = throughput.calibrate(self.folders, *self.cores, options.request_ms, options.connections)
@@ -64,19 +64,19 @@ class Run:
             self.folders, self.busy_rounds, self.cores, options.rounds, options.seconds, options.connections
         )
         targets, figures = throughput.report(blocks)
-        self._keep("throughput", targets, figures | {"memory": occupied})
+        self._add("throughput", targets, figures | {"memory": occupied})
 
     def memory(self) -> None:
         options = self.options
         found = footprint.at_rest(self.folders, self.cores, options.memory_requests, options.connections)
-        self._keep("memory", *footprint.report_rest(found))
+        self._add("memory", *footprint.report_rest(found))
 
     def long(self) -> None:
         options = self.options
         for name in options.long_variants.split(","):
             rows, counts = footprint.long_run(name, self.folders, self.cores, options.requests, options.connections)
             targets = footprint.report_long(name, rows, counts)
-            self._keep(f"long run, {name}", targets, {"rows": rows, "counts": counts})
+            self._add(f"long run, {name}", targets, {"rows": rows, "counts": counts})
 
     def startup(self) -> None:
         repeats = self.options.repeats
@@ -85,7 +85,7 @@ class Run:
             "one core": beginnings.first_answers(self.folders, max(1, repeats // 2), self.cores[0]),
         }
         loaded = beginnings.imports(self.folders, repeats)
-        self._keep("startup", *beginnings.report(starts, loaded, beginnings.breakdown(self.folders)))
+        self._add("startup", *beginnings.report(starts, loaded, beginnings.breakdown(self.folders)))
 
     def meter(self) -> None:
         options = self.options
@@ -93,13 +93,13 @@ class Run:
             self.folders, self.cores, self.busy_rounds, options.meter_seconds, options.connections
         )
         rests = upkeep.at_rest(self.folders, self.cores, options.rest_seconds, options.quiet_seconds)
-        self._keep("meter", *upkeep.report(loads, rests))
+        self._add("meter", *upkeep.report(loads, rests))
 
     def ticks(self) -> None:
         found = ticks.measure([10, 100, 1000, 3000, 10_000], self.options.settled, self.options.tick_seconds)
-        self._keep("ticks", ticks.report(found), found)
+        self._add("ticks", ticks.report(found), found)
 
-    def _keep(self, section: str, targets: list[Target], figures: dict[str, Any]) -> None:
+    def _add(self, section: str, targets: list[Target], figures: dict[str, Any]) -> None:
         self.targets += targets
         self.figures[section] = figures
 
@@ -107,22 +107,28 @@ class Run:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", help=f"sections, of {','.join(SECTIONS)}")
-    parser.add_argument("--quick", action="store_true", help="one to two minutes; too short for more than a look")
-    parser.add_argument("--json", type=Path, help="write all figures there")
-    parser.add_argument("--rounds", type=int, default=20, help="of all variants")
-    parser.add_argument("--seconds", type=float, default=2, help="of each variant in a round (whole ones with wrk)")
+    parser.add_argument("--quick", action="store_true", help="one to two minutes; for a rough look only")
+    parser.add_argument("--json", type=Path, help="file for all figures")
+    parser.add_argument("--rounds", type=int, default=20, help="rounds of all variants")
+    parser.add_argument(
+        "--seconds", type=float, default=2, help="seconds of each variant in a round (integers with wrk)"
+    )
     parser.add_argument("--connections", type=int, default=4)
-    parser.add_argument("--request-ms", type=float, default=1.0, help="CPU of a request of the bare service")
-    parser.add_argument("--memory-requests", type=int, default=20_000, help="before memory is compared")
-    parser.add_argument("--requests", type=int, default=1_000_000, help="of the long run")
-    parser.add_argument("--long-variants", default="metrics,traced", help="of the long run, one after the other")
-    parser.add_argument("--repeats", type=int, default=20, help="of each start")
-    parser.add_argument("--meter-seconds", type=float, default=10, help="of each rate")
-    parser.add_argument("--rest-seconds", type=float, default=30, help="for which idle processes are watched")
-    parser.add_argument("--quiet-seconds", type=float, default=65, help="without a request before that")
+    parser.add_argument("--request-ms", type=float, default=1.0, help="CPU time of a request of the bare service")
+    parser.add_argument("--memory-requests", type=int, default=20_000, help="requests before memory is compared")
+    parser.add_argument("--requests", type=int, default=1_000_000, help="requests of the long run")
+    parser.add_argument(
+        "--long-variants", default="metrics,traced", help="variants of the long run, one after the other"
+    )
+    parser.add_argument("--repeats", type=int, default=20, help="repeats of each start")
+    parser.add_argument("--meter-seconds", type=float, default=10, help="seconds of load at each rate")
+    parser.add_argument("--rest-seconds", type=float, default=30, help="seconds of observing idle processes")
+    parser.add_argument("--quiet-seconds", type=float, default=65, help="seconds without a request before that")
     parser.add_argument("--tick-seconds", type=float, default=3)
-    parser.add_argument("--settled", type=lambda text: [int(one) for one in text.split(",")],
-                        default=[0, 20_000, 200_000, 1_000_000], help="marks at which a tick is timed")  # fmt: skip
+    parser.add_argument(
+        "--settled", type=lambda text: [int(one) for one in text.split(",")],
+        default=[0, 20_000, 200_000, 1_000_000], help="settled requests before a timed tick",
+    )  # fmt: skip
     options = parser.parse_args()
     if options.quick:
         options.rounds, options.seconds, options.memory_requests, options.requests = 1, 1, 1_500, 3_000
@@ -137,7 +143,7 @@ def main() -> int:
     options = parse()
     sections = options.only.split(",")
     if unknown := set(sections) - set(SECTIONS):
-        raise SystemExit(f"--only: {', '.join(unknown)} is none of {', '.join(SECTIONS)}")
+        raise SystemExit(f"--only: unknown {', '.join(unknown)}; choose from {', '.join(SECTIONS)}")
     began = time.monotonic()
     with plugins() as folders:
         run = Run(options, folders)
@@ -146,7 +152,7 @@ def main() -> int:
             f"({'wrk' if has_wrk() else 'Python client: wrk is not installed'}) and meter on core {run.cores[1]}"
         )
         if run.cores[0] == run.cores[1]:
-            print("only one core: the load generator takes from the service; ratios tell little")
+            print("only one core: the load generator takes CPU from the service, so ratios mean little")
         for section in sections:
             work: Callable[[], None] = getattr(run, section)
             work()

@@ -1,1 +1,1 @@
-"""What one inference call pays for being measured: workloads, variants, workers, statistics, the picture."""
+"""Parts of the overhead benchmark: workloads, variants, workers, statistics, table and picture."""

@@ -1,4 +1,4 @@
-"""What the parts of a measured call cost on their own, in nanoseconds: shows where the rest goes."""
+"""The cost of single parts of a measured call, in nanoseconds."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class _Slotted:
 
 
 def _loop(body: Callable[[], Any]) -> float:
-    """Nanoseconds of one ``body()``, its own frame or C call included; the best half of some loops."""
+    """Nanoseconds of one ``body()``, its own frame or C call included; median of the faster half of the loops."""
     times = []
     for _ in range(_REPEATS):
         start = time.thread_time_ns()
@@ -37,7 +37,7 @@ def _loop(body: Callable[[], Any]) -> float:
 
 
 def measure() -> dict[str, float]:
-    """By name, with the empty loop taken off."""
+    """Nanoseconds by part, without the empty loop."""
     variable: ContextVar[Any] = ContextVar("variable", default=None)
     queue: deque[Any] = deque(maxlen=1)
     table: dict[int, Any] = {}

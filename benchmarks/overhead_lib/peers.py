@@ -1,4 +1,4 @@
-"""Peers, as their documentation says to use them around one call. Each imports its package when it is made."""
+"""Peers, used around one call as their documentation describes. Each imports its package when created."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Codecarbon(Variant):
 
 
 class Zeus(Variant):
-    """Windows on a RAPL counter that is a file in memory, for here there may be none: the least it can cost."""
+    """Windows on a RAPL counter that is a file in memory, as a machine may lack RAPL: the minimum of its cost."""
 
     def __init__(self) -> None:
         from zeus.device.cpu import rapl
@@ -73,7 +73,7 @@ class Zeus(Variant):
 
 
 class _Patching(Spans):
-    """A peer that patches the text-generation pipeline and nothing else."""
+    """A peer that patches the text-generation pipeline only."""
 
     def ready(self) -> None:
         from transformers import TextGenerationPipeline
@@ -83,7 +83,7 @@ class _Patching(Spans):
         self.instrument()
         self._new = vars(self._kind)["__call__"]
         if self._new is self._old:
-            raise RuntimeError("it patched nothing")
+            raise RuntimeError("nothing was patched")
 
     def instrument(self) -> None:
         raise NotImplementedError

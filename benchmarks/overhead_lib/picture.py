@@ -1,4 +1,4 @@
-"""One picture: what each variant adds to the caller's CPU, workload by workload."""
+"""The picture: the CPU time that each variant adds to the caller, by workload."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from overhead_lib.table import BUDGETS
 from overhead_lib.variants import VARIANTS
 from overhead_lib.workloads import WORKLOADS
 
-#: Okabe and Ito's colours, and a mark of its own for each, so that no colour is needed to tell them apart.
+#: Colours of Okabe and Ito, and a distinct marker for each variant, so that colour is not needed.
 _STYLES: Final = {
     "ours": ("#009E73", "o"), "ours-1": ("#0072B2", "s"), "ours-0.1": ("#56B4E9", "D"), "ours-0": ("#004d38", "v"),
     "span": ("#000000", "|"), "span-current": ("#555555", "+"), "span-six": ("#888888", "x"),
@@ -28,7 +28,7 @@ _LEAST: Final = 0.1
 
 
 def draw(result: Mapping[str, Any], path: Path) -> Path:
-    """Write the picture; what is less than the axis shows lies on its left edge, hollow."""
+    """Write the picture; values below the axis are hollow marks on its left edge."""
     workloads = result["workloads"]
     present = [name for name in _STYLES if any(name in rows for rows in workloads.values())]
     step = 1 / (len(present) + 1.5)
@@ -71,7 +71,7 @@ def _bare(rows: Mapping[str, Any]) -> str:
 
 
 def _budget(axis: Any, place: int, rows: Mapping[str, Any], budget: float) -> None:
-    """Up to where ours may go: a part of the bare span of the same workload."""
+    """Shade the budget of ours: a multiple of the bare span of the same workload."""
     span = rows["span"]["cpu_us"]["median"] if "span" in rows else 0.0
     if span > 0:
         axis.fill_betweenx(

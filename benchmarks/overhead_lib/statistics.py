@@ -1,4 +1,4 @@
-"""Medians over rounds, what lies around them, and how sure they are."""
+"""Medians over rounds, their quartiles and confidence intervals."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ _RESAMPLES = 2000
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """Of sorted or unsorted values, the nearest one."""
+    """The percentile of values in any order, by nearest rank."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
 
 
 def low(values: Sequence[float]) -> float:
-    """The lower quartile: what disturbs a call only ever adds to it.
+    """The lower quartile, because disturbances of a call only add time.
 
-    On a busy machine two equal blocks differ by a third to a fifth of what they do in their means.
+    On a busy machine the lower quartiles of two equal blocks differ by a fifth to a third of what their means do.
     """
     return sorted(values)[len(values) // 4]
 
 
 def _bootstrap(rounds: int, figure: Callable[[list[int]], float], seed: int) -> tuple[float, float]:
-    """95 % interval of a figure when rounds are drawn anew."""
+    """The 95 % interval of a figure over resampled rounds."""
     chance = random.Random(seed)
     numbers = range(rounds)
     found = sorted(figure(chance.choices(numbers, k=rounds)) for _ in range(_RESAMPLES))
@@ -35,7 +35,7 @@ def _bootstrap(rounds: int, figure: Callable[[list[int]], float], seed: int) -> 
 
 
 def interval(values: Sequence[float], seed: int) -> tuple[float, float]:
-    """95 % bootstrap interval of the median."""
+    """The 95 % bootstrap interval of the median."""
     return _bootstrap(len(values), lambda chosen: median(values[index] for index in chosen), seed)
 
 
@@ -46,10 +46,10 @@ def spread(values: Sequence[float], seed: int) -> dict[str, Any]:
 
 
 def ratio(values: Sequence[float], others: Sequence[float], seed: int) -> dict[str, Any] | None:
-    """The ratio of two medians over the same rounds; the interval draws both of a round together.
+    """The ratio of two medians over the same rounds, and its interval; both values of a round are drawn together.
 
-    Not the median of ratios: a bare span around a long call drowns in the noise of single rounds. None where the
-    span itself is not told from nothing.
+    It is not the median of ratios, because a bare span around a long call is smaller than the noise of single
+    rounds. None if the span itself is not distinguishable from zero.
     """
     if median(others) <= 0 or interval(others, seed)[0] <= 0:
         return None

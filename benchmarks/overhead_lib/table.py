@@ -1,4 +1,4 @@
-"""The figures as lines of text."""
+"""The figures as a text table."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from overhead_lib.workloads import WORKLOADS
 
 __all__ = ["BUDGETS", "lines", "verdict"]
 
-#: Added to a call at most, in bare spans of the same workload.
+#: The most that ours may add to a call, in bare spans of the same workload.
 BUDGETS: Final = {"leaf": 0.25, "container": 1.2}
 _HEAD: Final = (
     f"{'':34}{'added CPU, us':>14}{'25-75 %':>17}{'x span':>7}{'95 %':>14}"
@@ -27,7 +27,7 @@ def _pair(values: list[float] | None, form: str = ".2f") -> str:
 
 
 def _micro(value: float) -> str:
-    """Three figures are enough of what is large."""
+    """Microseconds; large values without decimals."""
     return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.2f}"
 
 
@@ -46,17 +46,17 @@ def _line(name: str, row: Mapping[str, Any]) -> str:
 
 
 def verdict(row: Mapping[str, Any], budget: float, key: str) -> str:
-    """Whether a ratio keeps within its budget; open where its interval is on both sides."""
+    """Whether a ratio is within its budget; marked as uncertain if the budget lies in its interval."""
     ratio = row.get(key)
     if not ratio:
-        return "not told from noise"
+        return "not distinguishable from noise"
     low, high = ratio["interval"]
-    sure = "" if high <= budget or low > budget else f", not sure ({low:.2f} to {high:.2f})"
+    sure = "" if high <= budget or low > budget else f", uncertain ({low:.2f} to {high:.2f})"
     return ("within" if ratio["ratio"] <= budget else "OVER") + f" at {ratio['ratio']:.2f}{sure}"
 
 
 def lines(result: Mapping[str, Any]) -> Iterator[str]:
-    """The table, the floor, and how ours keeps its budgets."""
+    """The table, the cost of the parts, and the verdicts of ours against its budgets."""
     for workload, rows in result["workloads"].items():
         about = WORKLOADS[workload]
         bare = next(iter(rows.values()))
@@ -64,7 +64,7 @@ def lines(result: Mapping[str, Any]) -> Iterator[str]:
         yield _HEAD
         yield from (_line(name, row) for name, row in rows.items())
     if result.get("floor"):
-        yield "\nThe parts of a call of ours, each in a loop of its own, ns:"
+        yield "\nParts of a measured call, each in its own loop, ns:"
         yield from (f"  {name:34}{ns:8.0f}" for name, ns in result["floor"].items())
     yield "\nOurs against its budget, in bare spans (start_span, end):"
     for workload, rows in result["workloads"].items():

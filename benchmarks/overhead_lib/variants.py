@@ -1,8 +1,8 @@
-"""What is done to a call: nothing, ours, a bare OpenTelemetry span, what peers do.
+"""Variants of measuring a call: none, ours, a bare OpenTelemetry span, peers.
 
-A variant lives in a process of its own and can be switched off there, so that each of its blocks is compared with
-one of the same process, of the same objects at the same addresses: two processes that do the same differ by more
-than what is measured here. Where a framework is patched, off means that exactly what stood there is put back.
+A variant has its own process and can be switched off there, so that each of its blocks is compared with one of the
+same process, of the same objects at the same addresses: two equal processes differ by more than the overhead
+measured here. Where a framework is patched, switching off restores exactly the original functions.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from overhead_lib.workloads import Engine
 
-__all__ = ["VARIANTS", "About", "Spans", "Variant", "make", "plain"]
+__all__ = ["VARIANTS", "Spans", "Variant", "VariantInfo", "make", "plain"]
 
 Call = Callable[[], Any]
 _SIX: Final = {
@@ -22,10 +22,11 @@ _SIX: Final = {
 }  # fmt: skip
 
 
-class About(NamedTuple):
-    """What the driver must know of a variant.
+class VariantInfo(NamedTuple):
+    """The properties of a variant.
 
-    ``sampled``: of its requests; None where spans go nowhere. ``only``: workloads that it knows, all if empty.
+    ``launched``: by ``ecolyzer-instrument``. ``sampled``: part of its requests that is sampled; None: no exporter.
+    ``only``: the workloads that it supports, all if empty.
     """
 
     name: str
@@ -39,43 +40,43 @@ class About(NamedTuple):
 VARIANTS: Final = {
     one.name: one
     for one in (
-        About("bare", "bare (two equal blocks)"),
-        About("ours", "ours, metrics only", launched=True),
-        About("ours-1", "ours, spans sampled at 1", launched=True, sampled="1"),
-        About("ours-0.1", "ours, spans sampled at 0.1", launched=True, sampled="0.1"),
-        About("ours-0", "ours, spans sampled at 0", launched=True, sampled="0"),
-        About("span", "a bare span: start_span, end"),
-        About("span-current", "start_as_current_span"),
-        About("span-six", "a bare span with six attributes"),
-        About("codecarbon", "codecarbon start_task, stop_task", peer=True),
-        About("zeus", "zeus begin_window, end_window", peer=True),
-        About("openlit", "OpenLIT", peer=True, only=("writer",)),
-        About("openllmetry", "OpenLLMetry", peer=True, only=("writer",)),
+        VariantInfo("bare", "bare (two equal blocks)"),
+        VariantInfo("ours", "ours, metrics only", launched=True),
+        VariantInfo("ours-1", "ours, spans sampled at 1", launched=True, sampled="1"),
+        VariantInfo("ours-0.1", "ours, spans sampled at 0.1", launched=True, sampled="0.1"),
+        VariantInfo("ours-0", "ours, spans sampled at 0", launched=True, sampled="0"),
+        VariantInfo("span", "a bare span: start_span, end"),
+        VariantInfo("span-current", "start_as_current_span"),
+        VariantInfo("span-six", "a bare span with six attributes"),
+        VariantInfo("codecarbon", "codecarbon start_task, stop_task", peer=True),
+        VariantInfo("zeus", "zeus begin_window, end_window", peer=True),
+        VariantInfo("openlit", "OpenLIT", peer=True, only=("writer",)),
+        VariantInfo("openllmetry", "OpenLLMetry", peer=True, only=("writer",)),
     )
 }
 
 
 class Variant:
-    """Off and on are the same: the bare call."""
+    """The base variant: off and on are both the bare call."""
 
     def __init__(self) -> None:
         """Called before any framework is imported."""
 
     def ready(self) -> None:
-        """Called when all workloads are made and have been called once."""
+        """Called when all workloads exist and have been called once."""
 
     def around(self, call: Call) -> Call:
-        """The call while it is on; a frame of its own, as the bare call has."""
+        """The call while the variant is on; in one frame, as the bare call."""
         return plain(call)
 
     def switch(self, on: bool) -> None:
-        """Patch, or put back what was there."""
+        """Patch, or restore the original functions."""
 
     def drain(self) -> None:
-        """Wait until nothing is left to do in the background."""
+        """Wait until all background work is done."""
 
     def close(self) -> None:
-        """Undo what outlives the process."""
+        """Remove what would outlive the process."""
 
 
 def plain(call: Call) -> Call:
@@ -88,7 +89,7 @@ def plain(call: Call) -> Call:
 
 
 class _Sink:
-    """An exporter that takes spans and does nothing: what exporting costs is another matter."""
+    """An exporter that discards spans: the cost of exporting is not measured here."""
 
     def export(self, spans: Any) -> Any:
         from opentelemetry.sdk.trace.export import SpanExportResult
@@ -109,7 +110,7 @@ def _processor() -> Any:
 
 
 class _Ours(Variant):
-    """As a user has it, started by ``ecolyzer-instrument``; switched by exchanging what is patched."""
+    """Ours as users run it, started by ``ecolyzer-instrument``; switched by exchanging the patched functions."""
 
     def __init__(self) -> None:
         from ecolyzer_otel.worker.patches import Patches
@@ -123,11 +124,11 @@ class _Ours(Variant):
         if "--exported" in sys.argv:
             from opentelemetry import trace
 
-            processor = _processor()  # with this import of the SDK the launcher's provider is there
+            processor = _processor()  # importing the SDK has set the provider of the launcher
             trace.get_tracer_provider().add_span_processor(processor)  # type: ignore[attr-defined]
 
     def _patched(self) -> list[tuple[Any, str, Any, Any]]:
-        """Owner, name, what stood there, what stands there now."""
+        """Owner, name, original and patched function of each patch."""
         from ecolyzer_otel.boot.instrumentors import instrumentors as _instrumentors
 
         return [one for patches in (self._engine, *(i.patches for i in _instrumentors())) for one in patches._undo]
@@ -157,7 +158,7 @@ class _Ours(Variant):
 
 
 class Spans(Variant):
-    """A span around the call, made by the user's own code with the SDK."""
+    """A span around the call, started by user code with the SDK."""
 
     def __init__(self) -> None:
         from opentelemetry import trace
@@ -218,7 +219,7 @@ _KINDS: Final[dict[str, Callable[[], Variant]]] = {
 
 
 def make(name: str) -> Variant:
-    """The variant of that name, in the process that is to be it."""
+    """Create the variant of that name in this process."""
     if VARIANTS[name].peer:
         from overhead_lib import peers
 

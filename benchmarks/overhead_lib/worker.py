@@ -1,9 +1,9 @@
-"""One process of the benchmark: a variant and some workloads, which obeys commands on its pipe, one JSON line each.
+"""One process of the benchmark: a variant and its workloads. It runs commands from its pipe, one JSON line each.
 
     python -m overhead_lib.worker VARIANT WORKLOAD,... [--core N] [--exported]
 
-It rests in a read between commands. Garbage is collected before each block, outside of the clocks; what frameworks
-have allocated until then is frozen, so that this takes no time.
+Between commands it blocks in a read. Garbage is collected before each block, outside of the clocks; objects
+that the frameworks have allocated until then are frozen, so that this is fast.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from overhead_lib.statistics import low
 from overhead_lib.variants import Variant, make
 from overhead_lib.workloads import WORKLOADS
 
-#: Untimed calls after each switch: the interpreter specialises its code anew.
+#: Untimed calls after each switch, because the interpreter specialises its code again.
 WARM_CALLS, WARM_NS = 20, 5_000_000
 PACE_NS = 1_000_000
-#: Packages whose versions are told.
-_TOLD = (
+#: Packages whose versions are reported.
+_PACKAGES = (
     "ecolyzer-otel", "opentelemetry-sdk", "torch", "transformers", "onnxruntime", "scikit-learn", "keras",
     "tensorflow_cpu", "codecarbon", "zeus", "openlit", "opentelemetry-instrumentation-transformers",
 )  # fmt: skip
@@ -53,12 +53,12 @@ class Worker:
         for name in names:
             call = WORKLOADS[name].make(folder)
             call()
-            # The same frames around the call, whether on or off.
+            # The same frames around the call, on and off.
             self.off[name], self.on[name] = Variant().around(call), variant.around(call)
         variant.ready()
 
     def prepare(self, workload: str) -> dict[str, float]:
-        """Seconds that one call takes off and on, when all is warm."""
+        """Seconds of one warm call, off and on."""
         return {mode: self._calibrate(workload, on=mode == "on") for mode in ("off", "on")}
 
     def _calibrate(self, workload: str, *, on: bool) -> float:
@@ -88,7 +88,7 @@ class Worker:
     def pair(
         self, workload: str, calls: dict[str, int], chunks: dict[str, int], paced: dict[str, int]
     ) -> dict[str, Any]:
-        """Two blocks, on and off, in random order, and two of paced calls."""
+        """Run two blocks, on and off, and two of paced calls, in random order."""
         result: dict[str, Any] = {"blocks": {}, "paced": {}}
         for kind in random.sample(["blocks", "paced"], 2):
             for mode in random.sample(["off", "on"], 2):
@@ -104,23 +104,23 @@ class Worker:
         return result
 
     def serve(self, workload: str, seconds: float) -> dict[str, float]:
-        """Calls at a pace of 1 ms for some seconds, until all is settled: CPU of the process, and of the caller."""
+        """Call at a pace of 1 ms for some seconds, until all is settled; CPU of the process and of the caller."""
         run = self._switch(workload, on=True)
         self._warm(run)
         self.variant.drain()
-        whole, own = process_time_ns(), thread_time_ns()
+        process_ns, own = process_time_ns(), thread_time_ns()
         count = len(_paced(run, max(1, round(seconds * 1e9 / PACE_NS)), seconds))
         self.variant.drain()
-        return {"calls": count, "process_ns": process_time_ns() - whole, "caller_ns": thread_time_ns() - own}
+        return {"calls": count, "process_ns": process_time_ns() - process_ns, "caller_ns": thread_time_ns() - own}
 
     def allocations(self, workload: str, seconds: dict[str, float]) -> dict[str, dict[str, float]]:
-        """What a call leaves behind until it is settled, and after; and the peak of many."""
+        """Memory of a call until it is settled and afterwards, and the peak of many calls."""
         found = {}
         for mode in ("off", "on"):
             run = self._switch(workload, on=mode == "on")
             self._warm(run)
             self.variant.drain()
-            # Few enough that the background thread, which comes every 0.1 s, leaves them where they are.
+            # So few that they end before the next cycle of the background thread (every 0.1 s) takes them.
             few = max(2, min(100, int(0.05 / max(seconds[mode], 1e-6))))
             held = []
             for _ in range(3):
@@ -148,29 +148,29 @@ class Worker:
         return found
 
     def floor(self) -> dict[str, float]:
-        """The parts that a call of ours is made of."""
+        """The cost of the parts of a measured call."""
         return floor.measure()
 
 
 def _block(run: Callable[[], Any], calls: int, chunk: int) -> dict[str, float]:
     """Nanoseconds of a call. One block in chunks; see :func:`~overhead_lib.statistics.low`."""
     own, walls = [], []
-    whole = process_time_ns()
+    process_ns = process_time_ns()
     for _ in repeat(None, max(1, calls // chunk)):
         wall, start = perf_counter_ns(), thread_time_ns()
         for _ in repeat(None, chunk):
             run()
         own.append((thread_time_ns() - start) / chunk)
         walls.append((perf_counter_ns() - wall) / chunk)
-    whole = process_time_ns() - whole
+    process_ns = process_time_ns() - process_ns
     return {
         "cpu_ns": low(own), "cpu_mean_ns": sum(own) / len(own), "wall_ns": low(walls),
-        "process_ns": whole / chunk / len(own),
+        "process_ns": process_ns / chunk / len(own),
     }  # fmt: skip
 
 
 def _paced(run: Callable[[], Any], number: int, seconds: float | None = None) -> list[int]:
-    """Wall nanoseconds of each call; they begin at multiples of the pace, those that come too late are left out."""
+    """Wall nanoseconds of each call. Calls start at multiples of the pace; late starts are skipped."""
     times = []
     due = perf_counter_ns() + PACE_NS
     until = due + (1 << 62 if seconds is None else int(seconds * 1e9))
@@ -189,9 +189,9 @@ def _paced(run: Callable[[], Any], number: int, seconds: float | None = None) ->
 
 
 def _versions() -> dict[str, str]:
-    """What is measured, and with what."""
+    """Versions of the packages that are installed."""
     found = {}
-    for name in _TOLD:
+    for name in _PACKAGES:
         with contextlib.suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
     return found
@@ -204,7 +204,7 @@ def main() -> None:
     parser.add_argument("--core", type=int)
     parser.add_argument("--exported", action="store_true")
     options = parser.parse_args()
-    # What frameworks print is not for the driver.
+    # Output of frameworks must not reach the driver.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     if options.core is not None:

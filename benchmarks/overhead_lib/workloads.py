@@ -1,8 +1,8 @@
-"""What is called: small models, so that what is added to a call is not lost in the call.
+"""Workloads: small models, so that the overhead is visible beside the call itself.
 
-A workload is a function without arguments that makes one call of its framework. ``kind`` says which of the two
-budgets it is judged by: a ``leaf`` has its span started off the request path, a ``container`` (what is called
-inside may have spans of its own) has it from its begin.
+A workload is a function without arguments that makes one call of its framework. ``kind`` selects its budget:
+the span of a ``leaf`` is started off the request path; that of a ``container``, whose inner calls may have
+their own spans, is started at its begin.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Workload(NamedTuple):
 
 
 class Engine:
-    """A framework of the user's own that does nothing: what is left is the floor."""
+    """A custom framework that does nothing, so that only the overhead remains."""
 
     def infer(self, value: Any) -> Any:
         return value
@@ -77,7 +77,7 @@ def _bert(folder: Path) -> Call:
 
 
 def _tiny() -> Any:
-    """The tests' models of transformers, saved and loaded as a person would."""
+    """The transformers models of the tests, saved and loaded as usual."""
     sys.path.append(str(Path(__file__).parents[2] / "tests" / "integrations"))
     import tiny
 

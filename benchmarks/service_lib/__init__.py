@@ -1,1 +1,1 @@
-"""Parts of the benchmark of a whole service (``benchmarks/service.py``)."""
+"""Parts of the benchmark of a complete service (``benchmarks/service.py``)."""

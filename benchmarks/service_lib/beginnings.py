@@ -1,4 +1,4 @@
-"""What measuring adds to the start of a service, and to each worker's imports."""
+"""The start-up time that measuring adds to a service, and to the imports of each worker."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _BARE_IMPORT = "import ecolyzer_otel"
 
 
 def first_answers(folders: str, repeats: int, core: int | None) -> dict[str, list[float]]:
-    """Seconds from the start of the command to the first answer, each variant once per round, in random order."""
+    """Seconds from the start of the command to the first response; each variant once per round, in random order."""
     names = ("bare", "otel", "metrics", "traced")
     found: dict[str, list[float]] = {name: [] for name in names}
     for number in range(repeats + 1):
@@ -28,7 +28,7 @@ def first_answers(folders: str, repeats: int, core: int | None) -> dict[str, lis
             service = Service(VARIANTS[name], folders, 0, core)
             try:
                 took = service.first_answer()
-                service.settle_in()
+                service.find_meter()
             finally:
                 service.stop()
             if number:  # the first round fills the page cache
@@ -37,17 +37,17 @@ def first_answers(folders: str, repeats: int, core: int | None) -> dict[str, lis
 
 
 def worker_variables(folders: str) -> dict[str, str]:
-    """The variables that the launcher hands to CMD and its workers; no meter is there."""
+    """The environment variables that the launcher sets for CMD and its workers, without a meter."""
     command = [INSTRUMENT, "--agent-socket", "none", "--port", "0", "--cloud-metadata", "off", "env", "-0"]
-    said = subprocess.run(
+    output = subprocess.run(
         command, env=environment(VARIANTS["metrics"], folders), capture_output=True, text=True, check=True
     )
-    found = dict(pair.split("=", 1) for pair in said.stdout.split("\0") if "=" in pair)
+    found = dict(pair.split("=", 1) for pair in output.stdout.split("\0") if "=" in pair)
     return {key: value for key, value in found.items() if key != "ECOLYZER_METER_FOLDER"}
 
 
 def imports(folders: str, repeats: int) -> dict[str, list[float]]:
-    """Seconds until a worker has imported what the service imports: bare, and as the launcher's child."""
+    """Seconds until a worker has finished the imports of the service: bare, and as a child of the launcher."""
     plain, ours = environment(VARIANTS["bare"], folders), worker_variables(folders)
     kinds = {"bare": (_IMPORTS, plain), "measured": (_IMPORTS, ours), "nothing": ("pass", plain)}
     kinds["ecolyzer_otel"] = (_BARE_IMPORT, plain)
@@ -66,10 +66,11 @@ def imports(folders: str, repeats: int) -> dict[str, list[float]]:
 
 
 def breakdown(folders: str) -> list[tuple[str, float, int]]:
-    """Which packages a measured worker imports more than a bare one: milliseconds (with tracing), and modules."""
-    base, more = _import_times(environment(VARIANTS["bare"], folders)), _import_times(worker_variables(folders))
+    """The packages that only a measured worker imports: milliseconds (with tracing), and modules."""
+    base = _import_times(environment(VARIANTS["bare"], folders))
+    measured = _import_times(worker_variables(folders))
     found: dict[str, list[float]] = {}
-    for module, milliseconds in more.items():
+    for module, milliseconds in measured.items():
         if module not in base:
             found.setdefault(_package(module), []).append(milliseconds)
     rows = [(package, sum(times), len(times)) for package, times in found.items()]
@@ -87,8 +88,8 @@ def _import_times(variables: dict[str, str]) -> dict[str, float]:
     runs: list[dict[str, float]] = []
     for _ in range(3):
         command = [sys.executable, "-X", "importtime", "-c", _IMPORTS]
-        said = subprocess.run(command, env=variables, capture_output=True, text=True, check=True).stderr
-        lines = re.findall(r"import time:\s+(\d+) \|\s+\d+ \|\s+(\S+)", said)
+        output = subprocess.run(command, env=variables, capture_output=True, text=True, check=True).stderr
+        lines = re.findall(r"import time:\s+(\d+) \|\s+\d+ \|\s+(\S+)", output)
         runs.append({module: int(micros) / 1e3 for micros, module in lines})
     return {module: statistics.median(run.get(module, 0.0) for run in runs) for module in runs[0]}
 
@@ -110,13 +111,13 @@ def report(
     for where, found in starts.items():
         for name, times in found.items():
             over = "" if name == "bare" else milliseconds(added(found, name, "bare"))
-            rows.append((f"first answer, {name}, {where}", f"{statistics.median(times) * 1e3:.0f} ms", over))
+            rows.append((f"first response, {name}, {where}", f"{statistics.median(times) * 1e3:.0f} ms", over))
         for name in ("metrics", "traced"):
-            more = added(found, name, "bare")
+            start = added(found, name, "bare")
             targets.append(
                 Target(
-                    f"start-up, {name}, {where}", milliseconds(more), f"at most {MAX_START:g} s over bare",
-                    more.at_most(MAX_START),
+                    f"start-up, {name}, {where}", milliseconds(start), f"at most {MAX_START:g} s over bare",
+                    start.at_most(MAX_START),
                 )
             )  # fmt: skip
     for kind, other in (("bare", ""), ("measured", "bare"), ("ecolyzer_otel", "nothing")):
@@ -124,10 +125,10 @@ def report(
         rows.append((f"imports of a worker, {kind}", f"{statistics.median(loaded[kind]) * 1e3:.0f} ms", over))
     show("From the start of the process", ("", "median", "over bare, paired"), rows)
     rows = [(package, f"{spent:.1f}", number) for package, spent, number in packages]
-    show("What a measured worker imports more than a bare one (-X importtime)", ("package", "ms", "modules"), rows)
-    more = added(loaded, "measured", "bare")
+    show("Packages that only a measured worker imports (-X importtime)", ("package", "ms", "modules"), rows)
+    worker = added(loaded, "measured", "bare")
     alone = added(loaded, "ecolyzer_otel", "nothing")
     limit = f"at most {MAX_IMPORT:g} s"
-    targets.append(Target("imports, each worker", milliseconds(more), limit, more.at_most(MAX_IMPORT)))
+    targets.append(Target("imports, each worker", milliseconds(worker), limit, worker.at_most(MAX_IMPORT)))
     targets.append(Target("import ecolyzer_otel", milliseconds(alone), limit, alone.at_most(MAX_IMPORT)))
     return targets, {"first_answers": starts, "imports": loaded, "packages": packages, "cpus": os.cpu_count()}

@@ -1,4 +1,4 @@
-"""Paired ratios with their spread, and targets with what became of them."""
+"""Paired ratios with their spread, and targets with their verdicts."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-#: Of fewer values a median's 95 % tell nothing.
-_FEW = 6
+#: With fewer values the 95 % interval of a median is meaningless.
+_MIN_VALUES = 6
 
 
 @dataclass(frozen=True)
 class Spread:
-    """A median, its middle half, and where it lies with 95 % (bootstrap)."""
+    """A median, its quartiles (``low``, ``high``), and its 95 % bootstrap interval."""
 
     median: float
     low: float
@@ -24,14 +24,14 @@ class Spread:
     count: int = 0
 
     def at_least(self, limit: float) -> bool | None:
-        """Whether the median is; None where that cannot be told: too few values, or ``limit`` within the 95 %."""
-        if self.count < _FEW or self.surely_above < limit <= self.surely_below:
+        """Whether the median is at least ``limit``; None with too few values, or ``limit`` in the 95 % interval."""
+        if self.count < _MIN_VALUES or self.surely_above < limit <= self.surely_below:
             return None
         return self.median >= limit
 
     def at_most(self, limit: float) -> bool | None:
-        """The same the other way round."""
-        if self.count < _FEW or self.surely_above <= limit < self.surely_below:
+        """Whether the median is at most ``limit``; None as in :meth:`at_least`."""
+        if self.count < _MIN_VALUES or self.surely_above <= limit < self.surely_below:
             return None
         return self.median <= limit
 
@@ -44,7 +44,7 @@ class Spread:
 
 
 def spread(values: Sequence[float], resamples: int = 2000) -> Spread:
-    """The median of ``values`` and how sure it is."""
+    """The median of ``values`` with its quartiles and interval."""
     middle = statistics.median(values)
     if len(values) < 3:
         return Spread(middle, min(values), max(values), min(values), max(values), len(values))
@@ -57,13 +57,13 @@ def spread(values: Sequence[float], resamples: int = 2000) -> Spread:
 
 
 def paired(ours: Sequence[float], others: Sequence[float]) -> Spread:
-    """The ratio of what was measured in the same round."""
+    """The ratio of values measured in the same round."""
     return spread([one / other for one, other in zip(ours, others, strict=True)])
 
 
 @dataclass(frozen=True)
 class Target:
-    """One figure beside what it is to be; ``met`` is None where it cannot be told: too few, or too much noise."""
+    """A figure and its target; ``met`` is None if undecided: too few values, or too much noise."""
 
     what: str
     figure: str
@@ -72,11 +72,11 @@ class Target:
 
     @property
     def verdict(self) -> str:
-        return "cannot be told" if self.met is None else ("met" if self.met else "NOT met")
+        return "undecided" if self.met is None else ("met" if self.met else "NOT met")
 
 
 def show(title: str, head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """A table on the terminal."""
+    """Print a table."""
     texts = [[str(cell) for cell in row] for row in [head, *rows]]
     widths = [max(len(row[column]) for row in texts) for column in range(len(head))]
     print(f"\n{title}")
@@ -89,9 +89,9 @@ def show(title: str, head: Sequence[str], rows: Sequence[Sequence[object]]) -> N
 
 
 def show_targets(targets: Sequence[Target]) -> None:
-    """All targets with met or NOT met."""
+    """Print all targets with their verdicts."""
     rows = [(one.what, one.figure, one.wanted, one.verdict) for one in targets]
-    show("Targets", ("what", "measured", "wanted", ""), rows)
+    show("Targets", ("figure", "measured", "target", ""), rows)
 
 
 def as_json(targets: Sequence[Target]) -> list[dict[str, Any]]:

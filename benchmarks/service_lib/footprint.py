@@ -1,4 +1,4 @@
-"""Memory of the worker and of the meter over many requests, and what growth there is."""
+"""Memory of the worker and of the meter over many requests, and its growth."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def at_rest(folders: str, cores: tuple[int, int], requests: int, connections: in
 def long_run(
     name: str, folders: str, cores: tuple[int, int], requests: int, connections: int
 ) -> tuple[list[dict[str, float]], dict[str, float]]:
-    """Memory every so often while ``requests`` are answered at full rate, and what became of them."""
+    """Samples of memory while ``requests`` are answered at full rate, and the outcome of the requests."""
     rows: list[dict[str, float]] = []
     with started([name], folders, 0, *cores) as services:
         service, answered, began = services[name], 0, time.monotonic()
@@ -58,7 +58,7 @@ def _check(name: str, load: Result) -> None:
 
 
 def _seconds(requests: int, rows: list[dict[str, float]], began: float) -> float:
-    """How long to load until the next look: about so many looks in all, and not past the end."""
+    """Seconds of load until the next sample: about ``_SAMPLES`` in all, and not past the end."""
     done, spent = rows[-1]["requests"], time.monotonic() - began
     if not done:
         return 2.0
@@ -74,7 +74,7 @@ def _row(service: Service, answered: int) -> dict[str, float]:
 
 
 def slope(rows: list[dict[str, float]], who: str) -> float:
-    """Megabytes per million requests in the second half, by least squares: by then caches and windows are full."""
+    """Megabytes per million requests by least squares; of the second half, when caches and windows are full."""
     half = rows[len(rows) // 2 :]
     xs, ys = [row["requests"] / 1e6 for row in half], [row[who] for row in half]
     middle, level = sum(xs) / len(xs), sum(ys) / len(ys)
@@ -98,10 +98,10 @@ def report_rest(found: dict[str, Any]) -> tuple[list[Target], dict[str, Any]]:
     base = found["otel"]["worker"]
     targets = []
     for name in ("metrics", "traced"):
-        more = found[name]["worker"].rss - base.rss
-        text = f"{more:+.1f} MB RSS ({found[name]['worker'].uss - base.uss:+.1f} USS)"
+        added = found[name]["worker"].rss - base.rss
+        text = f"{added:+.1f} MB RSS ({found[name]['worker'].uss - base.uss:+.1f} USS)"
         targets.append(
-            Target(f"worker, {name} over otel", text, f"at most {MAX_WORKER_MB:g} MB", more <= MAX_WORKER_MB)
+            Target(f"worker, {name} over otel", text, f"at most {MAX_WORKER_MB:g} MB", added <= MAX_WORKER_MB)
         )
     most = max(one["meter"].rss for one in found.values() if one["meter"])
     targets.append(Target("meter", f"{most:.1f} MB RSS", f"at most {MAX_METER_MB:g} MB", most <= MAX_METER_MB))
@@ -121,11 +121,11 @@ def report_long(name: str, rows: list[dict[str, float]], counts: dict[str, float
         f"dropped {counts.get('dropped_requests', 0):,.0f}"
     )
     show(title, ("RSS in MB", "first", "half-way", "last", "MB per million, second half"), table)
-    enough = rows[-1]["requests"] >= 500_000  # of fewer, a slope per million tells nothing
+    decidable = rows[-1]["requests"] >= 500_000  # with fewer, a slope per million is meaningless
     return [
         Target(
             f"growth, {name}, {key}", f"{slope(rows, key):+.2f} MB per million requests",
-            f"flat: at most {FLAT_MB:g}", slope(rows, key) <= FLAT_MB if enough else None,
+            f"flat: at most {FLAT_MB:g}", slope(rows, key) <= FLAT_MB if decidable else None,
         )
         for key in who
     ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""What the kernel knows of a process: CPU time to the nanosecond, memory, wake-ups, cores."""
+"""Kernel figures of a process: CPU time to the nanosecond, memory, wake-ups; and pinning to cores."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MEGA = 1e6
 
 @dataclass(frozen=True)
 class Memory:
-    """Megabytes (10**6 bytes): resident, proportional (shared pages divided), and of this process alone."""
+    """Megabytes (10**6 bytes): resident, proportional (shared pages divided), and unique to the process."""
 
     rss: float
     pss: float
@@ -34,7 +34,7 @@ def _status(path: Path, key: str) -> int:
 
 
 def cpu_seconds(pid: int) -> float:
-    """CPU time so far of the process's present threads; those that have ended are told less exactly."""
+    """CPU time of the current threads of a process; ended threads are not included."""
     total = 0
     for task in _tasks(pid):
         with contextlib.suppress(OSError, ValueError, IndexError):
@@ -42,8 +42,8 @@ def cpu_seconds(pid: int) -> float:
     return total / 1e9
 
 
-def cpu_behind(pid: int) -> float:
-    """The same of all threads but the main one: what runs behind the service's back."""
+def background_cpu_seconds(pid: int) -> float:
+    """CPU time of all current threads except the main one."""
     total = 0
     for task in _tasks(pid):
         if int(task.name) != pid:
@@ -52,17 +52,8 @@ def cpu_behind(pid: int) -> float:
     return total / 1e9
 
 
-def wake_ups(pid: int) -> int:
-    """How often its present threads have given up a core of their own accord, that is, were woken up."""
-    total = 0
-    for task in _tasks(pid):
-        with contextlib.suppress(OSError, ValueError):
-            total += _status(task, "voluntary_ctxt_switches")
-    return total
-
-
 def wake_ups_by_thread(pid: int) -> dict[int, int]:
-    """The same by thread, to say which of them it is."""
+    """Voluntary context switches by thread."""
     found = {}
     for task in _tasks(pid):
         with contextlib.suppress(OSError, ValueError):
@@ -71,7 +62,7 @@ def wake_ups_by_thread(pid: int) -> dict[int, int]:
 
 
 def memory(pid: int) -> Memory:
-    """What the process occupies now."""
+    """The current memory of a process."""
     sizes = {"Rss": 0, "Pss": 0, "Private_Clean": 0, "Private_Dirty": 0}
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
         name, _, value = line.partition(":")
@@ -82,14 +73,14 @@ def memory(pid: int) -> Memory:
 
 
 def pin(pid: int, core: int) -> None:
-    """All threads of a process to one core."""
+    """Pin all threads of a process to one core."""
     for task in list(_tasks(pid)):
         with contextlib.suppress(OSError):
             os.sched_setaffinity(int(task.name), {core})
 
 
 def find_meter(service: int) -> int | None:
-    """The meter that was started beside this service: its folder bears the service's PID."""
+    """The PID of the meter of a service: the name of its folder contains the PID of the service."""
     wanted = f"ecolyzer-{service}-".encode()
     for folder in Path("/proc").iterdir():
         if not folder.name.isdigit():

@@ -1,4 +1,4 @@
-"""Load on loopback: wrk, and a client of one thread where a rate is wanted or wrk is not installed."""
+"""Load on loopback: wrk, or a client of one thread for a given rate or where wrk is not installed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ end
 
 @dataclass(frozen=True)
 class Result:
-    """Requests answered within so many seconds, and how long they took, in milliseconds."""
+    """Requests answered within so many seconds, and their latencies in milliseconds."""
 
     requests: int
     seconds: float
@@ -40,24 +40,34 @@ def has_wrk() -> bool:
 
 
 def saturate(port: int, path: str, seconds: float, connections: int, core: int) -> Result:
-    """As many requests as can be, from ``connections`` that are kept alive."""
+    """Send as many requests as possible on ``connections`` kept-alive connections."""
     if not has_wrk():
         return paced(port, path, seconds, connections)
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
         script.write(WRK_SCRIPT)
         script.flush()
-        # Whole milliseconds are no duration for wrk; it takes whole seconds only.
-        whole = max(1, round(seconds))
+        # wrk accepts integer seconds only.
+        whole_seconds = max(1, round(seconds))
         url = f"http://127.0.0.1:{port}{path}"
-        command = ["taskset", "-c", str(core), "wrk", "-t1", f"-c{connections}", f"-d{whole}s", "-s", script.name]
-        said = subprocess.run([*command, url], capture_output=True, text=True, check=True).stdout
-    line = next(line for line in said.splitlines() if line.startswith("RESULT "))
+        command = [
+            "taskset",
+            "-c",
+            str(core),
+            "wrk",
+            "-t1",
+            f"-c{connections}",
+            f"-d{whole_seconds}s",
+            "-s",
+            script.name,
+        ]
+        output = subprocess.run([*command, url], capture_output=True, text=True, check=True).stdout
+    line = next(line for line in output.splitlines() if line.startswith("RESULT "))
     requests, micros, p50, p99, errors = line.split()[1:]
     return Result(int(requests), int(micros) / 1e6, float(p50) / 1e3, float(p99) / 1e3, int(errors))
 
 
-class _Line:
-    """One connection: sends, reads to the end of the answer, notes how long it took."""
+class _Connection:
+    """One connection: sends a request, reads the complete response, measures the time."""
 
     def __init__(self, port: int, path: str) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port))
@@ -68,15 +78,15 @@ class _Line:
         self.waiting = False
 
     def since(self) -> float:
-        """When it was last used."""
+        """The time of the last request."""
         return self._since
 
     def ask(self) -> None:
         self._since, self._answer, self.waiting = time.perf_counter(), b"", True
         self.socket.sendall(self._question)
 
-    def hear(self) -> float | None:
-        """Seconds that the answer took, once it is complete. Raises ValueError unless it is a 200."""
+    def receive(self) -> float | None:
+        """Read; returns the seconds of the response once it is complete. Raises ValueError unless it is a 200."""
         data = self.socket.recv(65536)
         if not data:
             raise ConnectionError("the service closed a connection")
@@ -98,17 +108,17 @@ def _length(head: bytes) -> int:
 
 
 def paced(port: int, path: str, seconds: float, connections: int, rate: float = 0.0) -> Result:
-    """``rate`` requests per second, evenly spaced; 0 as many as can be. Late ones are made up for, not dropped."""
-    lines = [_Line(port, path) for _ in range(connections)]
+    """Send ``rate`` requests per second, evenly spaced; 0: as many as possible. Late requests are not dropped."""
+    links = [_Connection(port, path) for _ in range(connections)]
     took: list[float] = []
     errors = asked = 0
     with selectors.DefaultSelector() as selector:
-        for line in lines:
+        for line in links:
             selector.register(line.socket, selectors.EVENT_READ, line)
         began = time.perf_counter()
         while (now := time.perf_counter() - began) < seconds:
-            # The one that rested longest first: the service closes those that rest for seconds.
-            free = sorted([line for line in lines if not line.waiting], key=_Line.since)
+            # The connection idle for longest first: the service closes idle ones after some seconds.
+            free = sorted([line for line in links if not line.waiting], key=_Connection.since)
             due = len(free) if not rate else min(len(free), int(now * rate) + 1 - asked)
             for line in free[: max(0, due)]:
                 line.ask()
@@ -116,19 +126,19 @@ def paced(port: int, path: str, seconds: float, connections: int, rate: float = 
             pause = 0.1 if not rate or due < 0 or len(free) == max(0, due) else (asked / rate) - now
             for key, _ in selector.select(max(0.0, min(pause, seconds - now))):
                 try:
-                    spent = key.data.hear()
+                    spent = key.data.receive()
                 except ValueError:
                     errors += 1
                 else:
                     if spent is not None:
                         took.append(spent)
-        took_all = time.perf_counter() - began
-    for line in lines:
+        elapsed = time.perf_counter() - began
+    for line in links:
         line.socket.close()
     took.sort()
     if not took:
-        return Result(0, took_all, 0.0, 0.0, errors)
-    return Result(len(took), took_all, took[len(took) // 2] * 1e3, took[int(len(took) * 0.99)] * 1e3, errors)
+        return Result(0, elapsed, 0.0, 0.0, errors)
+    return Result(len(took), elapsed, took[len(took) // 2] * 1e3, took[int(len(took) * 0.99)] * 1e3, errors)
 
 
 def get(port: int, path: str, timeout: float = 10.0) -> bytes:

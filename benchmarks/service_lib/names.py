@@ -1,4 +1,4 @@
-"""Settlements by the thousand, for the metric store: of a fixed set of models, or of names without end."""
+"""Many settlements for the metric store: of a fixed set of models, or of ever new names."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from ecolyzer_otel.meter.impacts import Bill
 from ecolyzer_otel.meter.record import Recorder
 from ecolyzer_otel.wire.protocol import Done, Model
 
-#: How many requests each made-up name has.
-THROWN = 1
+#: Requests of each new name in :func:`record_new`.
+REQUESTS_PER_NAME = 1
 _PHASES = {"prefill": 0.6, "decode": 1.4}
 _MS = 1_000_000
 
@@ -26,11 +26,11 @@ _MS = 1_000_000
 def _bill(step: int) -> Bill:
     place = resolve_place("FR")
     impact = compute_impact(2.0 + step / 7, place, embodied_grams=1e-4)
-    whole = Impact(
+    full = Impact(
         impact.operational_grams, 1e-4, impact.onsite_liters, impact.offsite_liters, impact.operational_grams / 2,
         impact.operational_grams * 3,
     )  # fmt: skip
-    return Bill(whole, place, None, Embodied())
+    return Bill(full, place, None, Embodied())
 
 
 @cache
@@ -57,14 +57,14 @@ def _settle(recorder: Recorder, name: str, route: str, number: int, error: str =
 
 
 def settle_all(recorder: Recorder, numbers: Iterable[int]) -> None:
-    """One more request of each of these models."""
+    """Settle one more request of each of these models."""
     for number in numbers:
         _settle(recorder, f"model-{number:04}", f"/models/{number:04}/generate", number)
     recorder.flush()  # as at the end of a tick
 
 
 def fill(recorder: Recorder, sets: int) -> None:
-    """Requests of so many models, some of which failed, with values over several buckets."""
+    """Settle requests of so many models, some of them failed, with values in several buckets."""
     for shift in range(5):
         for number in range(sets):
             error = "ValueError" if shift == 4 else ""
@@ -73,10 +73,10 @@ def fill(recorder: Recorder, sets: int) -> None:
 
 
 def other_metrics(store: MetricStore, sets: int) -> None:
-    """What is told by device, place or sensor and not by request."""
-    known = {family.spec.stem for family in store.snapshot() if family.points}
+    """Fill the metrics that are by device, place or sensor, not by request."""
+    filled = {family.spec.stem for family in store.snapshot() if family.points}
     for spec in METRICS:
-        if spec.stem in known:
+        if spec.stem in filled:
             continue
         for number in range(sets if spec.labels else 1):
             labels = tuple(f"{label}-{number}" for label in spec.labels)
@@ -88,10 +88,10 @@ def other_metrics(store: MetricStore, sets: int) -> None:
                 store.histogram(spec, labels).observe(number + 0.5)
 
 
-def throw(recorder: Recorder, numbers: Iterable[int]) -> None:
-    """A request of a model and a route that nobody has heard of before."""
+def record_new(recorder: Recorder, numbers: Iterable[int]) -> None:
+    """Settle a request of a new model and a new route for each number."""
     for number in numbers:
-        for _ in range(THROWN):
+        for _ in range(REQUESTS_PER_NAME):
             name = f"tenant-{number}"
             _settle(recorder, name, f"/tenants/{number}", number)
         recorder.flush()

@@ -14,7 +14,7 @@ from service_lib.figures import Spread, Target, paired, show
 from service_lib.load import Result, get, saturate
 from service_lib.variants import VARIANTS, Service, started
 
-#: What is compared with what.
+#: Pairs of variants that are compared.
 PAIRS = (
     ("bare-again", "bare"),
     ("otel", "bare"),
@@ -32,9 +32,9 @@ WANTED = {"metrics": 0.99, "metrics/1": 0.99, "traced": 0.97, "traced/1": 0.97}
 
 @dataclass(frozen=True)
 class Block:
-    """What one variant did in one round; CPU in microseconds per request, of the worker and of its meter.
+    """One variant in one round; CPU in microseconds per request, of the worker and of its meter.
 
-    ``behind_us``: of the worker's threads but the main one.
+    ``behind_us``: of all threads of the worker except the main one.
     """
 
     load: Result
@@ -44,7 +44,7 @@ class Block:
 
 
 def calibrate(folders: str, core: int, other: int, milliseconds: float, connections: int) -> int:
-    """How many rounds of the busy loop make a request of the bare service cost so much CPU."""
+    """The rounds of the busy loop with which a request of the bare service costs so much CPU."""
     with started(["bare"], folders, 0, core, other) as services:
         service = services["bare"]
         saturate(service.port, "/predict", 1, connections, other)
@@ -64,22 +64,22 @@ def block(service: Service, seconds: float, connections: int, core: int) -> Bloc
     """Load one service for some seconds."""
     meter = service.meter
     worker_before, meter_before = kernel.cpu_seconds(service.pid), kernel.cpu_seconds(meter) if meter else 0.0
-    behind_before = kernel.cpu_behind(service.pid)
+    behind_before = kernel.background_cpu_seconds(service.pid)
     load = saturate(service.port, "/predict", seconds, connections, core)
     if load.errors:
         raise SystemExit(f"{service.variant.name}: {load.errors} of {load.requests} requests failed")
     if meter:
-        time.sleep(0.6)  # it settles the last of them; without that the next variant would pay for it
-    per = 1e6 / load.requests
-    meter_us = (kernel.cpu_seconds(meter) - meter_before) * per if meter else 0.0
-    behind_us = (kernel.cpu_behind(service.pid) - behind_before) * per
-    return Block(load, (kernel.cpu_seconds(service.pid) - worker_before) * per, behind_us, meter_us)
+        time.sleep(0.6)  # the meter settles the last requests; otherwise this would load the next variant
+    us_per_request = 1e6 / load.requests
+    meter_us = (kernel.cpu_seconds(meter) - meter_before) * us_per_request if meter else 0.0
+    behind_us = (kernel.background_cpu_seconds(service.pid) - behind_before) * us_per_request
+    return Block(load, (kernel.cpu_seconds(service.pid) - worker_before) * us_per_request, behind_us, meter_us)
 
 
 def measure(
     folders: str, busy_rounds: int, cores: tuple[int, int], rounds: int, seconds: float, connections: int
 ) -> tuple[dict[str, list[Block]], dict[str, Any]]:
-    """All variants, started once, in ``rounds`` rounds of random order; and their memory after it."""
+    """All variants, started once, in ``rounds`` rounds of random order; and their memory afterwards."""
     names = list(VARIANTS)
     blocks: dict[str, list[Block]] = {name: [] for name in names}
     with started(names, folders, busy_rounds, *cores) as services:
@@ -95,7 +95,7 @@ def measure(
 
 
 def occupation(service: Service) -> dict[str, Any]:
-    """Memory of the worker and of its meter now."""
+    """The current memory of the worker and of its meter."""
     meter = service.meter
     return {
         "worker": vars(kernel.memory(service.pid)),
@@ -104,7 +104,7 @@ def occupation(service: Service) -> dict[str, Any]:
 
 
 def report(blocks: dict[str, list[Block]]) -> tuple[list[Target], dict[str, Any]]:
-    """Tables and targets of :func:`measure`."""
+    """Print the tables of :func:`measure`; returns targets and figures."""
     rows = []
     for name, found in blocks.items():
         columns = ("rate", "p50_ms", "p99_ms")
@@ -122,7 +122,7 @@ def report(blocks: dict[str, list[Block]]) -> tuple[list[Target], dict[str, Any]
             f"{p99:.2f}",
         )
         rows.append((name, *cells, VARIANTS[name].about))
-    head = ("variant", "requests/s", "worker us", "of that behind it", "meter us", "p50 ms", "p99 ms", "")
+    head = ("variant", "requests/s", "worker us", "background threads", "meter us", "p50 ms", "p99 ms", "")
     show("One saturated core, medians (CPU per request)", head, rows)
     ratios: dict[str, dict[str, Spread]] = {}
     for ours, other in PAIRS:
@@ -135,7 +135,7 @@ def report(blocks: dict[str, list[Block]]) -> tuple[list[Target], dict[str, Any]
         }
     columns = ("throughput", "by CPU time", "p50", "p99")
     rows = [(pair, *(found[column].percent() for column in columns)) for pair, found in ratios.items()]
-    show("Paired by round: median and middle half", ("", *columns), rows)
+    show("Paired by round: median and quartiles", ("", *columns), rows)
     figures = {
         "ratios": {pair: {key: vars(value) for key, value in found.items()} for pair, found in ratios.items()},
         "blocks": {name: [_plain(one) for one in found] for name, found in blocks.items()},
@@ -144,7 +144,7 @@ def report(blocks: dict[str, list[Block]]) -> tuple[list[Target], dict[str, Any]
 
 
 def _cost(one: Block, name: str) -> float:
-    """What a request costs the service's core; that is what throughput comes down to where nobody else is on it."""
+    """CPU of a request on the core of the service; it determines the throughput if nothing else runs there."""
     return one.worker_us + (one.meter_us if VARIANTS[name].shared else 0.0)
 
 

@@ -1,4 +1,4 @@
-"""What one tick of the meter costs: by how many requests are in flight, and by how many were settled before."""
+"""The cost of one tick of the meter, by requests in flight, and by requests settled before."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _PERIOD = 0.1
 
 
 class Feeder:
-    """A worker without a socket: its messages are encoded and decoded as on one, and heard by the meter.
+    """A worker without a socket: its messages are encoded, decoded, and received by the meter.
 
     Args:
-        meter: hears it.
+        meter: receives the messages.
     """
 
     def __init__(self, meter: Meter) -> None:
@@ -35,16 +35,16 @@ class Feeder:
         self.client: Client = meter.join()
         self._frames = Frames("worker")
         self._number = self._cpu_ns = self.settled = 0
-        self._say(Hello(VERSION, os.getpid(), "bench", token="bench-ticks"))
+        self._send(Hello(VERSION, os.getpid(), "bench", token="bench-ticks"))
         self._models = [Model(0, "model", "torch", 10**8, "float32", "cpu")]
         self._open: list[tuple[int, int]] = []
 
-    def _say(self, message: Any) -> None:
-        for heard in self._frames.feed(encode(message)):
-            self.client = self.meter.receive(self.client, heard)  # type: ignore[arg-type]
+    def _send(self, message: Any) -> None:
+        for report_s in self._frames.feed(encode(message)):
+            self.client = self.meter.receive(self.client, report_s)  # type: ignore[arg-type]
 
     def finish(self, number: int) -> None:
-        """So many requests of 5 ms have ended just now."""
+        """Report that so many requests of 5 ms have just ended."""
         now = time.monotonic_ns()
         done = [
             Done(self._number + index, 0, "forward", now - index * 2000 - 5 * _MS, now - index * 2000, _MS, 1, "",
@@ -55,8 +55,8 @@ class Feeder:
         self.settled += number
         self._report(now, done, [])
 
-    def go_on(self, number: int) -> None:
-        """So many requests have been open for long, and still are."""
+    def report_open(self, number: int) -> None:
+        """Report that so many long requests are still open."""
         now = time.monotonic_ns()
         while len(self._open) < number:
             self._number += 1
@@ -69,7 +69,7 @@ class Feeder:
     def _report(self, now: int, done: list[Done], opens: list[Open]) -> None:
         self._cpu_ns += 50 * _MS
         models, self._models = self._models, []
-        self._say(Batch(now, now, [(now, self._cpu_ns, 0)], models, opens, done, self.settled, {}))
+        self._send(Batch(now, now, [(now, self._cpu_ns, 0)], models, opens, done, self.settled, {}))
         self.client.take()
 
 
@@ -91,40 +91,41 @@ def _timed(function: Any, *arguments: Any) -> float:
     return time.thread_time() - began
 
 
-def _in_turns(
+def _interleaved(
     feeders: dict[int, Feeder], open_requests: dict[int, int], seconds: float
 ) -> dict[int, tuple[float, float]]:
-    """Median CPU seconds of hearing one report, and of one tick, of several meters in turns."""
-    heard: dict[int, list[float]] = {key: [] for key in feeders}
-    ticked: dict[int, list[float]] = {key: [] for key in feeders}
+    """Median CPU seconds of receiving one report, and of one tick; several meters are interleaved."""
+    report_s: dict[int, list[float]] = {key: [] for key in feeders}
+    ticks: dict[int, list[float]] = {key: [] for key in feeders}
     until, rounds = time.monotonic() + seconds * len(feeders), 0
     while time.monotonic() < until or rounds < 12:
         began = time.monotonic()
         for key in random.sample(list(feeders), len(feeders)):
-            heard[key].append(_timed(feeders[key].go_on, open_requests[key]))
-            ticked[key].append(_timed(feeders[key].meter.tick))
+            report_s[key].append(_timed(feeders[key].report_open, open_requests[key]))
+            ticks[key].append(_timed(feeders[key].meter.tick))
         rounds += 1
         time.sleep(max(0.0, _PERIOD - (time.monotonic() - began)))
-    skipped = 5  # the first ones make what the others find
+    skipped = 5  # the first rounds fill caches
     return {
-        key: (statistics.median(heard[key][skipped:]), statistics.median(ticked[key][skipped:])) for key in feeders
+        key: (statistics.median(report_s[key][skipped:]), statistics.median(ticks[key][skipped:]))
+        for key in feeders
     }
 
 
 def by_open(numbers: list[int], seconds: float) -> list[dict[str, float]]:
-    """A tick with so many requests in flight, each number with a meter of its own."""
+    """The cost of a tick with so many requests in flight; one meter for each number."""
     with contextlib.ExitStack() as stack:
         feeders = {number: Feeder(stack.enter_context(meter())) for number in numbers}
-        found = _in_turns(feeders, {number: number for number in numbers}, seconds)
+        found = _interleaved(feeders, {number: number for number in numbers}, seconds)
         steps = {number: _steps(feeder, number) for number, feeder in feeders.items()}
     return [
-        {"open": number, "heard": heard, "tick": tick, "steps": steps[number]}
-        for number, (heard, tick) in found.items()
+        {"open": number, "report": report_s, "tick": tick, "steps": steps[number]}
+        for number, (report_s, tick) in found.items()
     ]
 
 
 def _steps(feeder: Feeder, number: int) -> int:
-    """Bytecode instructions of one tick: work that no neighbour and no cache of the processor changes."""
+    """Bytecode instructions of one tick: independent of other processes and of processor caches."""
     count = 0
 
     def trace(frame: FrameType, event: str, argument: Any) -> Any:
@@ -134,7 +135,7 @@ def _steps(feeder: Feeder, number: int) -> int:
         return trace
 
     time.sleep(_PERIOD)
-    feeder.go_on(number)
+    feeder.report_open(number)
     sys.settrace(trace)
     try:
         feeder.meter.tick()
@@ -144,7 +145,7 @@ def _steps(feeder: Feeder, number: int) -> int:
 
 
 def by_settled(marks: list[int], seconds: float, open_requests: int = 100) -> list[dict[str, float]]:
-    """A tick with 100 requests in flight after so many were settled, each number with a meter of its own."""
+    """The cost of a tick with 100 requests in flight after so many settled; one meter for each number."""
     each: dict[int, float] = {}
     with contextlib.ExitStack() as stack:
         feeders = {mark: Feeder(stack.enter_context(meter())) for mark in marks}
@@ -156,7 +157,7 @@ def by_settled(marks: list[int], seconds: float, open_requests: int = 100) -> li
                 cpu += _timed(feeder.meter.tick)
                 time.sleep(max(0.0, 0.005 - (time.monotonic() - began)))
             each[mark] = cpu / mark if mark else 0.0
-        found = _in_turns(feeders, dict.fromkeys(marks, open_requests), seconds + 1.0)
+        found = _interleaved(feeders, dict.fromkeys(marks, open_requests), seconds + 1.0)
     return [{"settled": float(mark), "tick": tick, "each": each[mark]} for mark, (_, tick) in found.items()]
 
 
@@ -166,7 +167,7 @@ def measure(numbers: list[int], marks: list[int], seconds: float) -> dict[str, A
 
 def report(found: dict[str, Any]) -> list[Target]:
     rows = [
-        (f"{row['open']:,} open", f"{row['heard'] * 1e3:.2f}", f"{row['tick'] * 1e3:.2f}",
+        (f"{row['open']:,} open", f"{row['report_s'] * 1e3:.2f}", f"{row['tick'] * 1e3:.2f}",
          f"{row['tick'] * 1e6 / max(1, row['open']):.2f}", f"{row['steps'] / max(1, row['open']):,.0f}", "")
         for row in found["open"]
     ]  # fmt: skip
@@ -185,9 +186,9 @@ def report(found: dict[str, Any]) -> list[Target]:
     )
     show("Cost of a tick", head, rows)
     small, large = found["open"][2], found["open"][-1]
-    # In time, large numbers also pay for the caches of the processor that they do not fit into.
+    # The time of large numbers includes misses of the processor's caches; the number of instructions does not.
     power = math.log(large["steps"] / small["steps"]) / math.log(large["open"] / small["open"])
-    # Before the first requests nothing is learned, and a tick does less: compared is what comes after.
+    # Before the first requests nothing is learned and a tick does less, so ticks after them are compared.
     first, last = next(row for row in found["settled"] if row["settled"]), found["settled"][-1]
     ratio = last["tick"] / first["tick"]
     return [

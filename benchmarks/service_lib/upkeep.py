@@ -1,4 +1,4 @@
-"""What the meter costs: CPU per settled request at several rates, CPU and wake-ups at rest."""
+"""The cost of the meter: CPU per settled request at several rates, CPU and wake-ups when idle."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from service_lib.load import paced, saturate
 from service_lib.variants import Service, started
 
 MAX_US, MAX_REST = 50.0, 0.01
-#: A meter with nothing to do should be woken no more often than the service itself wakes.
+#: An idle meter should wake no more often than the service itself.
 MAX_WAKE_UPS = 1.5
 
 
 @dataclass(frozen=True)
 class Load:
-    """One rate: what it was, and what the meter and the worker's own thread spent per settled request."""
+    """One rate, and the CPU of the meter per settled request, by its own figure and by the kernel's."""
 
     variant: str
     wanted: str
@@ -34,7 +34,7 @@ class Load:
 
 @dataclass(frozen=True)
 class Rest:
-    """CPU as a part of one core, and wake-ups per second, of a process with nothing to do."""
+    """CPU as a part of one core, and wake-ups per second, of an idle process."""
 
     who: str
     core: float
@@ -45,7 +45,7 @@ class Rest:
 def under_load(
     folders: str, cores: tuple[int, int], busy_rounds: int, seconds: float, connections: int
 ) -> list[Load]:
-    """CPU of the meter per settled request: with spans off, and with each request's span recorded for nobody."""
+    """CPU of the meter per settled request: with spans off, and with all spans recorded but not exported."""
     found = []
     with started(["metrics", "traced"], folders, busy_rounds, *cores) as services:
         for service in services.values():
@@ -67,16 +67,18 @@ def _one_rate(name: str, service: Service, wanted: int, seconds: float, connecti
     else:
         saturate(service.port, "/predict", seconds, connections, core)
     took = time.monotonic() - began
-    time.sleep(1.5)  # until the last is settled
+    time.sleep(1.5)  # until the last request is settled
     spent = kernel.cpu_seconds(meter) - before
     number = service.metric("ecolyzer_requests_total") - settled
     own = service.metric("ecolyzer_meter_cpu_seconds_total") - own
-    per = 1e6 / max(1.0, number)
-    return Load(name, f"{wanted}/s" if wanted else "saturated", number, took, own * per, spent * per)
+    us_per_request = 1e6 / max(1.0, number)
+    return Load(
+        name, f"{wanted}/s" if wanted else "saturated", number, took, own * us_per_request, spent * us_per_request
+    )
 
 
 def at_rest(folders: str, cores: tuple[int, int], seconds: float, quiet: float) -> list[Rest]:
-    """Worker and meter after ``quiet`` seconds without a request; a meter whose service never had one; bare."""
+    """Bare and measured worker and the meter after ``quiet`` seconds without a request; a meter without workers."""
     with started(["bare", "metrics"], folders, 0, *cores) as services:
         time.sleep(quiet)
         bare, ours = services["bare"], services["metrics"]
@@ -86,7 +88,7 @@ def at_rest(folders: str, cores: tuple[int, int], seconds: float, quiet: float) 
 
 
 def _alone(seconds: float, quiet: float) -> list[Rest]:
-    """The meter of a command that sleeps: no worker at all."""
+    """The meter of a command that sleeps: without workers."""
     import os
     import subprocess
 
@@ -147,8 +149,8 @@ def report(loads: list[Load], rests: list[Rest]) -> tuple[list[Target], dict[str
         if one.who.startswith("meter"):
             limit = f"at most {MAX_REST:.0%}"
             targets.append(Target(f"{one.who}: of a core", f"{one.core:.3%}", limit, one.core <= MAX_REST))
-            told = f"{one.wake_ups:.1f} wake-ups/s"
-            wanted = f"no idle machine: at most {MAX_WAKE_UPS:g}"
-            targets.append(Target(f"{one.who}: wakes", told, wanted, one.wake_ups <= MAX_WAKE_UPS))
+            rate = f"{one.wake_ups:.1f} wake-ups/s"
+            wanted = f"at most {MAX_WAKE_UPS:g}"
+            targets.append(Target(f"{one.who}: wakes", rate, wanted, one.wake_ups <= MAX_WAKE_UPS))
     figures = {"loads": [vars(one) for one in loads], "rests": [vars(one) for one in rests]}
     return targets, figures

@@ -1,4 +1,4 @@
-"""The ways in which the service is started, and a started one."""
+"""The variants of the service, and a started service."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _EXPORT = {"OTEL_TRACES_EXPORTER": "bench_null"}
 class Variant:
     """One way to start the service.
 
-    ``measured``: under ``ecolyzer-instrument``. ``shared``: its meter runs on the service's core, too.
+    ``measured``: under ``ecolyzer-instrument``. ``shared``: its meter runs on the core of the service.
     """
 
     name: str
@@ -41,10 +41,10 @@ VARIANTS = {
     one.name: one
     for one in (
         Variant("bare", "the service as it is"),
-        Variant("bare-again", "the same once more: what is noise"),
+        Variant("bare-again", "the same again: shows the noise"),
         Variant("otel", "OpenTelemetry SDK and FastAPI spans, every request traced", variables={"BENCH_OTEL": "1"}),
         Variant(
-            "otel-span", "the same, with a bare span around the model: what measuring by hand would cost",
+            "otel-span", "the same, with a bare span around the model: the cost of manual spans",
             variables={"BENCH_OTEL": "1", "BENCH_SPAN": "1"},
         ),
         Variant("metrics", "ours, nothing traced or exported", True),
@@ -63,7 +63,7 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def plugins() -> Iterator[str]:
-    """A folder for ``PYTHONPATH`` that registers the exporter that does nothing."""
+    """Folders for ``PYTHONPATH`` that register the null exporter."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "bench_null-1.dist-info"
         folder.mkdir()
@@ -74,7 +74,7 @@ def plugins() -> Iterator[str]:
 
 
 def environment(variant: Variant, folders: str) -> dict[str, str]:
-    """The variables of a variant: nothing inherited that could change what is measured."""
+    """The environment variables of a variant, without inherited settings of OpenTelemetry and ecolyzer."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("OTEL_", "ECOLYZER_"))}
     return kept | {"PYTHONPATH": folders, "OMP_NUM_THREADS": "1"} | variant.variables
 
@@ -85,9 +85,9 @@ class Service:
     Args:
         variant: how it is started.
         folders: ``PYTHONPATH``.
-        rounds: of the busy loop in a request.
-        core: the service's core; None leaves it all of them.
-        other: the meter's core.
+        rounds: rounds of the busy loop in a request.
+        core: the core of the service; None for all cores.
+        other: the core of the meter.
     """
 
     def __init__(
@@ -111,30 +111,30 @@ class Service:
         self._other = core if variant.shared else other
 
     def first_answer(self, path: str = "/predict", patience: float = 60.0) -> float:
-        """Seconds from the start of the command to the first answer."""
+        """Wait for the first response; returns the seconds since the start of the command."""
         while time.perf_counter() - self.began < patience:
             if self._process.poll() is not None:
-                raise SystemExit(f"{self.variant.name}: the service ended\n{self.said()}")
+                raise SystemExit(f"{self.variant.name}: the service ended\n{self.last_output()}")
             with contextlib.suppress(OSError):
                 if get(self.port, path):
                     return time.perf_counter() - self.began
             time.sleep(0.001)
-        raise SystemExit(f"{self.variant.name}: no answer within {patience:g} s\n{self.said()}")
+        raise SystemExit(f"{self.variant.name}: no response within {patience:g} s\n{self.last_output()}")
 
-    def settle_in(self) -> None:
-        """Find the meter and put it where it belongs."""
+    def find_meter(self) -> None:
+        """Find the meter and pin it to its core."""
         if not self.variant.measured:
             return
         deadline = time.monotonic() + 20
-        while self.meter is None or not self._scrapable():
+        while self.meter is None or not self._meter_answers():
             if time.monotonic() > deadline:
-                raise SystemExit(f"{self.variant.name}: no meter was found\n{self.said()}")
+                raise SystemExit(f"{self.variant.name}: no meter was found\n{self.last_output()}")
             time.sleep(0.05)
             self.meter = kernel.find_meter(self.pid)
         if self._other is not None:
             kernel.pin(self.meter, self._other)
 
-    def _scrapable(self) -> bool:
+    def _meter_answers(self) -> bool:
         with contextlib.suppress(OSError):
             return bool(get(self.metrics_port, "/healthz"))
         return False
@@ -147,13 +147,13 @@ class Service:
                 total += float(line.rpartition(" ")[2])
         return total
 
-    def said(self) -> str:
-        """The end of what it wrote."""
+    def last_output(self) -> str:
+        """The end of its output."""
         self.log.seek(0)
         return self.log.read()[-2000:]
 
     def stop(self) -> None:
-        """End it, and wait for its meter to have gone."""
+        """Stop the service, and wait until its meter has ended."""
         self._process.send_signal(signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(10)
@@ -170,13 +170,13 @@ class Service:
 def started(
     names: Sequence[str], folders: str, rounds: int, core: int | None, other: int | None
 ) -> Iterator[dict[str, Service]]:
-    """Services that have answered their first request, by the name of their variant."""
+    """Started services that have answered a first request, by the name of their variant."""
     services: dict[str, Service] = {}
     try:
         for name in names:
             services[name] = service = Service(VARIANTS[name], folders, rounds, core, other)
             service.first_answer()
-            service.settle_in()
+            service.find_meter()
         yield services
     finally:
         for service in services.values():

@@ -1,4 +1,4 @@
-"""Takes spans and does nothing with them, so that only what leads up to the export is paid for."""
+"""An exporter that discards spans, so that the cost of the export itself is not included."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 
 class NullSpanExporter(SpanExporter):
-    """Chosen by ``OTEL_TRACES_EXPORTER=bench_null``, through an entry point made by the benchmark."""
+    """Selected by ``OTEL_TRACES_EXPORTER=bench_null``, through an entry point that the benchmark creates."""
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         return SpanExportResult.SUCCESS

@@ -1,8 +1,8 @@
-"""The service that is measured: one real model behind FastAPI, one uvicorn worker. It knows nothing of energy.
+"""The measured service: one real model behind FastAPI, one uvicorn worker. It has no code for energy.
 
-GET /predict  the model and a busy loop of a fixed number of rounds: constant work, so that whatever else runs on
-              the core shows as lost throughput
-GET /light    the model alone
+GET /predict  the model and a busy loop of a fixed number of rounds: constant work, so that other work on the core
+              reduces the throughput
+GET /light    the model only
 GET /about    nanoseconds of CPU of one round of the busy loop
 """
 
@@ -23,7 +23,7 @@ ROUNDS_TIMED = 200_000
 
 
 def load_model() -> InferenceSession:
-    """Silero VAD: when somebody speaks; a real network of about 0.1 ms, on one thread."""
+    """Silero VAD, a voice activity detector: a real network of about 0.1 ms, on one thread."""
     package = find_spec("silero_vad")
     if package is None or package.origin is None:
         raise SystemExit("silero-vad is not installed (pip install --no-deps silero-vad)")
@@ -34,7 +34,7 @@ def load_model() -> InferenceSession:
 
 
 def spin(rounds: int) -> int:
-    """Work that is not the model's, always the same amount."""
+    """A constant amount of work outside the model."""
     total = 0
     for number in range(rounds):
         total += number
@@ -56,7 +56,7 @@ def infer() -> np.ndarray:
 
 
 def infer_in_a_span() -> np.ndarray:
-    """What a service that measures by hand has at the least: a span around the model, with six attributes."""
+    """The minimum of manual instrumentation: a span around the model, with six attributes."""
     with tracer.start_as_current_span("run silero_vad", attributes=ATTRIBUTES):
         return session.run(None, feeds)[0]
 
@@ -92,8 +92,8 @@ async def about() -> dict[str, float]:
     return {"round_ns": min(took)}
 
 
-def trace_with_sdk_alone() -> None:
-    """What users of tracing pay already: SDK, instrumented FastAPI, every request traced, nothing sent."""
+def trace_with_sdk_only() -> None:
+    """Tracing without ecolyzer: SDK, instrumented FastAPI, every request traced, nothing sent."""
     from null_exporter import NullSpanExporter
     from opentelemetry import trace
     from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
@@ -114,7 +114,7 @@ def main() -> None:
     options = parser.parse_args()
     rounds = options.rounds
     if os.environ.get("BENCH_OTEL"):
-        trace_with_sdk_alone()
+        trace_with_sdk_only()
     uvicorn.run(app, host="127.0.0.1", port=options.port, access_log=False, log_level="warning")
 
 
