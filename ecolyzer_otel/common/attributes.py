@@ -1,4 +1,4 @@
-"""Every span attribute, declared once. Nothing else in the package spells such a key."""
+"""Every span attribute, declared once. No other module spells such a key."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["Attr", "phase_attribute"]
 
 
 class Attr:
-    """Span attribute keys. None is also a prefix of another (OpenTelemetry naming rules)."""
+    """Span attribute keys. No key is a prefix of another (OpenTelemetry naming rules)."""
 
     FRAMEWORK: Final = "ecolyzer.framework"
     OPERATION: Final = "ecolyzer.operation"
@@ -87,9 +87,9 @@ class Attr:
 
 
 def phase_attribute(phase: str) -> str | None:
-    """The attribute with the joules of a phase: ``ecolyzer.energy.decode_joules``.
+    """The attribute for the joules of a phase: ``ecolyzer.energy.decode_joules``.
 
-    None where the phase has no name, or one that the attributes of the whole request use (``idle``).
+    None where the phase has no name, or one that the attributes of the request itself use (``idle``).
     """
     name = "".join(letter if letter.isascii() and letter.isalnum() else "_" for letter in phase.lower())
     key = f"ecolyzer.energy.{name}_joules"

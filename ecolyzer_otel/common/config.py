@@ -1,8 +1,8 @@
 """One frozen :class:`Config`: flags before ``ECOLYZER_*`` environment before file before defaults.
 
-Every option is declared once, in :mod:`ecolyzer_otel.common.options`. A bad value is reported as one
-:class:`~ecolyzer_otel.common.errors.ConfigError` that names the key, and the next source is used instead: a service
-starts whatever is wrong with its meter's settings.
+Every option is declared once, in :mod:`ecolyzer_otel.common.options`. A value that cannot be used is reported as a
+:class:`~ecolyzer_otel.common.errors.ConfigError` that names the key, and the next source is used instead: settings
+of the meter never keep a service from starting.
 """
 
 from __future__ import annotations
@@ -83,14 +83,14 @@ _BY_NAME: Final = {option.name: option for option in OPTIONS}
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A usable configuration and what was wrong on the way to it."""
+    """A usable configuration, and the problems met while loading it."""
 
     config: Config
     problems: tuple[ConfigError, ...] = ()
 
 
 def _parse(option: Option, text: str, key: str, problems: list[ConfigError]) -> Any:
-    """The value of ``text``, or None with the problem noted."""
+    """The value of ``text``, or None with a problem added."""
     try:
         return option.parse(text)
     except (ValueError, OverflowError):
@@ -98,20 +98,20 @@ def _parse(option: Option, text: str, key: str, problems: list[ConfigError]) -> 
         return None
 
 
-def _closest(word: str, known: Sequence[str]) -> str:
-    import difflib  # late: the launcher should not pay for a message that it seldom prints
+def _closest(word: str, names: Sequence[str]) -> str:
+    import difflib  # late: needed only for an error message
 
-    near = difflib.get_close_matches(word, known, n=1)
+    near = difflib.get_close_matches(word, names, n=1)
     return f"did you mean {near[0]}?" if near else "see ecolyzer-instrument --help"
 
 
 def parse_flags(
     arguments: Sequence[str], problems: list[ConfigError]
 ) -> tuple[dict[str, str], list[str], list[str]]:
-    """Split ``[options] CMD ARGS...`` without ever failing.
+    """Split ``[options] CMD ARGS...``; never raises.
 
-    Returns the option texts by name, the bare words ``--help`` / ``--version`` that were asked for, and the
-    command. An unknown option is noted in ``problems`` and skipped; ``--`` ends the options.
+    Returns the option texts by name, the flags ``--help`` and ``--version`` that were given, and the command. An
+    unknown option is added to ``problems`` and skipped; ``--`` ends the options.
     """
     texts: dict[str, str] = {}
     asked: list[str] = []
@@ -154,7 +154,7 @@ def _read_file(path: str, problems: list[ConfigError]) -> Mapping[str, Any]:
             ConfigError("ECOLYZER_CONFIG", f"{path} cannot be read ({error.strerror})", "give a TOML file")
         )
     except ValueError as error:
-        problems.append(ConfigError("ECOLYZER_CONFIG", f"{path} is not TOML ({error})", "mend the file"))
+        problems.append(ConfigError("ECOLYZER_CONFIG", f"{path} is not TOML ({error})", "correct the file"))
     return {}
 
 
@@ -163,15 +163,15 @@ def load(
     environ: Mapping[str, str] | None = None,
     problems: Sequence[ConfigError] = (),
 ) -> Loaded:
-    """The configuration from ``flags`` (texts by option name), the environment, ``ECOLYZER_CONFIG``, defaults.
+    """Returns the configuration from ``flags``, the environment, the file ``ECOLYZER_CONFIG`` and the defaults.
 
     Args:
         flags: option texts by name, as :func:`parse_flags` gives them.
         environ: the environment; default ``os.environ``.
-        problems: what was already found wrong; carried into the result.
+        problems: earlier problems, which the result contains as well.
 
     Returns:
-        A configuration that can be used as it is, and every problem met. Never raises for a bad setting.
+        A usable configuration and every problem. Never raises for a setting that cannot be used.
     """
     environ = os.environ if environ is None else environ
     found = list(problems)
@@ -193,7 +193,7 @@ def load(
             (environ.get(option.variable), option.variable),
             ((flags or {}).get(option.name), option.flag),
         ):
-            # An empty variable counts as unset (the OpenTelemetry rule); an empty flag is a mistake.
+            # An empty variable counts as unset (the OpenTelemetry rule); an empty flag is an error.
             if source is None or (source == "" and key == option.variable):
                 continue
             parsed = _parse(option, source, key, found)
@@ -202,5 +202,5 @@ def load(
     return Loaded(Config(**values), tuple(found))
 
 
-if {field.name for field in fields(Config)} != set(_BY_NAME):  # pragma: no cover - a mistake of ours
+if {field.name for field in fields(Config)} != set(_BY_NAME):  # pragma: no cover - a mistake in this package
     raise AssertionError("Config and OPTIONS name different settings")

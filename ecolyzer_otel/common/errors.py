@@ -1,4 +1,4 @@
-"""The package's own exceptions. Each message names what is wrong and what to do about it."""
+"""The package's own exceptions. Each message states the problem and the remedy."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ __all__ = ["ConfigError", "EcolyzerError", "ProtocolError", "ReplayError"]
 
 
 class EcolyzerError(Exception):
-    """Base of every exception that this package raises on purpose."""
+    """Base of every exception that this package raises deliberately."""
 
 
 class ConfigError(EcolyzerError):
     """A setting that cannot be used.
 
     ``key`` is the setting as the user spelled it (``--port``, ``ECOLYZER_ZONE``, ``zone in conf.toml``),
-    ``remedy`` what to write instead. ``str()`` gives one line with all three.
+    ``remedy`` what to set instead. ``str()`` is one line with all three.
     """
 
     def __init__(self, key: str, problem: str, remedy: str) -> None:
@@ -24,8 +24,8 @@ class ConfigError(EcolyzerError):
 
 
 class ProtocolError(EcolyzerError):
-    """A frame from the other side that cannot be understood; the connection that sent it is closed."""
+    """An invalid frame from the other side; the connection that sent it is closed."""
 
 
 class ReplayError(EcolyzerError):
-    """A replay file that cannot be used; the message names the key and what it should hold."""
+    """A replay file that cannot be used; the message names the key and its expected value."""

@@ -1,4 +1,4 @@
-"""Every option, declared once: its name, how its text is read, and what it means.
+"""Every option, declared once: its name, its parser, and its help text.
 
 The flag of an option is ``--name-with-dashes``, its variable ``ECOLYZER_NAME_WITH_UNDERSCORES``.
 """
@@ -14,9 +14,9 @@ __all__ = ["ENV_PREFIX", "FOR_METER", "OPTIONS", "SENSOR_FAMILIES", "Option", "P
 ENV_PREFIX: Final = "ECOLYZER_"
 #: What ``sensors`` may list.
 SENSOR_FAMILIES: Final = frozenset({"rapl", "nvml", "amd", "apple", "hwmon", "ipmi", "modelled"})
-#: Pattern of a model's name, and the name to use instead; the first pattern that fits counts.
+#: Patterns of model names and their replacements; the first pattern that matches applies.
 Renames = tuple[tuple[str, str], ...]
-#: A name and what it is set to.
+#: Names and their values.
 Pairs = tuple[tuple[str, str], ...]
 
 
@@ -53,7 +53,7 @@ def _choice(*words: str) -> Callable[[str], str]:
 
 
 def _text(text: str) -> str:
-    """a word that is not empty"""
+    """a text that is not empty"""
     if not text.strip():
         raise ValueError
     return text.strip()
@@ -71,7 +71,7 @@ def _sensors(text: str) -> str:
     """auto, a list of rapl, nvml, amd, apple, hwmon, ipmi and modelled, none, or replay:FILE"""
     text = text.strip()
     if text.startswith("replay:") and text[7:]:
-        return text  # a path may hold commas
+        return text  # a path may contain commas
     words = [word.strip().lower() for word in text.split(",")]
     if words not in (["auto"], ["none"]) and not set(words) <= SENSOR_FAMILIES:
         raise ValueError
@@ -79,7 +79,7 @@ def _sensors(text: str) -> str:
 
 
 def _renames(text: str) -> Renames:
-    """NAME=NEW pairs with commas between, where NAME may hold * and ?"""
+    """comma-separated NAME=NEW pairs, where NAME may contain * and ?"""
     pairs = [pair.partition("=") for pair in text.split(",")]
     rules = tuple((pattern.strip(), name.strip()) for pattern, _, name in pairs)
     if not all(pattern and name for pattern, name in rules):
@@ -102,7 +102,7 @@ def _live(*names: str) -> Callable[[str], str]:
 
 
 def _pairs(text: str) -> Pairs:
-    """NAME=VALUE pairs with commas between, each name once"""
+    """comma-separated NAME=VALUE pairs, each name once"""
     pairs = [pair.partition("=") for pair in text.split(",")]
     found = tuple((name.strip(), value.strip()) for name, _, value in pairs)
     if not all(name and value for name, value in found) or len(dict(found)) < len(found):
@@ -111,7 +111,7 @@ def _pairs(text: str) -> Pairs:
 
 
 def _numbers(alone: str, low: float, high: float, expects: str) -> Callable[[str], Pairs]:
-    """Pairs of a name and a number; a number without a name is set to ``alone``."""
+    """Pairs of a name and a number; a number without a name gets the name ``alone``."""
 
     def parse(text: str) -> Pairs:
         pairs = _pairs(text) if "=" in text else ((alone, text.strip()),)
@@ -124,7 +124,7 @@ def _numbers(alone: str, low: float, high: float, expects: str) -> Callable[[str
 
 
 def _quantization(text: str) -> str:
-    """paper-tool, bits, or DTYPE=FACTOR pairs with commas between"""
+    """paper-tool, bits, or comma-separated DTYPE=FACTOR pairs"""
     text = text.strip()
     if text.lower() in ("paper-tool", "bits"):
         return text.lower()
@@ -144,7 +144,7 @@ def _boolean(text: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One setting: its field in :class:`Config`, how its text is read, and what it means."""
+    """One setting: its field in :class:`Config`, its parser, and its help text."""
 
     name: str
     parse: Callable[[str], Any]
@@ -163,18 +163,18 @@ class Option:
 
     @property
     def expects(self) -> str:
-        """What a value must look like, for error messages."""
+        """The form of a valid value, for error messages."""
         return (self.parse.__doc__ or "a value").strip()
 
     def spell(self, value: Any) -> str:
-        """The text that reads back as ``value``."""
+        """The text that parses to ``value``."""
         if isinstance(value, tuple):
             return ",".join(f"{name}={one}" if name else str(one) for name, one in value)
         return str(value)
 
     @property
     def is_switch(self) -> bool:
-        """Whether the flag stands alone (``--strict``)."""
+        """Whether the flag needs no value (``--strict``)."""
         return self.parse is _boolean
 
 
@@ -185,85 +185,100 @@ OPTIONS: Final[tuple[Option, ...]] = (
         "zone",
         _text,
         "ZONE",
-        "grid zone (FR, US-CA) or cloud region (aws:eu-central-1); default: the cloud's, else WORLD",
+        "grid zone (FR, US-CA) or cloud region (aws:eu-central-1); default: the cloud's region, else WORLD",
     ),
     Option("pue", _number(1.0, 10.0, ""), "RATIO", "power usage effectiveness of the site"),
     Option("wue", _number(0.0, 100.0, " L/kWh"), "L/KWH", "water usage effectiveness of the site"),
-    Option("ewif", _number(0.0, 100.0, " L/kWh"), "L/KWH", "water consumed per kWh generated, over the table's"),
+    Option(
+        "ewif",
+        _number(0.0, 100.0, " L/kWh"),
+        "L/KWH",
+        "water consumed per kWh generated; replaces the table's figure",
+    ),
     Option(
         "reservoir_evaporation",
         _boolean,
         "",
-        "count what reservoirs of hydro power evaporate; on unless --reservoir-evaporation=false",
+        "count the evaporation from hydropower reservoirs; on unless --reservoir-evaporation=false",
     ),
     Option(
         "cloud_metadata",
         _choice("auto", "on", "off", "aws", "gcp", "azure", "ovhcloud", "scaleway"),
         "WHICH",
-        "ask the cloud where this is: auto (where the firmware names a cloud), on, off, or one provider",
+        "query the cloud for its region: auto (where the firmware names a cloud), on, off, or one provider",
     ),
     Option(
         "grid",
         _live("table", "electricitymaps", "neso", "rte", "entsoe"),
         "SOURCE",
-        "grid carbon intensity: table, live from electricitymaps, neso, rte or entsoe, csv:FILE, or an address",
+        "source of grid carbon intensity: table; live: electricitymaps, neso, rte, entsoe, csv:FILE or an address",
     ),
-    Option("grid_region", _text, "NAME", "what the live source calls this place (DE-LU, a postcode, an EIC code)"),
-    Option("grid_url", _url, "URL", "address of the live source's API in place of the public one"),
+    Option("grid_region", _text, "NAME", "the live source's name of this place (DE-LU, a postcode, an EIC code)"),
+    Option("grid_url", _url, "URL", "address of the live source's API; replaces the public one"),
     Option(
         "marginal",
         _live("none", "watttime"),
         "SOURCE",
-        "marginal carbon intensity, a figure of its own: none, watttime, csv:FILE, or an address",
+        "source of marginal carbon intensity, a separate figure: none, watttime, csv:FILE, or an address",
     ),
-    Option("marginal_region", _text, "NAME", "what the marginal source calls this place (CAISO_NORTH)"),
-    Option("marginal_url", _url, "URL", "address of the marginal source's API in place of the public one"),
-    Option("grid_refresh", _number(1.0, 86400.0, " seconds"), "SECONDS", "how old a live figure is asked for anew"),
+    Option("marginal_region", _text, "NAME", "the marginal source's name of this place (CAISO_NORTH)"),
+    Option("marginal_url", _url, "URL", "address of the marginal source's API; replaces the public one"),
+    Option("grid_refresh", _number(1.0, 86400.0, " seconds"), "SECONDS", "refresh live figures older than this"),
     Option(
         "grid_max_age",
         _number(1.0, 604800.0, " seconds"),
         "SECONDS",
-        "how long the last live figure stands when no new one comes; then the table's",
+        "use the last live figure up to this age, then the table's",
     ),
-    Option("cache", _text, "FOLDER", "where live figures are kept over restarts (default ~/.cache/ecolyzer); none"),
+    Option(
+        "cache",
+        _text,
+        "FOLDER",
+        "folder that keeps live figures across restarts (default ~/.cache/ecolyzer); none: no cache",
+    ),
     Option(
         "market_factor",
         _number(0.0, 2000.0, " g/kWh"),
         "G/KWH",
-        "contractual emission factor of the electricity: gives market-based grams as a second figure",
+        "contractual emission factor of the electricity; adds market-based grams as a second figure",
     ),
-    Option("market_source", _text, "TEXT", "what the contractual factor rests on (contract, certificate, year)"),
+    Option("market_source", _text, "TEXT", "evidence of the contractual factor (contract, certificate, year)"),
     Option(
         "embodied",
         _pairs,
         "PART=KG,...",
-        "embodied kgCO2e of server and gpu, or names of the table's rows (server=PowerEdge R740,gpu=auto)",
+        "embodied kgCO2e of server and gpu, or names in the table (server=PowerEdge R740,gpu=auto)",
     ),
     Option(
         "lifetime",
-        _numbers("", 0.1, 50.0, "years, or NAME=YEARS pairs with commas between"),
+        _numbers("", 0.1, 50.0, "years, or comma-separated NAME=YEARS pairs"),
         "YEARS",
-        "for how long hardware is used: years, or PART=YEARS,...",
+        "lifetime of the hardware: years, or PART=YEARS,...",
     ),
-    Option("reserved", _number(0.0, 1.0, ""), "RATIO", "part of the server that is reserved for what is measured"),
+    Option(
+        "reserved",
+        _number(0.0, 1.0, ""),
+        "RATIO",
+        "fraction of the server that is reserved for the measured services",
+    ),
     Option(
         "sampling_period",
         _number(0.005, 60.0, " seconds"),
         "SECONDS",
-        "how often sensors are read under load",
+        "time between two sensor readings under load",
     ),
     Option(
         "log_level",
         _choice("debug", "info", "warning", "error"),
         "LEVEL",
-        "how much the meter says on stderr",
+        "lowest level of the meter's messages on stderr",
     ),
-    Option("strict", _boolean, "", "do not start the command when a setting or the meter has a fault"),
+    Option("strict", _boolean, "", "do not start the command when a setting or the meter has a problem"),
     Option(
         "sensors",
         _sensors,
         "SOURCES",
-        "auto, a list of rapl, nvml, amd, apple, hwmon, ipmi, modelled (rapl,nvml), none, or replay:FILE",
+        "energy sensors: auto, a list of rapl, nvml, amd, apple, hwmon, ipmi, modelled; none; or replay:FILE",
     ),
     Option("sysfs", _text, "FOLDER", "root of the sysfs tree that sensors are read from (default /sys)"),
     Option(
@@ -272,34 +287,43 @@ OPTIONS: Final[tuple[Option, ...]] = (
         "PRESET",
         "quantization factors of ESS: paper-tool (all 1), bits (bits/32), or DTYPE=FACTOR,...",
     ),
-    Option("agent_socket", _text, "PATH", "socket of the node agent to report to; none starts a meter in any case"),
-    Option("max_label_sets", _integer(10, 1_000_000), "N", "label sets kept per metric; the rest is __other__"),
+    Option(
+        "agent_socket",
+        _text,
+        "PATH",
+        "socket of the node agent to report to; none: always start a meter of its own",
+    ),
+    Option(
+        "max_label_sets", _integer(10, 1_000_000), "N", "label sets kept per metric; further ones become __other__"
+    ),
     Option(
         "exit_flush",
         _boolean,
         "",
-        "see to the last requests at exit, for at most 1 s; on unless --exit-flush=false",
+        "at exit, wait up to 1 s until the last requests are reported; on unless --exit-flush=false",
     ),
-    Option("count_training", _boolean, "", "count forward passes of training like requests"),
-    Option("model_names", _renames, "NAME=NEW,...", "other names for models (BertModel=support-bot,*/tmp*=draft)"),
+    Option("count_training", _boolean, "", "count forward passes of training as requests"),
+    Option("model_names", _renames, "NAME=NEW,...", "rename models (BertModel=support-bot,*/tmp*=draft)"),
     Option(
         "carbon_budget_per_request",
         _numbers(
-            "*", 1e-15, 1e9, "grams above 0, or NAME=GRAMS pairs with commas between, where NAME may hold * and ?"
+            "*", 1e-15, 1e9, "grams above 0, or comma-separated NAME=GRAMS pairs, where NAME may contain * and ?"
         ),
         "MODEL=GRAMS,...",
-        "gCO2e that one request may cost, for alerts and dashboards: of each model or by name (bert*=0.002,*=0.05)",
+        "gCO2e budget per request, for alerts and dashboards: for all models or by name (bert*=0.002,*=0.05)",
     ),
     Option(
         "carbon_budget_per_month",
         _number(1e-9, 1e15, " grams"),
         "GRAMS",
-        "gCO2e that all requests of this meter may cost in 30 days, for alerts and dashboards",
+        "gCO2e budget of all requests of this meter in 30 days, for alerts and dashboards",
     ),
-    Option("journal", _text, "FOLDER", "keep a journal of all figures there, for ecolyzer report --journal"),
-    Option("journal_days", _number(1.0, 36500.0, " days"), "DAYS", "how long the journal is kept"),
+    Option(
+        "journal", _text, "FOLDER", "keep a journal of all figures in this folder, for ecolyzer report --journal"
+    ),
+    Option("journal_days", _number(1.0, 36500.0, " days"), "DAYS", "keep the journal for this many days"),
 )
-#: Options of the meter, which the node agent sets for all services.
+#: Options of the meter; the node agent sets them for all services.
 FOR_METER: Final = frozenset(option.name for option in OPTIONS) - {
     "log_level",
     "strict",
