@@ -1,7 +1,8 @@
 """Every metric, declared once: name, type, help, labels, units and buckets.
 
-Nothing else in the package spells such a name. ``docs/metrics.md`` is generated from this file and from
-:mod:`ecolyzer_otel.common.attributes` (``python -m ecolyzer_otel.export.reference``).
+No other module spells such a name. ``docs/metrics.md`` is generated from this file and from
+:mod:`ecolyzer_otel.common.attributes` (``python -m ecolyzer_otel.export.reference``). The file is long because it
+is one table, which is easier to read and to search in one piece.
 
 Units: joules, grams, litres, seconds, watts, degrees Celsius. kWh appears only in grid factors, which the
 field quotes so.
@@ -18,7 +19,7 @@ __all__ = ["EXEMPLAR_METRICS", "METRICS", "REQUEST_LABELS", "Metric", "MetricSpe
 
 MetricType = Literal["counter", "gauge", "histogram"]
 
-#: L of the design: the labels that identify what was asked of whom.
+#: The labels that identify the service, the model and the call of a request.
 REQUEST_LABELS: Final = ("service", "model", "framework", "operation", "device", "route")
 _HISTOGRAM_LABELS: Final = ("service", "model", "framework", "operation", "device")
 _DEVICE: Final = ("device", "component")
@@ -30,8 +31,8 @@ class MetricSpec:
     """One metric family.
 
     ``stem`` is the Prometheus family name without ``_total``. ``otel_unit`` is the unit given to OpenTelemetry
-    instruments: a real unit only where the Prometheus translation leaves the stem as it is, else an annotation
-    in braces, which the translation drops. ``unit`` is the OpenMetrics unit, which must end the stem.
+    instruments: a UCUM unit only where the translation to Prometheus then yields the stem, else an annotation in
+    braces, which the translation drops. ``unit`` is the OpenMetrics unit, which must end the stem.
     """
 
     stem: str
@@ -44,7 +45,7 @@ class MetricSpec:
 
     @property
     def prometheus_name(self) -> str:
-        """The name a Prometheus user types: the stem, with ``_total`` for counters."""
+        """The name in Prometheus: the stem, with ``_total`` for counters."""
         return f"{self.stem}_total" if self.type == "counter" else self.stem
 
 
@@ -54,14 +55,14 @@ class Metric:
     REQUESTS: Final = MetricSpec(
         "ecolyzer_requests",
         "counter",
-        "Inference requests settled: outermost calls of an instrumented framework whose energy is known.",
+        "Inference requests settled: outermost calls of an instrumented framework, with their energy.",
         (*REQUEST_LABELS, "status"),
         "{request}",
     )
     REQUEST_ENERGY: Final = MetricSpec(
         "ecolyzer_request_energy_joules",
         "histogram",
-        "Energy of one request in joules, active and idle together, all components.",
+        "Energy of one request in joules: active and idle, all components.",
         _HISTOGRAM_LABELS,
         "J",
         "joules",
@@ -88,7 +89,7 @@ class Metric:
     FIRST_TOKEN: Final = MetricSpec(
         "ecolyzer_first_token_seconds",
         "histogram",
-        "Time from the begin of a generating request to its first output token in seconds.",
+        "Time from the start of a generating request to its first output token in seconds.",
         _HISTOGRAM_LABELS,
         "s",
         "seconds",
@@ -97,7 +98,7 @@ class Metric:
     ENERGY: Final = MetricSpec(
         "ecolyzer_energy_joules",
         "counter",
-        "Energy charged to requests in joules; share is active (caused by the work) or idle (equal part of "
+        "Energy charged to requests in joules; share is active (caused by the work) or idle (an equal part of "
         "the idle power while the request was in flight).",
         (*REQUEST_LABELS, "component", "share"),
         "J",
@@ -122,8 +123,8 @@ class Metric:
     MARKET_CO2E: Final = MetricSpec(
         "ecolyzer_market_co2e_grams",
         "counter",
-        "Operational emissions charged to requests in grams of CO2e, market-based: by the contractual factor that "
-        "is configured. A second figure beside ecolyzer_co2e_grams_total, which is location-based.",
+        "Operational emissions charged to requests in grams of CO2e, market-based: by the configured contractual "
+        "factor. A second figure beside ecolyzer_co2e_grams_total, which is location-based.",
         REQUEST_LABELS,
         "g",
         "grams",
@@ -131,8 +132,8 @@ class Metric:
     MARGINAL_CO2E: Final = MetricSpec(
         "ecolyzer_marginal_co2e_grams",
         "counter",
-        "Operational emissions charged to requests in grams of CO2e by the marginal intensity of the grid: what "
-        "this much less electricity would have spared. Never to be added to or compared with average figures.",
+        "Operational emissions charged to requests in grams of CO2e by the marginal intensity of the grid: the "
+        "emissions avoided by using this much less electricity. Do not add to or compare with average figures.",
         REQUEST_LABELS,
         "g",
         "grams",
@@ -140,7 +141,7 @@ class Metric:
     ENERGY_UNCERTAINTY: Final = MetricSpec(
         "ecolyzer_energy_uncertainty_joules",
         "counter",
-        "Sum of the requests' own standard uncertainties in joules: that of their sum is at most this.",
+        "Sum of the standard uncertainties of requests in joules; the uncertainty of their sum is at most this.",
         REQUEST_LABELS,
         "J",
         "joules",
@@ -162,7 +163,7 @@ class Metric:
     PHASE_ENERGY: Final = MetricSpec(
         "ecolyzer_phase_energy_joules",
         "counter",
-        "Energy of the phases of requests in joules, active and idle; a part of ecolyzer_energy_joules_total. "
+        "Energy of the phases of requests in joules, active and idle; part of ecolyzer_energy_joules_total. "
         "Generation has prefill (to the first output token) and decode.",
         (*REQUEST_LABELS, "phase"),
         "J",
@@ -203,8 +204,8 @@ class Metric:
     DEVICE_ENERGY: Final = MetricSpec(
         "ecolyzer_device_energy_joules",
         "counter",
-        "Energy of a device in joules by who it is charged to; the four shares and the pending joules add up "
-        "to what the sensor measured.",
+        "Energy of a device in joules by share: requests, process, host, idle. The four shares and the pending "
+        "joules add up to the joules that the sensor measured.",
         ("device", "component", "method", "share"),
         "J",
         "joules",
@@ -212,8 +213,8 @@ class Metric:
     DEVICE_MEASURED: Final = MetricSpec(
         "ecolyzer_device_measured_joules",
         "counter",
-        "Joules that the device's sensor told, as they came and before they were divided (with those modelled for "
-        "a time that it told nothing of): what the four shares and the pending joules must add up to.",
+        "Joules that the device's sensor reported, before their division, with joules modelled for times without "
+        "a report. The four shares and the pending joules must add up to them.",
         _DEVICE,
         "J",
         "joules",
@@ -237,7 +238,7 @@ class Metric:
     DEVICE_IDLE_POWER: Final = MetricSpec(
         "ecolyzer_device_idle_watts",
         "gauge",
-        "Power in watts that is taken for idle: given by the sensor, or learned; 0 as long as nothing is known.",
+        "Idle power of the device in watts, given by the sensor or learned; 0 until one is available.",
         _DEVICE,
         "W",
         "watts",
@@ -245,16 +246,16 @@ class Metric:
     DEVICE_LEARNED: Final = MetricSpec(
         "ecolyzer_device_learned",
         "gauge",
-        "1 while joules are divided by learned watts of each model, 0 while by activity alone: at first, and where "
-        "learned watts explain the device no better.",
+        "1 while joules are divided by the learned watts of each model, 0 while by activity alone: at first, and "
+        "where learned watts do not explain the device better.",
         _DEVICE,
         "{bool}",
     )
     DEVICE_CEILING: Final = MetricSpec(
         "ecolyzer_device_ceiling_watts",
         "gauge",
-        "Power in watts, idle included, that the device was found not to exceed whatever runs on it; absent while "
-        "none was found.",
+        "Power in watts, idle included, that the device does not exceed under any observed load; absent until one "
+        "is found.",
         _DEVICE,
         "W",
         "watts",
@@ -286,7 +287,7 @@ class Metric:
     DEVICE_UTILIZATION: Final = MetricSpec(
         "ecolyzer_device_utilization_ratio",
         "gauge",
-        "Busy part of the device over its last interval, 0 to 1.",
+        "Busy fraction of the device over its last interval, 0 to 1.",
         _DEVICE,
         "{ratio}",
         "ratio",
@@ -302,7 +303,7 @@ class Metric:
     SENSOR_UP: Final = MetricSpec(
         "ecolyzer_sensor_up",
         "gauge",
-        "1 while the sensor gives readings, else 0.",
+        "1 while the sensor delivers readings, else 0.",
         ("sensor", "method"),
         "{sensor}",
     )
@@ -317,7 +318,7 @@ class Metric:
     SENSOR_ERRORS: Final = MetricSpec(
         "ecolyzer_sensor_errors",
         "counter",
-        "Readings of the sensor that failed or could not be true.",
+        "Readings of the sensor that failed or were implausible, by reason.",
         ("sensor", "reason"),
         "{error}",
     )
@@ -340,7 +341,7 @@ class Metric:
     UNSETTLED_REQUESTS: Final = MetricSpec(
         "ecolyzer_unsettled_requests",
         "counter",
-        "Requests that ended without energy, by reason.",
+        "Requests that ended without an energy figure, by reason.",
         ("service", "reason"),
         "{request}",
     )
@@ -361,7 +362,7 @@ class Metric:
     HOST_METERS: Final = MetricSpec(
         "ecolyzer_host_meters",
         "gauge",
-        "Meters seen on this host, this one included; above 1, one agent for all services would measure better.",
+        "Meters on this host, including this one; above 1, one agent for all services measures better.",
         (),
         "{meter}",
     )
@@ -382,7 +383,7 @@ class Metric:
     GRID_DATA_TIMESTAMP: Final = MetricSpec(
         "ecolyzer_grid_data_timestamp_seconds",
         "gauge",
-        "Unix time that the grid carbon intensity stands for (a table's year: its last second).",
+        "Unix time that the grid carbon intensity is valid for (for a year of a table, its last second).",
         _PLACE,
         "s",
         "seconds",
@@ -390,7 +391,7 @@ class Metric:
     GRID_CARBON_UNCERTAINTY: Final = MetricSpec(
         "ecolyzer_grid_carbon_uncertainty_ratio",
         "gauge",
-        "Standard uncertainty of the grid's carbon intensity as a part of it (docs/methodology.md).",
+        "Relative standard uncertainty of the grid's carbon intensity (docs/methodology.md).",
         _PLACE,
         "{ratio}",
         "ratio",
@@ -412,7 +413,7 @@ class Metric:
     GRID_MARGINAL_INTENSITY: Final = MetricSpec(
         "ecolyzer_grid_marginal_intensity_grams_per_kwh",
         "gauge",
-        "Marginal carbon intensity of the grid in grams of CO2e per kWh; never to be mixed with the average one.",
+        "Marginal carbon intensity of the grid in grams of CO2e per kWh; do not mix with the average intensity.",
         _PLACE,
         "{gram_per_kwh}",
     )
@@ -434,23 +435,22 @@ class Metric:
     GRID_FETCHES: Final = MetricSpec(
         "ecolyzer_grid_fetches",
         "counter",
-        "Requests to a live source of grid figures by outcome: ok, or why it gave none.",
+        "Requests to a live source of grid figures by outcome: ok, or the reason why there was no figure.",
         ("source", "outcome"),
         "{request}",
     )
     EMBODIED_RATE: Final = MetricSpec(
         "ecolyzer_embodied_grams_per_second",
         "gauge",
-        "Embodied emissions of the hardware spread over its lifetime, in grams of CO2e per second of each device.",
+        "Embodied emissions of the device spread over its lifetime, in grams of CO2e per second.",
         _DEVICE,
         "{gram_per_second}",
     )
     EMBODIED: Final = MetricSpec(
         "ecolyzer_device_embodied_grams",
         "counter",
-        "Embodied emissions of a device in grams of CO2e that fell due while the meter ran. What requests were "
-        "charged "
-        'of it is ecolyzer_co2e_grams_total{scope="embodied"}; the rest passed with none in flight.',
+        "Embodied emissions of a device in grams of CO2e for the time that the meter ran. The part charged to "
+        'requests is ecolyzer_co2e_grams_total{scope="embodied"}; no request was in flight during the rest.',
         _DEVICE,
         "g",
         "grams",
@@ -458,7 +458,7 @@ class Metric:
     SENSOR_UNCERTAINTY: Final = MetricSpec(
         "ecolyzer_sensor_uncertainty_ratio",
         "gauge",
-        "Standard uncertainty of the sensor's joules as a part of them.",
+        "Relative standard uncertainty of the sensor's joules.",
         ("sensor", "method"),
         "{ratio}",
         "ratio",
@@ -481,14 +481,14 @@ class Metric:
     BUDGET_PER_REQUEST: Final = MetricSpec(
         "ecolyzer_carbon_budget_grams_per_request",
         "gauge",
-        "Carbon budget of one request in grams of CO2e, as configured (carbon_budget_per_request).",
+        "Carbon budget per request in grams of CO2e, as configured (carbon_budget_per_request).",
         ("model",),
         "{gram_per_request}",
     )
     BUDGET_PER_MONTH: Final = MetricSpec(
         "ecolyzer_carbon_budget_grams_per_month",
         "gauge",
-        "Carbon budget of a month in grams of CO2e for all requests of this meter, as configured "
+        "Carbon budget of 30 days in grams of CO2e for all requests of this meter, as configured "
         "(carbon_budget_per_month).",
         (),
         "{gram_per_month}",
@@ -496,14 +496,14 @@ class Metric:
     LABEL_OVERFLOW: Final = MetricSpec(
         "ecolyzer_label_overflow",
         "counter",
-        "Label sets asked for and counted under __other__, because their metric was at its limit.",
+        "Label sets that were counted under __other__ because their metric was at its limit.",
         (),
         "{label_set}",
     )
     METER_CPU: Final = MetricSpec(
         "ecolyzer_meter_cpu_seconds",
         "counter",
-        "CPU time of the meter itself in seconds.",
+        "CPU time of the meter in seconds.",
         (),
         "s",
         "seconds",
@@ -511,7 +511,7 @@ class Metric:
     BUILD_INFO: Final = MetricSpec(
         "ecolyzer_build_info",
         "gauge",
-        "1, with the version of the meter as label.",
+        "1, with the version of the meter as a label.",
         ("version",),
         "{build}",
     )
