@@ -1,13 +1,12 @@
-"""What ``make demo`` runs: the service of ``serve.py``, unchanged, measured under real traffic.
+"""The demo (``make demo``): the unchanged service of ``serve.py``, measured under real traffic.
 
 Starts ``ecolyzer-instrument python examples/serve.py`` and an OTLP receiver, both on loopback; sends files, rows,
-pictures, sounds and texts from four threads; then shows what anybody can see from outside: the figures of
-``/metrics``, and the spans of each model as an exporter got them. Checks that the numbers add up, and ends with
-status 1 and a reason if they do not.
+pictures, sounds and texts from four threads; then shows the figures of ``/metrics``, and the spans of each model as
+an exporter receives them. Checks that the numbers add up, and ends with status 1 and a reason if they do not.
 
     DEMO_SECONDS=5        less traffic (default 30)
     FULL=1                where PyTorch is installed: the text model in three precisions
-    DEMO=keep             stay up afterwards until Ctrl-C
+    DEMO=keep             keep running afterwards, until Ctrl-C
     ECOLYZER_ZONE=US-CA   another grid zone (default FR)
 """
 
@@ -29,24 +28,24 @@ from demo_parts.service import endpoints, free_port, service, wait_until_up
 from demo_parts.traffic import CLIENTS, Traffic
 
 
-def seconds_asked() -> float:
+def requested_seconds() -> float:
     text = os.environ.get("DEMO_SECONDS") or "30"
     try:
         seconds = float(text)
     except ValueError:
         seconds = 0.0
     if not 1 <= seconds <= 3600:
-        raise DemoError(f"DEMO_SECONDS: {text!r} cannot be used; give seconds from 1 to 3600")
+        raise DemoError(f"DEMO_SECONDS: {text!r} is not valid; give seconds from 1 to 3600")
     return seconds
 
 
 def demo() -> None:
-    seconds = seconds_asked()
+    seconds = requested_seconds()
     port, meter_port = free_port(), free_port(9465)
     receiver = Receiver()
     threading.Thread(target=receiver.serve_forever, args=(0.1,), daemon=True).start()
     with service(port, meter_port, receiver.server_port) as running:
-        print("ecolyzer-instrument python examples/serve.py: its models start", flush=True)
+        print("ecolyzer-instrument python examples/serve.py: loading its models", flush=True)
         health = wait_until_up(running, port, meter_port)
         print(f"  sensors: {health.get('sensors', '?')}")
         offered = endpoints(port)
@@ -68,13 +67,15 @@ def demo() -> None:
             keep(running, port, meter_port)
     receiver.shutdown()
     print("\nThe service and its meter have ended. Next:\n")
-    print("  DEMO=keep make demo                            stays up: look at /metrics, /healthz and /docs")
+    print("  DEMO=keep make demo                            keeps running: see /metrics, /healthz and /docs")
     print("  .venv/bin/ecolyzer-instrument python yours.py  your own service; then open")
     print("                                                 http://127.0.0.1:9465/metrics and /healthz")
 
 
 def keep(running: subprocess.Popen[bytes], port: int, meter_port: int) -> None:
-    print(f"\nUp until Ctrl-C:\n\n  http://127.0.0.1:{meter_port}/metrics\n  http://127.0.0.1:{meter_port}/healthz")
+    print(
+        f"\nRunning until Ctrl-C:\n\n  http://127.0.0.1:{meter_port}/metrics\n  http://127.0.0.1:{meter_port}/healthz"
+    )
     print(f"  http://127.0.0.1:{port}/docs\n", flush=True)
     try:
         while running.poll() is None:

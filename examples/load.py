@@ -1,8 +1,8 @@
-"""Steady traffic to the service of ``serve.py``: every endpoint that it offers, in turn, at no more than a rate.
+"""Steady traffic to the service of ``serve.py``: random requests to all of its endpoints, up to a given rate.
 
 python examples/load.py --url http://127.0.0.1:8000 --rate 5 --seconds 0
 
-Waits for the service to come up, and again when it was restarted; ends on SIGTERM or Ctrl-C. One line a minute.
+Waits for the service to start, also after a restart; ends on SIGTERM or Ctrl-C. Logs one line a minute.
 """
 
 from __future__ import annotations
@@ -27,34 +27,34 @@ REPORT_SECONDS = 60.0
 
 
 class Pace:
-    """Turns for all clients together, ``1 / rate`` apart; time that nobody used is not made up for."""
+    """Start times of requests, common to all clients, ``1 / rate`` apart; missed ones are not made up for."""
 
     def __init__(self, rate: float) -> None:
         self._apart = 1.0 / rate
         self._next = 0.0
         self._lock = threading.Lock()
 
-    def turn(self, over: threading.Event, until: float) -> bool:
-        """Wait for a turn; False when it is over first."""
+    def wait(self, stop: threading.Event, until: float) -> bool:
+        """Wait for the next start time; False if ``stop`` is set or ``until`` comes first."""
         with self._lock:
             at = self._next = max(time.monotonic(), self._next + self._apart)
-        return not over.wait(min(at, until) - time.monotonic()) and at < until
+        return not stop.wait(min(at, until) - time.monotonic()) and at < until
 
 
 class Load:
-    """Clients of one service, until :meth:`run` is interrupted or its seconds are over."""
+    """Clients of one service, until :meth:`run` is interrupted or its time is up."""
 
     def __init__(self, host: str, port: int, rate: float, seconds: float) -> None:
-        self.where = f"http://{host}:{port}"
+        self.url = f"http://{host}:{port}"
         self.answered: Counter[str] = Counter()
         self.failed: Counter[str] = Counter()
         self._host, self._port = host, port
         self._pace = Pace(rate)
         self._until = time.monotonic() + seconds if seconds else float("inf")
-        self._over = threading.Event()
+        self._stop = threading.Event()
         self._lock = threading.Lock()
         self._reported = time.monotonic()
-        self._told: Counter[str] = Counter()
+        self._counted: Counter[str] = Counter()
 
     def run(self) -> None:
         try:
@@ -62,52 +62,52 @@ class Load:
                 if offered := self._wait_until_up():
                     self._round(offered)
         finally:
-            self._over.set()
+            self._stop.set()
 
     def _wait_until_up(self) -> list[str]:
-        """What the service offers; nothing where the seconds are over first."""
-        said = False
+        """Wait for the service; returns its endpoints, none if the time is up first."""
+        logged = False
         wait = 0.25
-        while self._pace.turn(threading.Event(), self._until):
+        while self._pace.wait(threading.Event(), self._until):
             try:
                 offered = endpoints(self._port, self._host)
             except (OSError, http.client.HTTPException, DemoError, ValueError) as error:
-                if not said:
-                    say(f"waiting for {self.where}: {reason(error)}")
-                said = True
+                if not logged:
+                    log(f"waiting for {self.url}: {reason(error)}")
+                logged = True
             else:
-                say(f"sending to {', '.join(offered)} of {self.where}")
+                log(f"sending to {', '.join(offered)} of {self.url}")
                 return offered
             time.sleep(max(0.0, min(wait, self._until - time.monotonic())))
             wait = min(2 * wait, LONGEST_WAIT_SECONDS)
         return []
 
     def _round(self, offered: list[str]) -> None:
-        """Send until the service is lost or the seconds are over."""
-        self._over = threading.Event()
+        """Send until the connection is lost or the time is up."""
+        self._stop = threading.Event()
         choices: dict[str, list[tuple[str, str, bytes]]] = {}
         for one in payloads(offered, full=True):
             choices.setdefault(one[0].partition("?")[0], []).append(one)
         if not choices:
-            raise DemoError(f"{self.where} offers nothing that this can send to")
+            raise DemoError(f"{self.url} has no endpoint that this client supports")
         clients = [threading.Thread(target=self._client, args=(choices,), daemon=True) for _ in range(CLIENTS)]
         for client in clients:
             client.start()
-        while not self._over.wait(min(1.0, max(0.0, self._until - time.monotonic()))):
+        while not self._stop.wait(min(1.0, max(0.0, self._until - time.monotonic()))):
             self._report()
             if time.monotonic() >= self._until:
-                self._over.set()
+                self._stop.set()
         for client in clients:
             client.join(15)
         if time.monotonic() < self._until:
-            # One that answers this and fails at that is not asked again at once.
+            # Do not retry at once: the service may answer some requests and fail at others.
             time.sleep(1.0)
 
     def _client(self, choices: dict[str, list[tuple[str, str, bytes]]]) -> None:
         chance = random.Random()
-        over = self._over
-        while self._pace.turn(over, self._until):
-            # By endpoint first, so that one with few kinds of requests is not rare.
+        stop = self._stop
+        while self._pace.wait(stop, self._until):
+            # Choose the endpoint first, so that endpoints with few kinds of requests are not rare.
             endpoint = chance.choice(list(choices))
             path, kind, body = one = chance.choice(choices[endpoint])
             try:
@@ -115,12 +115,12 @@ class Load:
             except (OSError, http.client.HTTPException) as error:
                 self._count(self.failed, endpoint)
                 with self._lock:
-                    if not over.is_set():
-                        say(f"lost {self.where}: {reason(error)}")
-                    over.set()
+                    if not stop.is_set():
+                        log(f"lost {self.url}: {reason(error)}")
+                    stop.set()
                 return
             if status == 404 and "?" in path:
-                # A precision that this service does not have. Another client may have been told so as well.
+                # The service lacks this precision. Another client may have removed it already.
                 choices[endpoint] = [other for other in choices[endpoint] if other is not one]
             else:
                 self._count(self.answered if status == 200 else self.failed, endpoint)
@@ -133,18 +133,18 @@ class Load:
         passed = time.monotonic() - self._reported
         if passed >= REPORT_SECONDS:
             with self._lock:
-                new, self._told = self.answered - self._told, self.answered.copy()
+                answered, self._counted = self.answered - self._counted, self.answered.copy()
             self._reported = time.monotonic()
-            rate = f"{new.total()} answered in {passed:.0f} s ({new.total() / passed:.1f}/s)"
-            parts = ", ".join(f"{endpoint} {count}" for endpoint, count in sorted(new.items()))
-            say(f"{rate}: {parts or 'none'}; failed so far: {self.failed.total()}")
+            rate = f"{answered.total()} answered in {passed:.0f} s ({answered.total() / passed:.1f}/s)"
+            parts = ", ".join(f"{endpoint} {count}" for endpoint, count in sorted(answered.items()))
+            log(f"{rate}: {parts or 'none'}; failed so far: {self.failed.total()}")
 
 
 def reason(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-def say(text: str) -> None:
+def log(text: str) -> None:
     print(f"load: {text}", flush=True)
 
 
@@ -154,9 +154,9 @@ def interrupt(number: int, frame: Any) -> None:
 
 def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--url", default="http://127.0.0.1:8000", help="where the service is")
-    parser.add_argument("--rate", type=float, default=5.0, help="requests per second, at most (5)")
-    parser.add_argument("--seconds", type=float, default=0.0, help="for how long; 0 is for ever")
+    parser.add_argument("--url", default="http://127.0.0.1:8000", help="address of the service")
+    parser.add_argument("--rate", type=float, default=5.0, help="most requests per second (5)")
+    parser.add_argument("--seconds", type=float, default=0.0, help="duration; 0: until interrupted")
     given = parser.parse_args()
     try:
         parts = urlsplit(given.url)
@@ -164,7 +164,7 @@ def options() -> argparse.Namespace:
     except ValueError:
         given.host = None
     if not given.host or not given.url.startswith("http://") or parts.path.strip("/"):
-        parser.error(f"--url: {given.url!r} cannot be used; give http://HOST:PORT")
+        parser.error(f"--url: {given.url!r} is not valid; give http://HOST:PORT")
     if not 0 < given.rate <= 1000:
         parser.error("--rate: give more than 0 and at most 1000 requests per second")
     if not 0 <= given.seconds < float("inf"):
@@ -174,7 +174,7 @@ def options() -> argparse.Namespace:
 
 def main() -> int:
     given = options()
-    # By hand, because as PID 1 of a container there is no default for them.
+    # Explicit handlers: PID 1 of a container has no default action for these signals.
     signal.signal(signal.SIGTERM, interrupt)
     signal.signal(signal.SIGINT, interrupt)
     load = Load(given.host, given.port, given.rate, given.seconds)
@@ -185,7 +185,7 @@ def main() -> int:
         return 1
     except KeyboardInterrupt:
         pass
-    say(f"{load.answered.total()} requests answered, {load.failed.total()} failed")
+    log(f"{load.answered.total()} requests answered, {load.failed.total()} failed")
     return 0
 
 

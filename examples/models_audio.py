@@ -1,4 +1,4 @@
-"""When somebody speaks: the ONNX model of Silero VAD, one run per 32 ms, as if the sound came live."""
+"""Voice activity detection: the ONNX model of Silero VAD, one run per 32 ms, as for live sound."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from onnxruntime import InferenceSession, SessionOptions
 
 RATE = 16_000
 CHUNK = 512
-#: Samples before each chunk that the model wants to see again.
+#: Samples before each chunk that the model needs again.
 CONTEXT = 64
 
 
@@ -33,11 +33,11 @@ _detector = _session()
 
 
 def segments_of(file: bytes) -> list[dict[str, float]]:
-    """Begin and end of what is spoken, in seconds."""
+    """Begin and end of each segment with speech, in seconds."""
     segments: list[dict[str, float]] = []
     speaking = False
     for number, probability in enumerate(_probabilities(_samples(file))):
-        # Once it speaks, a little doubt does not end it.
+        # Hysteresis: within speech the threshold is lower.
         if speaking := probability >= (0.35 if speaking else 0.5):
             begin, end = number * CHUNK / RATE, (number + 1) * CHUNK / RATE
             if not segments or segments[-1]["end"] < begin:

@@ -1,4 +1,4 @@
-"""Two tabular models, trained when the service starts on data that scikit-learn brings along."""
+"""Two models of tables, trained at the start of the service on data sets of scikit-learn."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How similar texts are: all-MiniLM-L6-v2 by sentence-transformers, with FULL=1 also as bfloat16 and int8."""
+"""Similarity of texts: all-MiniLM-L6-v2 by sentence-transformers, with FULL=1 also as bfloat16 and int8."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Int8Embedding(torch.nn.Module):
 
 def _int8(encoder: SentenceTransformer) -> Any:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # its successor is a package of its own
+        warnings.simplefilter("ignore")  # deprecated: its successor is a separate package
         encoder = torch.ao.quantization.quantize_dynamic(encoder, {torch.nn.Linear}, dtype=torch.qint8)
     for module in list(encoder.modules()):
         for name, child in module.named_children():
@@ -60,8 +60,8 @@ if os.environ.get("FULL") == "1":
 
 
 def similarities(texts: list[str], precision: Precision) -> list[list[float]]:
-    """The cosine of each text's vector with each other's."""
+    """The cosine similarity of each pair of texts."""
     if precision not in _encoders:
-        raise HTTPException(404, f"only {', '.join(_encoders)} here; FULL=1 brings the others")
+        raise HTTPException(404, f"only {', '.join(_encoders)} available; FULL=1 adds the others")
     vectors = _encoders[precision].encode(texts, normalize_embeddings=True, show_progress_bar=False)
     return (vectors @ vectors.T).round(4).tolist()

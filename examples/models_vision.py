@@ -1,4 +1,4 @@
-"""The text in a picture: RapidOCR, which runs three ONNX models (where is text, which way up, what does it say)."""
+"""The text in a picture: RapidOCR, which runs three ONNX models (detection, orientation, recognition)."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from fastapi import HTTPException
 from PIL import UnidentifiedImageError
 from rapidocr_onnxruntime import RapidOCR
 
-# The clients come in parallel already. Small pictures need not be enlarged much.
+# One thread, because clients are parallel already. Small pictures need little enlargement.
 _reader = RapidOCR(intra_op_num_threads=1, det_limit_side_len=120)
-#: It is not made for several threads.
+#: The reader is not thread-safe.
 _lock = threading.Lock()
 
 

@@ -1,8 +1,8 @@
-"""Prints the alerts that Alertmanager sends, for people to read: it stands for a real chat or pager.
+"""Prints the alerts that Alertmanager sends, in place of a real chat or pager.
 
 python examples/notifications.py --port 8080
 
-POST /  what a webhook receiver of Alertmanager is sent; each alert is printed on stdout
+POST /  a notification for a webhook receiver of Alertmanager; each alert is printed on stdout
 GET  /  ok
 """
 
@@ -19,39 +19,39 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-#: Alertmanager cuts nothing off by itself; a group of a thousand alerts is about as large as this.
-MOST_BYTES = 4 * 1024 * 1024
-#: Labels that the headline has.
+#: Alertmanager has no limit of its own; a group of a thousand alerts is about this large.
+MAX_BYTES = 4 * 1024 * 1024
+#: Labels in the headline.
 IN_HEADLINE = ("alertname", "severity")
-#: Where these are, they are printed; a description says all that the summary says.
+#: Annotations that are printed if present, after the description (or the summary, which it includes).
 LINKS = ("dashboard_url", "runbook_url")
-#: print() writes a text and its end one after the other: two notifications at once would share a line.
+#: print() writes a text and its line end separately, so two concurrent notifications could share a line.
 _terminal = threading.Lock()
 
 
 def lines_of(message: dict[str, Any]) -> Iterator[str]:
-    """One notification as lines of text. Raises where it is not Alertmanager's."""
+    """One notification as lines of text. Raises if it has another form than Alertmanager's."""
     for alert in message["alerts"]:
         labels, annotations = alert["labels"], alert.get("annotations", {})
-        over = alert["status"] == "resolved"
-        state = "RESOLVED" if over else "FIRING"
+        resolved = alert["status"] == "resolved"
+        state = "RESOLVED" if resolved else "FIRING"
         severity = labels.get("severity", "unknown")
-        when = re.sub(r"\.\d+", "", alert["endsAt" if over else "startsAt"])
+        when = re.sub(r"\.\d+", "", alert["endsAt" if resolved else "startsAt"])
         yield _plain(f"{state} {severity} {labels['alertname']} {when}")
         yield _plain("  " + " ".join(f"{key}={labels[key]}" for key in sorted(labels) if key not in IN_HEADLINE))
-        told = annotations.get("description") or annotations.get("summary")
-        yield from (_plain(f"  {text}") for text in (told, *map(annotations.get, LINKS)) if text)
+        message_text = annotations.get("description") or annotations.get("summary")
+        yield from (_plain(f"  {text}") for text in (message_text, *map(annotations.get, LINKS)) if text)
     if cut := message.get("truncatedAlerts", 0):
         yield f"and {cut} more"
 
 
 def _plain(text: str) -> str:
-    """On one line, and without anything that a terminal would obey: labels are somebody else's words."""
+    """On one line, and without control characters for the terminal: labels are untrusted input."""
     return "".join(one if one.isprintable() else " " for one in text).rstrip()
 
 
 class Receiver(BaseHTTPRequestHandler):
-    """Prints what is posted."""
+    """Prints posted notifications."""
 
     timeout = 10
 
@@ -61,11 +61,11 @@ class Receiver(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         try:
             size = int(self.headers["Content-Length"])
-            if not 0 < size <= MOST_BYTES:
+            if not 0 < size <= MAX_BYTES:
                 raise ValueError(f"{size} bytes")
             text = "\n".join(lines_of(json.loads(self.rfile.read(size))))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            # A 4xx is not tried again; Alertmanager logs it.
+            # Alertmanager logs a 4xx and does not retry it.
             self._answer(400, f"no notification of Alertmanager: {error!r}")
             return
         with _terminal:
@@ -81,7 +81,7 @@ class Receiver(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Only alerts are printed, not each health check."""
+        """Do not log health checks: only alerts are printed."""
 
 
 def main() -> None:

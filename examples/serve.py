@@ -1,16 +1,16 @@
-"""A small web service with real models. It knows nothing of energy, and nothing of ecolyzer-otel.
+"""A small web service with real models. It has no code for energy, and does not import ecolyzer-otel.
 
-python examples/serve.py                                # as it is
+python examples/serve.py                                # plain
 ecolyzer-instrument --zone FR python examples/serve.py  # measured
 
 POST /filetype  the bytes of a file      -> what kind of file it is (magika, ONNX Runtime)
 POST /tumour    {"rows": [[30 numbers]]} -> malignant or benign     (random forest, scikit-learn)
 POST /digits    {"rows": [[64 pixels]]}  -> the handwritten digit   (neural network, scikit-learn)
 
-and where what they need is installed:
+and, if their packages are installed:
 
 POST /ocr       the bytes of a picture   -> the text in it          (RapidOCR, three models, ONNX Runtime)
-POST /speech    a WAV file, 16 kHz, mono -> when somebody speaks    (Silero VAD, ONNX Runtime)
+POST /speech    a WAV file, 16 kHz, mono -> segments with speech    (Silero VAD, ONNX Runtime)
 POST /embed     {"texts": ["...", ...]}  -> how similar they are    (MiniLM, sentence-transformers, PyTorch);
                                             with FULL=1 also /embed?precision=bf16 and ?precision=int8
 POST /continue  {"text": "...", "tokens": 40} -> letters that may follow (tiny writer, transformers, PyTorch)
@@ -32,7 +32,7 @@ from uploads import File
 
 
 def if_installed(name: str) -> ModuleType | None:
-    """A module of this folder, or None when something that it imports is missing."""
+    """A module of this folder, or None if one of its packages is missing."""
     try:
         return import_module(name)
     except ImportError as missing:
@@ -79,7 +79,7 @@ if vision:
 
     @app.post("/ocr")
     def ocr(data: File) -> dict[str, Any]:
-        """The bytes of a picture: what does it say?"""
+        """The bytes of a picture: which text is in it?"""
         return {"lines": vision.lines_of(data)}
 
 
@@ -87,7 +87,7 @@ if audio:
 
     @app.post("/speech")
     def speech(data: File) -> dict[str, Any]:
-        """A WAV file of 16 kHz, 16 bits, mono: when does somebody speak?"""
+        """A WAV file of 16 kHz, 16 bits, mono: which parts are speech?"""
         return {"segments": audio.segments_of(data)}
 
 
@@ -103,7 +103,7 @@ if writer:
 
     @app.post("/continue")
     def write(body: writer.Beginning) -> dict[str, str]:
-        """{"text": "...", "tokens": 1 to 200}: how may it go on?"""
+        """{"text": "...", "tokens": 1 to 200}: a possible continuation"""
         return {"text": writer.continued(body.text, body.tokens)}
 
 

@@ -1,4 +1,4 @@
-"""The body of a request as it is, whatever its content type says."""
+"""The raw body of a request, regardless of its content type."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all parts need."""
+"""Shared by all parts: HTTP exchanges, waiting, errors."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ SERVICE = "demo"
 
 
 class DemoError(Exception):
-    """What went wrong, for the user."""
+    """An error with a message for the user."""
 
 
 def exchange(
     port: int, method: str, path: str, body: bytes | None = None, kind: str = "", host: str = "127.0.0.1"
 ) -> tuple[int, bytes]:
-    """One HTTP exchange: status and answer."""
+    """One HTTP exchange: status and body of the response."""
     connection = http.client.HTTPConnection(host, port, timeout=10)
     try:
         connection.request(method, path, body, {"Content-Type": kind} if kind else {})
@@ -27,16 +27,16 @@ def exchange(
 
 
 def fetch(port: int, method: str, path: str, host: str = "127.0.0.1") -> bytes:
-    """What is answered with status 200."""
+    """The body of a response with status 200."""
     status, data = exchange(port, method, path, host=host)
     if status != 200:
         raise DemoError(f"{method} {path} on port {port} answered {status}: {data[:200]!r}")
     return data
 
 
-def wait_for(done: Callable[[], bool], seconds: float, otherwise: Callable[[], str]) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float, error_text: Callable[[], str]) -> None:
     deadline = time.monotonic() + seconds
-    while not done():
+    while not condition():
         if time.monotonic() > deadline:
-            raise DemoError(otherwise())
+            raise DemoError(error_text())
         time.sleep(0.1)

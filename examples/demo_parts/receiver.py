@@ -1,4 +1,4 @@
-"""A tiny OTLP/HTTP receiver on loopback: what an exporter saw."""
+"""A small OTLP/HTTP receiver on loopback, in place of a collector."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _KEY = ("model.name", "framework", "model.dtype")
 
 @dataclass
 class Totals:
-    """What the spans of one model say together, and the latest of them."""
+    """The sums over the spans of one model, and the latest span."""
 
     spans: int = 0
     joules: float = 0.0
@@ -34,7 +34,7 @@ class Totals:
 
 
 class Receiver(ThreadingHTTPServer):
-    """A tiny OTLP/HTTP endpoint: adds up the spans of each model, framework and dtype."""
+    """A small OTLP/HTTP endpoint: adds up the spans of each model, framework and dtype."""
 
     daemon_threads = True
 
@@ -42,21 +42,21 @@ class Receiver(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Exports)
         self.lock = threading.Lock()
         self.models: dict[tuple[str, str, str], Totals] = {}
-        #: Traces of HTTP requests, and those in which a model was asked.
+        #: Traces of HTTP requests, and traces with requests of models.
         self.served: set[bytes] = set()
-        self.asked: set[bytes] = set()
+        self.inferred: set[bytes] = set()
 
     def requests(self) -> int:
-        """How many HTTP requests asked a model or several."""
+        """The number of HTTP requests that used one or more models."""
         with self.lock:
-            return len(self.served & self.asked)
+            return len(self.served & self.inferred)
 
     def spans(self) -> int:
-        """How many requests of models came."""
+        """The number of spans of model requests."""
         with self.lock:
             return sum(totals.spans for totals in self.models.values())
 
-    def take(self, body: bytes) -> None:
+    def add(self, body: bytes) -> None:
         request = ExportTraceServiceRequest.FromString(body)
         with self.lock:
             for span in (
@@ -68,7 +68,7 @@ class Receiver(ThreadingHTTPServer):
                 if "ecolyzer.model.name" in attributes:
                     key = tuple(str(attributes.get(f"ecolyzer.{name}", "")) for name in _KEY)
                     self.models.setdefault(key, Totals()).add(span, attributes)
-                    self.asked.add(span.trace_id)
+                    self.inferred.add(span.trace_id)
 
 
 def plain(value: Any) -> Any:
@@ -87,11 +87,11 @@ class _Exports(BaseHTTPRequestHandler):
         if self.path == "/v1/traces" and body:
             if self.headers.get("Content-Encoding") == "gzip":
                 body = gzip.decompress(body)
-            self.server.take(body)  # type: ignore[attr-defined]
+            self.server.add(body)  # type: ignore[attr-defined]
         self.send_response(200)
         self.send_header("Content-Type", "application/x-protobuf")
         self.send_header("Content-Length", "0")
         self.end_headers()
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Quiet."""
+        """Log nothing."""

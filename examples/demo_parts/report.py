@@ -1,4 +1,4 @@
-"""What the user is shown, read from ``/metrics`` and from exported spans; checks that it adds up."""
+"""The output of the demo, from ``/metrics`` and from exported spans, and the checks that they agree."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Metrics:
 
 
 def scrape(port: int) -> Metrics:
-    """What ``/metrics`` says now."""
+    """Scrape ``/metrics``."""
     return Metrics(fetch(port, "GET", "/metrics").decode())
 
 
@@ -62,7 +62,7 @@ def table(columns: list[tuple[str, list[str]]], left: int) -> Iterator[str]:
 
 
 def requests_table(metrics: Metrics, receiver: Receiver) -> Iterator[str]:
-    """One row per model and dtype: what one of its requests costs on average."""
+    """One row per model and dtype: the average figures of a request."""
     with receiver.lock:
         rows = sorted(receiver.models.items())
     if not rows:
@@ -81,23 +81,23 @@ def requests_table(metrics: Metrics, receiver: Receiver) -> Iterator[str]:
 
 
 def shortened(name: str) -> str:
-    """Of a long name, the end tells more."""
+    """The end of a long name, which is its most specific part."""
     return name if len(name) <= MAX_NAME else "…" + name[-MAX_NAME + 1 :]
 
 
 def methods(metrics: Metrics) -> str:
-    """How the joules are known: measured, modelled or both."""
+    """The methods of the joules: measured, modelled or both."""
     return ", ".join(sorted({its["method"] for its, _ in metrics.get("ecolyzer_device_energy_joules_total")}))
 
 
 def same(what: str, one: float, other: float) -> None:
-    """Both figures, relative to 1e-6."""
+    """Check that both figures agree, relative to 1e-6."""
     if abs(one - other) > TOLERANCE * max(abs(one), abs(other), 1.0):
-        raise DemoError(f"the numbers do not add up: {what}: {one!r} is not {other!r}")
+        raise DemoError(f"the numbers do not add up: {what}: {one!r} differs from {other!r}")
 
 
 def ledger_lines(metrics: Metrics) -> Iterator[str]:
-    """Where the joules of each device went, checked against what the requests were charged."""
+    """The joules of each device by share, checked against the joules charged to requests."""
     charged = metrics.sum("ecolyzer_energy_joules_total", share="active")
     idle = metrics.sum("ecolyzer_energy_joules_total", share="idle")
     of_devices = metrics.sum("ecolyzer_device_energy_joules_total", share="requests")
@@ -112,14 +112,14 @@ def ledger_lines(metrics: Metrics) -> Iterator[str]:
         shares["pending"] = metrics.sum("ecolyzer_device_energy_pending_joules", device=device)
         parts = " + ".join(f"{joules:.2f} {share}" for share, joules in shares.items())
         yield f"  {device}: {sum(shares.values()):.2f} J {method} = {parts}"
-    yield f"  of the idle joules, {idle:.2f} fell to requests in flight"
+    yield f"  of the idle joules, {idle:.2f} are charged to requests in flight"
 
 
 def wait_until_settled(sent: int, port: int, receiver: Receiver) -> Metrics:
-    """The first scrape that accounts for all that was sent.
+    """Wait for the first scrape that accounts for all requests; returns it.
 
-    An answered HTTP request made one request of a model or several (a picture, a sound): each is a span, and all of
-    them have one trace.
+    An answered HTTP request caused one or more requests of models (several for a picture or a sound): each has a
+    span, and all of them are in one trace.
     """
     latest = scrape(port)
 
@@ -132,19 +132,19 @@ def wait_until_settled(sent: int, port: int, receiver: Receiver) -> Metrics:
         done = sum(outcomes(latest).values())
         return receiver.requests() >= sent and not pending() and receiver.spans() == done
 
-    def why() -> str:
+    def error_text() -> str:
         return (
-            f"{sent} requests were answered, {receiver.requests()} have spans; of {receiver.spans()} requests of "
-            f"models by OTLP, accounted for are {outcomes(latest)}, {pending():.0f} are pending"
+            f"{sent} requests were answered, {receiver.requests()} have spans; {receiver.spans()} spans of models "
+            f"were received by OTLP; outcomes: {outcomes(latest)}, {pending():.0f} pending"
         )
 
-    wait_for(accounted, SETTLE_SECONDS, why)
+    wait_for(accounted, SETTLE_SECONDS, error_text)
     same("requests sent, traces with requests of models", sent, receiver.requests())
     return latest
 
 
 def outcomes(metrics: Metrics) -> dict[str, float]:
-    """How many requests were settled, and how many got no joules, by reason."""
+    """The numbers of settled requests, and of requests without joules by reason."""
     found = {"settled": metrics.sum("ecolyzer_requests_total", service=SERVICE)}
     for kind in ("unsettled", "dropped"):
         for its, count in metrics.get(f"ecolyzer_{kind}_requests_total", service=SERVICE):
@@ -153,11 +153,11 @@ def outcomes(metrics: Metrics) -> dict[str, float]:
 
 
 def outcome_lines(metrics: Metrics, sent: int, receiver: Receiver) -> Iterator[str]:
-    """One line; normally every request is settled."""
+    """One line on the outcome; normally every request is settled."""
     found = outcomes(metrics)
     settled = found.pop("settled")
     rest = "".join(f", {count:.0f} {what} (no joules)" for what, count in found.items() if count)
-    yield f"  {sent:,} sent by HTTP: {receiver.spans():,} of models, {settled:,.0f} settled{rest}"
+    yield f"  {sent:,} HTTP requests: {receiver.spans():,} requests of models, {settled:,.0f} settled{rest}"
 
 
 def span_lines(receiver: Receiver, metrics: Metrics) -> Iterator[str]:
@@ -166,7 +166,7 @@ def span_lines(receiver: Receiver, metrics: Metrics) -> Iterator[str]:
         models = sorted(receiver.models.items())
     total = sum(totals.joules for _, totals in models)
     same("joules of all spans, joules in /metrics", total, metrics.sum("ecolyzer_request_energy_joules_sum"))
-    yield f"  {receiver.spans():,} spans came by OTLP, {total:.2f} J, as in /metrics. The latest of each model:\n"
+    yield f"  {receiver.spans():,} spans received, {total:.2f} J, as in /metrics. The latest of each model:\n"
     took = [(one.latest.end_time_unix_nano - one.latest.start_time_unix_nano) / 1e6 for _, one in models]
     columns = [
         ("span", [f"{one.attributes['ecolyzer.operation']} {shortened(key[0])}" for key, one in models]),
@@ -176,7 +176,7 @@ def span_lines(receiver: Receiver, metrics: Metrics) -> Iterator[str]:
         ("J", digits([one.attributes.get("ecolyzer.energy.joules", 0.0) for _, one in models])),
     ]
     yield from table(columns, left=3)
-    _, dearest = max(models, key=lambda model: model[1].joules / model[1].spans)
-    yield f"\n  The dearest of these in full, {dearest.latest.name}:\n"
-    for key, value in sorted(dearest.attributes.items()):
+    _, largest = max(models, key=lambda model: model[1].joules / model[1].spans)
+    yield f"\n  The one with the most joules in full, {largest.latest.name}:\n"
+    for key, value in sorted(largest.attributes.items()):
         yield f"    {key} = {f'{value:.6g}' if isinstance(value, float) else value}"

@@ -1,4 +1,4 @@
-"""The service and its meter: start, wait until up, end."""
+"""The service and its meter: start, wait until up, stop."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STARTUP_SECONDS = 60.0
 
 
 def free_port(wanted: int = 0) -> int:
-    """``wanted`` if nobody listens there, else any free port of loopback."""
+    """``wanted`` if it is free, else any free port of loopback."""
     for port in (wanted, 0):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -33,14 +33,14 @@ def free_port(wanted: int = 0) -> int:
     raise DemoError("no free port on 127.0.0.1")
 
 
-def listens(port: int) -> bool:
+def is_listening(port: int) -> bool:
     with socket.socket() as probe:
         probe.settimeout(1)
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def environment(receiver_port: int) -> dict[str, str]:
-    """Ours, without settings of OpenTelemetry and ecolyzer that are meant for other services."""
+    """The environment of the service, without settings of OpenTelemetry and ecolyzer for other services."""
     kept = {"ECOLYZER_ZONE", "ECOLYZER_PUE", "ECOLYZER_WUE", "ECOLYZER_QUANTIZATION", "ECOLYZER_SENSORS"}
     ours = {
         key: value
@@ -59,7 +59,7 @@ def environment(receiver_port: int) -> dict[str, str]:
 
 @contextmanager
 def service(port: int, meter_port: int, receiver_port: int) -> Iterator[subprocess.Popen[bytes]]:
-    """``serve.py`` under ``ecolyzer-instrument``; gone, with its meter, when the block is left."""
+    """Run ``serve.py`` under ``ecolyzer-instrument``; stop it and its meter when the block is left."""
     zone = os.environ.get("ECOLYZER_ZONE", "FR")
     launcher = [
         str(Path(sys.executable).with_name("ecolyzer-instrument")),
@@ -77,16 +77,16 @@ def service(port: int, meter_port: int, receiver_port: int) -> Iterator[subproce
             yield running
         except DemoError as error:
             log.seek(max(0, log.tell() - 4000))
-            said = log.read().decode(errors="replace").strip()
-            raise DemoError(f"{error}\n--- the service said:\n{said}" if said else str(error)) from None
+            output = log.read().decode(errors="replace").strip()
+            raise DemoError(f"{error}\n--- output of the service:\n{output}" if output else str(error)) from None
         finally:
-            end(running, meter_port)
+            stop(running, meter_port)
 
 
-def end(running: subprocess.Popen[bytes], meter_port: int) -> None:
-    """SIGTERM, then wait for the service and for the meter, which leaves by itself when the service is gone."""
+def stop(running: subprocess.Popen[bytes], meter_port: int) -> None:
+    """Send SIGTERM, then wait for the service, and for the meter, which ends after the service."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # a second Ctrl-C must not leave anything behind
+        signal.signal(number, signal.SIG_IGN)  # a second Ctrl-C must not interrupt the cleanup
     if running.poll() is None:
         running.send_signal(signal.SIGTERM)
         try:
@@ -95,16 +95,16 @@ def end(running: subprocess.Popen[bytes], meter_port: int) -> None:
             running.kill()
             running.wait()
             raise DemoError("the service did not end within 15 s of SIGTERM") from None
-    wait_for(lambda: not listens(meter_port), 15, lambda: f"the meter still listens on port {meter_port}")
+    wait_for(lambda: not is_listening(meter_port), 15, lambda: f"the meter still listens on port {meter_port}")
 
 
 def wait_until_up(running: subprocess.Popen[bytes], port: int, meter_port: int) -> dict[str, Any]:
-    """Returns what the meter's ``/healthz`` says."""
+    """Wait for the service and its meter; returns the meter's ``/healthz``."""
 
     def up() -> bool:
         if running.poll() is not None:
             raise DemoError(f"the service ended at once with status {running.returncode}")
-        return listens(port) and listens(meter_port)
+        return is_listening(port) and is_listening(meter_port)
 
     wait_for(up, STARTUP_SECONDS, lambda: f"the service did not come up within {STARTUP_SECONDS:.0f} s")
     fetch(port, "GET", "/")
@@ -113,6 +113,6 @@ def wait_until_up(running: subprocess.Popen[bytes], port: int, meter_port: int) 
 
 
 def endpoints(port: int, host: str = "127.0.0.1") -> list[str]:
-    """The paths that the service lists: not all of its models may be installed."""
+    """The paths that the service lists; models may be missing."""
     listed = json.loads(fetch(port, "GET", "/", host))
     return [path for method, path in map(str.split, listed) if method == "POST"]

@@ -26,7 +26,7 @@ TEXTS = [
 
 
 def payloads(offered: Collection[str], full: bool) -> list[tuple[str, str, bytes]]:
-    """Path, content type and body of each request that a client may send to a service with these endpoints."""
+    """Path, content type and body of each kind of request to a service with these endpoints."""
     files = sorted(INPUTS.iterdir())
     tumours = json.loads((INPUTS / "tumours.json").read_text())["rows"]
     found = [("/filetype", "application/octet-stream", path.read_bytes()) for path in files]
@@ -44,7 +44,7 @@ def payloads(offered: Collection[str], full: bool) -> list[tuple[str, str, bytes
 
 
 class Traffic:
-    """Clients that ask, think for some hundredths of a second, and ask again."""
+    """Clients that send requests with pauses of some hundredths of a second."""
 
     def __init__(self, port: int, seconds: float, offered: Collection[str]) -> None:
         self.port, self.seconds = port, seconds
@@ -54,7 +54,7 @@ class Traffic:
         self._stop = threading.Event()
 
     def run(self) -> int:
-        """Returns how many requests were answered."""
+        """Run the clients; returns the number of answered requests."""
         clients = [threading.Thread(target=self._client, args=(n,), daemon=True) for n in range(CLIENTS)]
         began = time.monotonic()
         for client in clients:
