@@ -18,7 +18,7 @@ def test_the_hosts_clock_is_the_one_of_the_meter(tmp_path) -> None:
     before = host.busy_seconds()
     early = take(str(tmp_path))
     # The launcher reads ticks of 10 ms, the meter maybe a finer clock: as much has passed on both.
-    assert before - 0.02 <= host.of_ticks(early["busy"]) <= host.busy_seconds() + 0.02
+    assert before - 0.02 <= host.from_proc_stat(early["busy"]) <= host.busy_seconds() + 0.02
     assert early["rapl"] == {}
 
 

@@ -96,7 +96,7 @@ def _discover(config: Config, problems: list[EcolyzerError], scope: Scope | None
         problems.append(error)
         discovery = discover(replace(config, sensors="modelled"), scope=scope)
     for absence in discovery.absences:
-        if absence.worth_a_line:
+        if absence.worth_reporting:
             problems.append(ConfigError(f"sensor {absence.name}", absence.message, absence.remedy))
     return discovery
 

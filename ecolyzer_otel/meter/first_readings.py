@@ -17,7 +17,7 @@ def apply(early: dict[str, Any], discovery: Discovery, ledger: Ledger) -> None:
     whole_host = discovery.host.scope == "host" and busy is not None
     if whole_host:
         try:
-            busy = discovery.host.of_ticks(busy)
+            busy = discovery.host.from_proc_stat(busy)
         except SensorError:
             whole_host = False
     if whole_host:

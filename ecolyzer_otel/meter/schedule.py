@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-from ecolyzer_otel.sensors import SensorInfo
-from ecolyzer_otel.sensors.period import PeriodEstimator
+from ecolyzer_otel.sensors import PeriodEstimator, SensorInfo
 
 __all__ = ["FLUSH_PERIOD", "REST_PERIOD", "Pace", "Schedule"]
 

@@ -1,7 +1,7 @@
-"""AMD GPUs: through ROCm's ``amdsmi`` where it is installed, else from the kernel's files (``amdgpu.py``).
+"""AMD GPUs through ROCm's ``amdsmi`` where it is installed, else through the kernel's files (``amdgpu.py``).
 
-The energy counter (``amdsmi_get_energy_count``) is a raw number times ``counter_resolution`` in uJ. It has been
-found standing still on MI100 (ROCm/amdsmi issue 38), so it is compared with power before it is trusted.
+The energy counter (``amdsmi_get_energy_count``) is a raw number times ``counter_resolution`` in uJ. It has stood
+still on MI100 (ROCm/amdsmi issue 38), so it is compared with power before it is trusted.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ __all__ = ["AmdGpu", "open_amd"]
 
 _MICRO: Final = 1e-6
 _LONGEST_GAP_SECONDS: Final = 12.0
-#: No comparison with an external meter is known: as NVML's where no source is known, and what integration adds.
+#: No comparison with an external meter is published: as for NVML without a source, and what integration adds.
 _UNCERTAINTY: Final = 0.10
 _INTEGRATION: Final = 0.10
 
 _NO_DRIVER: Final = "load the module amdgpu; in a container pass /dev/kfd and /dev/dri"
-_NO_RIGHT: Final = "let this user into the groups render and video, or run the node agent (ecolyzer agent)"
-_UNSUPPORTED: Final = "none: this GPU, driver or virtual machine does not tell it"
-_OTHER: Final = "see the kernel log (dmesg); it is opened again by itself"
+_NO_PERMISSION: Final = "add this user to the groups render and video, or run the node agent (ecolyzer agent)"
+_UNSUPPORTED: Final = "no action is possible: this GPU, driver or virtual machine does not report it"
+_OTHER: Final = "see the kernel log (dmesg); the meter opens the GPU again"
 #: amdsmi_status_t (amdsmi.h) -> reason and remedy.
 _ERRORS: Final[dict[int, tuple[Reason, str]]] = {
     2: ("absent", _UNSUPPORTED),  # NOT_SUPPORTED
     3: ("absent", _UNSUPPORTED),  # NOT_YET_IMPLEMENTED
     5: ("absent", _UNSUPPORTED),  # FAIL_LOAD_SYMBOL
-    10: ("permission", _NO_RIGHT),  # NO_PERM
+    10: ("permission", _NO_PERMISSION),  # NO_PERM
     34: ("absent", _NO_DRIVER),  # DRIVER_NOT_LOADED
     40: ("absent", _UNSUPPORTED),  # NO_DATA
 }
@@ -53,8 +53,8 @@ class AmdGpu(Sensor):
 
     Args:
         smi: the module ``amdsmi``, initialised.
-        index: its place among the processor handles.
-        info: what :func:`open_amd` found.
+        index: its index among the processor handles.
+        info: the properties that :func:`open_amd` found.
         clock: monotonic nanoseconds.
     """
 
@@ -66,13 +66,13 @@ class AmdGpu(Sensor):
         self._handle: Any = None
         self._energy = CheckedEnergy(_LONGEST_GAP_SECONDS)
         self._busy = DeviceBusy()
-        self._lacks: set[str] = set()
+        self._unsupported: set[str] = set()
         self._celsius: float | None = None
         self._throttled: frozenset[str] | None = None
 
     @property
     def info(self) -> SensorInfo:
-        """What does not change, except that its uncertainty grows when the counter turns out to be wrong."""
+        """The properties of the sensor; its uncertainty grows once the counter has turned out to be wrong."""
         if self._energy.integrating and self._info.longest_gap_seconds is None:
             self._info = replace(
                 self._info,
@@ -82,10 +82,10 @@ class AmdGpu(Sensor):
         return self._info
 
     def read(self) -> Reading:
-        """Joules of the counter, or integrated since the first read.
+        """Returns the joules of the counter, or those integrated since the first read.
 
         Raises:
-            SensorError: ``permission``, ``absent`` or ``io``; the handle is looked up again at the next read.
+            SensorError: ``permission``, ``absent`` or ``io``. The next read looks up the handle again.
         """
         try:
             if self._handle is None:
@@ -93,96 +93,97 @@ class AmdGpu(Sensor):
             watts = self._power() if self._energy.wants_power else None
             counter = self._counter() if self._energy.wants_counter else None
         except IndexError as error:
-            raise SensorError("absent", f"{self._info.description}: is not there", _NO_DRIVER) from error
+            raise SensorError("absent", f"{self._info.description}: not found", _NO_DRIVER) from error
         except SensorError as error:
             self._handle = None
             self._energy.recheck()
             if _code(error.__cause__) in _CLOSED_CODES:
-                with contextlib.suppress(Exception):  # it may be gone altogether
+                with contextlib.suppress(Exception):  # the driver may be unloaded
                     self._smi.amdsmi_shut_down()
                     self._smi.amdsmi_init()
             raise
         t_ns = self._clock()
         joules = self._energy.add(t_ns, counter, watts)
         if joules is None:
-            raise SensorError("absent", f"{self._info.description}: tells neither energy nor power", _UNSUPPORTED)
-        self._look_around(t_ns)
+            problem = f"{self._info.description}: amdsmi reports neither energy nor power"
+            raise SensorError("absent", problem, _UNSUPPORTED)
+        self._read_details(t_ns)
         return Reading(t_ns, joules, self._busy.utilization)
 
     def celsius(self) -> float | None:
-        """Hotspot temperature in degrees Celsius at the last read, else the edge's; None if unknown."""
+        """Returns the hotspot temperature in degrees Celsius at the last read, else the edge's; None if unknown."""
         return self._celsius
 
     def usage(self) -> Usage | None:
-        """Busy time of the GPU. By process amdsmi tells nothing that can be relied on for compute."""
+        """Returns the busy time of the GPU. amdsmi has no reliable busy time of compute by process."""
         return None if self._busy.seconds is None else Usage(self._busy.seconds)
 
     def throttled(self) -> frozenset[str] | None:
-        """Why it is slower than it could be: ``power_cap``, ``current``, ``thermal`` or just ``throttled``."""
+        """Returns the reasons for throttling: ``power_cap``, ``current``, ``thermal``, or only ``throttled``."""
         return self._throttled
 
     def faults(self) -> Mapping[str, int]:
-        """``counter_stuck`` or ``counter_implausible`` when power contradicts the counter; ``gap``."""
+        """Returns ``counter_stuck`` or ``counter_implausible`` if power contradicts the counter; ``gap``."""
         return self._energy.faults()
 
     def close(self) -> None:
-        """Nothing to give back: the library is shared and stays."""
+        """Do nothing: the library is shared and stays loaded."""
 
     def _counter(self) -> float | None:
-        told = self._ask("energy", "amdsmi_get_energy_count")
-        if told is None:
+        answer = self._query("energy", "amdsmi_get_energy_count")
+        if answer is None:
             return None
-        raw = told.get("energy_accumulator", told.get("power"))  # its name before ROCm 6.1
-        return None if raw is None else float(raw) * float(told["counter_resolution"]) * _MICRO
+        raw = answer.get("energy_accumulator", answer.get("power"))  # its name before ROCm 6.1
+        return None if raw is None else float(raw) * float(answer["counter_resolution"]) * _MICRO
 
     def _power(self) -> float | None:
-        told = self._ask("power", "amdsmi_get_power_info") or {}
-        # MI300 has current, MI200 and older average socket power; ROCm 7 has one for both.
-        return next(filter(None, (_watts(told.get(key)) for key in _POWERS)), None)
+        answer = self._query("power", "amdsmi_get_power_info") or {}
+        # MI300 has the current socket power, MI200 and older have the average one; ROCm 7 has one key for both.
+        return next(filter(None, (_watts(answer.get(key)) for key in _POWERS)), None)
 
-    def _ask(self, feature: str, function: str, *arguments: Any) -> Any:
-        if feature in self._lacks:
+    def _query(self, feature: str, function: str, *arguments: Any) -> Any:
+        if feature in self._unsupported:
             return None
         try:
             return getattr(self._smi, function)(self._handle, *arguments)
         except Exception as error:  # whatever a vendor library raises
             if _code(error) in _UNSUPPORTED_CODES or isinstance(error, AttributeError):
-                self._lacks.add(feature)
+                self._unsupported.add(feature)
                 return None
             raise _map(error, self._info.description) from error
 
-    def _try(self, feature: str, function: str, *arguments: Any) -> Any:
+    def _query_optional(self, feature: str, function: str, *arguments: Any) -> Any:
         try:
-            return self._ask(feature, function, *arguments)
+            return self._query(feature, function, *arguments)
         except SensorError as error:
             if error.reason == "permission":
-                self._lacks.add(feature)
+                self._unsupported.add(feature)
             return None
 
-    def _look_around(self, t_ns: int) -> None:
-        """Everything but the joules. Nothing here fails a reading."""
+    def _read_details(self, t_ns: int) -> None:
+        """Read temperature, utilisation and throttling. None of these fails a reading."""
         kinds, metric = self._smi.AmdSmiTemperatureType, self._smi.AmdSmiTemperatureMetric.CURRENT
         for kind in (kinds.HOTSPOT, kinds.EDGE):
-            celsius = self._try(f"temperature {kind}", "amdsmi_get_temp_metric", kind, metric)
+            celsius = self._query_optional(f"temperature {kind}", "amdsmi_get_temp_metric", kind, metric)
             if celsius is not None:
                 self._celsius = float(celsius)
                 break
-        busy = (self._try("activity", "amdsmi_get_gpu_activity") or {}).get("gfx_activity")
+        busy = (self._query_optional("activity", "amdsmi_get_gpu_activity") or {}).get("gfx_activity")
         if _is_number(busy):
             self._busy.add_rate(t_ns, float(busy))
-        self._throttled = _reasons(self._try("metrics", "amdsmi_get_gpu_metrics_info"))
+        self._throttled = _reasons(self._query_optional("metrics", "amdsmi_get_gpu_metrics_info"))
 
 
 _POWERS: Final = ("current_socket_power", "socket_power", "average_socket_power")
 
 
 def _is_number(value: Any) -> TypeGuard[float]:
-    """amdsmi says "N/A" for what it does not know."""
+    """Whether a value is a number; amdsmi returns "N/A" for unknown values."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _watts(value: Any) -> float | None:
-    # 0xFFFF and 0xFFFFFFFF are "unknown" where a version forgets to say so.
+    # Some versions return 0xFFFF and 0xFFFFFFFF for unknown values.
     return float(value) if _is_number(value) and 0 < value < 0xFFFF else None
 
 
@@ -192,8 +193,8 @@ def _reasons(metrics: Any) -> frozenset[str] | None:
     independent, status = metrics.get("indep_throttle_status"), metrics.get("throttle_status")
     if _is_number(independent) and independent != 0xFFFFFFFFFFFFFFFF:
         return frozenset(word for mask, word in _THROTTLERS if int(independent) & mask)
-    told = [value for value in (independent, status) if isinstance(value, bool) or _is_number(value)]
-    return (frozenset({"throttled"}) if any(told) else frozenset()) if told else None
+    values = [value for value in (independent, status) if isinstance(value, bool) or _is_number(value)]
+    return (frozenset({"throttled"}) if any(values) else frozenset()) if values else None
 
 
 def _code(error: BaseException | None) -> int | None:
@@ -216,11 +217,11 @@ def _handles(smi: Any) -> list[Any]:
 def open_amd(
     sysfs: str | Path = "/sys", first: int = 0, clock: Callable[[], int] = time.monotonic_ns
 ) -> tuple[list[Sensor], list[Absence]]:
-    """Every AMD GPU that gave a reading, and what was not to be had.
+    """Returns the AMD GPUs that can be read, and the absences of the others.
 
     Args:
-        sysfs: root of the sysfs tree, for where amdsmi is not installed.
-        first: number of the first GPU: ``gpu0`` unless another vendor's come before.
+        sysfs: root of the sysfs tree, which is used if amdsmi is not installed.
+        first: number of the first GPU; above 0 if there are GPUs of another vendor.
         clock: monotonic nanoseconds.
 
     Returns:
@@ -230,7 +231,7 @@ def open_amd(
     if smi is not None:
         return _open(smi, first, clock)
     sensors, absences = open_amdgpu(sysfs, first, clock)
-    # That amdsmi is not there is worth a line only where there is nothing in its place.
+    # A missing amdsmi matters only if the kernel's files have no GPU either.
     return sensors, absences if sensors or absences or absence is None else [absence]
 
 
@@ -244,7 +245,7 @@ def _load() -> tuple[Any, Absence | None]:
         problem = (
             "the Python package amdsmi is not installed" if missing else f"amdsmi cannot be loaded ({error!r})"
         )
-        remedy = "install ROCm's amd-smi-lib and its Python package where there is an AMD GPU"
+        remedy = "on a machine with an AMD GPU, install ROCm's amd-smi-lib and its Python package"
         return None, Absence("AMD", "absent", problem, remedy)
     try:
         smi.amdsmi_init()
@@ -261,7 +262,7 @@ def _open(smi: Any, first: int, clock: Callable[[], int]) -> tuple[list[Sensor],
     except SensorError as error:
         return [], [Absence.of("AMD", error)]
     if not handles:
-        absences.append(Absence("AMD", "absent", "amdsmi shows no GPU", "none is needed"))
+        absences.append(Absence("AMD", "absent", "amdsmi shows no GPU", "no action is needed"))
     for index, handle in enumerate(handles):
         sensor = AmdGpu(smi, index, _describe(smi, handle, first + index), clock)
         try:
@@ -277,7 +278,7 @@ def _describe(smi: Any, handle: Any, number: int) -> SensorInfo:
     def ask(function: str, *arguments: Any) -> Any:
         try:
             return getattr(smi, function)(handle, *arguments)
-        except Exception:  # noqa: BLE001 - what it does not tell is unknown
+        except Exception:  # noqa: BLE001 - a failed query means unknown
             return None
 
     name = (ask("amdsmi_get_gpu_asic_info") or {}).get("market_name") or "GPU"

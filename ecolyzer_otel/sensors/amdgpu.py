@@ -29,7 +29,7 @@ _INTEGRATION: Final = 0.10
 
 
 class AmdgpuFiles(Sensor):
-    """One AMD GPU by its files. ``folder`` is its hwmon chip."""
+    """One AMD GPU. ``folder`` is its hwmon chip."""
 
     def __init__(self, folder: Path, info: SensorInfo, clock: Callable[[], int]) -> None:
         self._info = info
@@ -38,13 +38,13 @@ class AmdgpuFiles(Sensor):
         self._busy = DeviceBusy()
         self._load = HeldFile(folder / "device/gpu_busy_percent", 32)
         self._thermal = CpuThermal(folder / "temp1_input")
-        # Both are read as "rails", a number times a scale, with the errors of a file.
+        # A rail is a file's number times a scale, which fits both.
         self._counter = _rail(folder, "energy1_input")
         self._power = _rail(folder, "power1_average") or _rail(folder, "power1_input")
 
     @property
     def info(self) -> SensorInfo:
-        """What does not change, except that its uncertainty grows when power has to be integrated."""
+        """The properties of the sensor; its uncertainty grows once power has to be integrated."""
         if self._energy.integrating and self._info.longest_gap_seconds is None:
             self._info = replace(
                 self._info,
@@ -54,7 +54,7 @@ class AmdgpuFiles(Sensor):
         return self._info
 
     def read(self) -> Reading:
-        """Joules of the counter, or integrated since the first read.
+        """Returns the joules of the counter, or those integrated since the first read.
 
         Raises:
             SensorError: ``permission``, ``absent`` or ``io``.
@@ -64,7 +64,8 @@ class AmdgpuFiles(Sensor):
         t_ns = self._clock()
         joules = self._energy.add(t_ns, counter, watts)
         if joules is None:
-            raise SensorError("absent", f"{self._info.description}: tells neither energy nor power", "none")
+            problem = f"{self._info.description}: the driver reports neither energy nor power"
+            raise SensorError("absent", problem, "no action is possible")
         try:
             self._busy.add_rate(t_ns, float(self._load.read()))
         except (OSError, ValueError):
@@ -72,19 +73,19 @@ class AmdgpuFiles(Sensor):
         return Reading(t_ns, joules, self._busy.utilization)
 
     def celsius(self) -> float | None:
-        """Edge temperature in degrees Celsius, None if unknown."""
+        """Returns the edge temperature in degrees Celsius, None if unknown."""
         return self._thermal.celsius()
 
     def usage(self) -> Usage | None:
-        """Busy time of the GPU; who used it is not told."""
+        """Returns the busy time of the GPU; that of processes is unknown."""
         return None if self._busy.seconds is None else Usage(self._busy.seconds)
 
     def faults(self) -> Mapping[str, int]:
-        """``counter_stuck`` or ``counter_implausible`` when power contradicts the counter; ``gap``."""
+        """Returns ``counter_stuck`` or ``counter_implausible`` if power contradicts the counter; ``gap``."""
         return self._energy.faults()
 
     def close(self) -> None:
-        """Give the descriptors back."""
+        """Close the descriptors."""
         self._load.close()
         self._thermal.close()
         for rail in (self._counter, self._power):
@@ -99,7 +100,7 @@ def _rail(folder: Path, name: str) -> Rail | None:
 def open_amdgpu(
     sysfs: str | Path = "/sys", first: int = 0, clock: Callable[[], int] = time.monotonic_ns
 ) -> tuple[list[Sensor], list[Absence]]:
-    """Every discrete AMD GPU in sysfs that gave a reading, and why the others do not."""
+    """Returns the discrete AMD GPUs in sysfs that can be read, and the absences of the others."""
     sensors: list[Sensor] = []
     apus: list[Absence] = []
     for name, chip in hwmon_chips(Path(sysfs)):
@@ -108,7 +109,8 @@ def open_amdgpu(
         cap = read_int(chip / "power1_cap")
         if cap is None:
             message = "its power is that of the whole processor (APU)"
-            apus.append(Absence(f"AMD {chip.name}", "absent", message, "none: the processor's sensor counts it"))
+            remedy = "no action is needed: the processor's sensor includes it"
+            apus.append(Absence(f"AMD {chip.name}", "absent", message, remedy))
         else:
             sensors.append(AmdgpuFiles(chip, _describe(chip, first + len(sensors), cap), clock))
     found, absences = opened(sensors, "AMD")

@@ -1,8 +1,8 @@
 """Apple silicon through ``zeus-apple-silicon``, which is optional: CPU, GPU and DRAM energy, without root.
 
-``AppleEnergyMonitor.get_cumulative_energy()`` gives millijoules of the IOReport framework since a moment that is
-fixed for the monitor's life, None where a chip does not tell. Apple's own words (man page of ``powermetrics``): the
-values are estimated and may be inaccurate; they are a model of the chip's, not a sensor's.
+``AppleEnergyMonitor.get_cumulative_energy()`` returns millijoules of the IOReport framework since a time that is
+fixed for the monitor's life, or None where a chip does not report them. According to Apple (man page of
+``powermetrics``) the values are estimated and may be inaccurate: they come from a model in the chip, not a sensor.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from ecolyzer_otel.sensors.base import Absence, Component, Reading, Sensor, Sens
 __all__ = ["AppleSensor", "open_apple"]
 
 _MILLI: Final = 1e-3
-#: No comparison with a meter is known; Apple says "estimated and may be inaccurate".
+#: No comparison with an external meter is published; Apple calls the values "estimated and may be inaccurate".
 _UNCERTAINTY: Final = 0.10
-#: The counters move when they are read; below this their quantum of 1 mJ dominates (README of zeus-apple-silicon).
+#: The counters are updated by each read; below this their quantum of 1 mJ dominates (README of zeus-apple-silicon).
 _UPDATE_PERIOD_SECONDS: Final = 0.01
 _REMEDY: Final = "pip install zeus-apple-silicon (or ecolyzer-otel[apple]) on a Mac with Apple silicon"
-#: What is charged as what. The neural engine is its own unit and runs for whoever asks; GPU SRAM is the GPU's.
+#: Component and counters by sensor. The neural engine is not included; GPU SRAM belongs to the GPU.
 _PARTS: Final[dict[str, tuple[Component, tuple[str, ...]]]] = {
     "cpu": ("cpu", ("cpu_total_mj",)),
     "gpu0": ("gpu", ("gpu_mj", "gpu_sram_mj")),
@@ -32,14 +32,14 @@ _PARTS: Final[dict[str, tuple[Component, tuple[str, ...]]]] = {
 
 
 class _Monitor:
-    """One energy monitor for all parts: its counters are only comparable within its own life."""
+    """One energy monitor for all sensors: its counters are only comparable within its own life."""
 
     def __init__(self, module: Any) -> None:
         self._module = module
         self._monitor: Any = None
         self.life = 0
 
-    def look(self) -> Any:
+    def read(self) -> Any:
         try:
             if self._monitor is None:
                 self._monitor = self._module.AppleEnergyMonitor()
@@ -48,11 +48,11 @@ class _Monitor:
         except Exception as error:
             self._monitor = None
             text = " ".join(str(error).split()) or type(error).__name__
-            raise SensorError("io", f"Apple silicon: {text}", "it is opened again by itself") from error
+            raise SensorError("io", f"Apple silicon: {text}", "wait: the meter opens it again") from error
 
 
 class AppleSensor(Sensor):
-    """CPU, GPU or DRAM of an Apple chip. It never falls: a new monitor goes on from where the last one was."""
+    """CPU, GPU or DRAM of an Apple chip. It never falls: a new monitor continues from the last value."""
 
     def __init__(
         self, monitor: _Monitor, info: SensorInfo, fields: tuple[str, ...], clock: Callable[[], int]
@@ -67,22 +67,22 @@ class AppleSensor(Sensor):
 
     @property
     def info(self) -> SensorInfo:
-        """What does not change."""
+        """The properties of the sensor."""
         return self._info
 
     def read(self) -> Reading:
-        """Millijoules of the chip's counters, in joules.
+        """Returns the sum of the chip's counters in joules.
 
         Raises:
-            SensorError: ``io`` when IOReport fails, ``absent`` when this chip does not tell.
+            SensorError: ``io`` if IOReport fails, ``absent`` if this chip does not report the energy.
         """
-        told = self._monitor.look()
+        energy = self._monitor.read()
         t_ns = self._clock()
-        values = [getattr(told, field, None) for field in self._fields]
-        known = [float(value) for value in values if value is not None]
+        values = [getattr(energy, field, None) for field in self._fields]
         if values[0] is None:
-            raise SensorError("absent", f"{self._info.description}: this chip does not tell it", "none")
-        joules = sum(known) * _MILLI
+            problem = f"{self._info.description}: this chip does not report it"
+            raise SensorError("absent", problem, "no action is possible")
+        joules = sum(float(value) for value in values if value is not None) * _MILLI
         if self._monitor.life != self._life:
             self._base = self._last - joules if self._life else 0.0
             self._life = self._monitor.life
@@ -91,13 +91,13 @@ class AppleSensor(Sensor):
 
 
 def open_apple(clock: Callable[[], int] = time.monotonic_ns) -> tuple[list[Sensor], list[Absence]]:
-    """CPU, GPU and DRAM of this Mac, as far as it tells; an absence everywhere else."""
+    """Returns the sensors of CPU, GPU and DRAM that this Mac has; elsewhere an absence."""
     try:
         module = importlib.import_module("zeus_apple_silicon")
-    except Exception as error:  # noqa: BLE001 - a broken package must not take the meter along
+    except Exception as error:  # noqa: BLE001 - a broken package must not stop the meter
         if not isinstance(error, ModuleNotFoundError):
             return [], [Absence("Apple silicon", "io", f"zeus_apple_silicon: {error}", _REMEDY)]
-        where = "" if sys.platform == "darwin" else " (and this is not a Mac)"
+        where = "" if sys.platform == "darwin" else " (this is not a Mac)"
         problem = f"the Python package zeus-apple-silicon is not installed{where}"
         return [], [Absence("Apple silicon", "absent", problem, _REMEDY)]
     monitor = _Monitor(module)

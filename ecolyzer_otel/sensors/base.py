@@ -1,8 +1,8 @@
-"""What every sensor is: a cumulative counter of joules for one hardware component.
+"""The sensor interface: a cumulative counter of joules for one hardware component.
 
-A sensor hands on what its counter says, not unwrapped and not smoothed; the ledger does the arithmetic.
-Whatever a vendor library or the operating system raises is mapped to one :class:`SensorError` whose
-``reason`` tells "no permission" from "not there", and whose ``remedy`` says what to do.
+A sensor returns its counter as it is, neither unwrapped nor smoothed; the ledger does the arithmetic. Errors of
+vendor libraries and of the operating system are mapped to one :class:`SensorError`. Its ``reason`` separates
+``permission`` from ``absent``, and its ``remedy`` states what to do.
 """
 
 from __future__ import annotations
@@ -22,14 +22,15 @@ Method = Literal["measured", "modelled"]
 #: ``range``: the counter gave a value that it cannot hold; ``ended``: a recording is over.
 Reason = Literal["permission", "absent", "io", "range", "ended"]
 
-_GONE = (errno.ENOENT, errno.ENOTDIR, errno.ENODEV, errno.ENXIO)
+_ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ENODEV, errno.ENXIO)
 
 
 class SensorError(EcolyzerError):
-    """A reading that could not be had. ``str()`` is one line: what failed, and the remedy.
+    """A failed reading. ``str()`` is one line: the problem, then the remedy.
 
     Attributes:
         reason: ``permission``, ``absent``, ``io``, ``range`` or ``ended``.
+        problem: what failed.
         remedy: what the user can do about it.
     """
 
@@ -41,35 +42,35 @@ class SensorError(EcolyzerError):
 
     @classmethod
     def from_os(cls, error: OSError, path: object, *, permission: str, absent: str) -> SensorError:
-        """The operating system's ``error`` on ``path``, with the remedy that belongs to its reason."""
+        """Returns the operating system's ``error`` on ``path``, with the remedy for its reason."""
         if isinstance(error, PermissionError):
-            return cls("permission", f"{path}: no permission to read it", permission)
-        if error.errno in _GONE:
-            return cls("absent", f"{path}: is not there", absent)
+            return cls("permission", f"{path}: permission denied", permission)
+        if error.errno in _ABSENT:
+            return cls("absent", f"{path}: not found", absent)
         return cls("io", f"{path}: cannot be read ({error.strerror or error})", "see the kernel log (dmesg)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SensorInfo:
-    """What does not change while a sensor lives.
+    """The properties of a sensor.
 
     Attributes:
         id: unique; the label ``device`` or ``sensor`` (``package-0``, ``dram-0``, ``cpu``, ``gpu0``).
-        component: what the joules belong to.
+        component: the component that the joules belong to.
         method: ``measured`` by a counter or ``modelled`` from utilisation.
-        description: for people (``RAPL package-0``).
-        idle_watts: power with nothing to do, None when it has to be learned.
-        idle_prior_watts: what tables say of it: taken until it is learned.
-        wrap_joules: the counter starts again from 0 here; None if it does not.
-        power_limit_watts: what the component may draw for long, None if unknown.
-        peak_watts: what it may draw for seconds or be set to, None if unknown.
-        temperature_limit_celsius: where the component protects itself, None if unknown.
-        update_period_seconds: how often the counter moves.
+        description: human-readable name (``RAPL package-0``).
+        idle_watts: idle power; None if it has to be learned.
+        idle_prior_watts: idle power according to tables, used until it is learned; None if unknown.
+        wrap_joules: the counter restarts from 0 here; None if it does not wrap.
+        power_limit_watts: the sustained power limit, None if unknown.
+        peak_watts: the highest power for seconds, or after the limit is raised; None if unknown.
+        temperature_limit_celsius: the temperature at which the component protects itself, None if unknown.
+        update_period_seconds: how often the counter is updated.
         relative_uncertainty: one standard uncertainty of the gain (0.03 = 3 %).
-        longest_gap_seconds: joules between two reads further apart than this are not known (a power that is
-            integrated); None where the counter remembers, wraps aside.
-        uuid: what CUDA calls the device (``GPU-…``), None if unknown.
-        partitions: UUID of each MIG instance of the device, and its part of the device's compute slices.
+        longest_gap_seconds: joules between two reads further apart than this are unknown, because power is
+            integrated; None for a real counter, which keeps them.
+        uuid: the device's name in CUDA (``GPU-…``), None if unknown.
+        partitions: UUID of each MIG instance of the device, and its fraction of the device's compute slices.
     """
 
     id: str
@@ -91,11 +92,11 @@ class SensorInfo:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One look at a counter.
+    """One reading of a counter.
 
     Attributes:
-        t_ns: ``time.monotonic_ns`` taken next to the read.
-        joules: the cumulative counter as it stands, wraps and resets included.
+        t_ns: ``time.monotonic_ns`` at the time of the read.
+        joules: the cumulative counter as it is, wraps and resets included.
         utilization: busy part of the component since the last read, 0 to 1, None if unknown.
     """
 
@@ -106,11 +107,11 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Who used a device so far.
+    """The use of a device so far.
 
     Attributes:
         busy_seconds: cumulative seconds during which anything ran on it, None if unknown.
-        processes: cumulative busy seconds by PID, as this process sees PIDs; empty where it may not be seen.
+        processes: cumulative busy seconds by PID, in the PID namespace of this process; empty if unknown.
     """
 
     busy_seconds: float | None = None
@@ -119,14 +120,14 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Absence:
-    """A sensor that is not used, and why: the null object of this package.
+    """A sensor that is not used, and the reason.
 
     Attributes:
-        name: what was looked for (``RAPL``, ``RAPL package-1``).
-        reason: as in :class:`SensorError`; ``absent`` is no fault, ``permission`` is worth a line.
-        message: one sentence without the remedy.
+        name: the sensor or family (``RAPL``, ``RAPL package-1``).
+        reason: as in :class:`SensorError`; ``absent`` is not a fault.
+        message: the problem, without the remedy.
         remedy: what the user can do about it.
-        expected: it was asked for by name, or its hardware is there.
+        expected: True if the user named it, or its hardware is present.
     """
 
     name: str
@@ -137,12 +138,12 @@ class Absence:
 
     @classmethod
     def of(cls, name: str, error: SensorError) -> Absence:
-        """The absence of ``name`` because of ``error``."""
+        """Returns the absence of ``name`` because of ``error``."""
         return cls(name, error.reason, error.problem, error.remedy)
 
     @property
-    def worth_a_line(self) -> bool:
-        """Whether the user should be told: that a machine has no such sensor is no fault."""
+    def worth_reporting(self) -> bool:
+        """Whether it is reported to the user. A sensor that this machine simply does not have is not."""
         return self.expected or self.reason != "absent"
 
     def __str__(self) -> str:
@@ -150,39 +151,39 @@ class Absence:
 
 
 class Sensor(ABC):
-    """A source of cumulative joules. Not thread-safe: one poller reads it."""
+    """A source of cumulative joules. Not thread-safe: one thread reads it."""
 
     @property
     @abstractmethod
     def info(self) -> SensorInfo:
-        """What does not change."""
+        """The properties of the sensor."""
 
     @abstractmethod
     def read(self) -> Reading:
-        """The counter now.
+        """Returns the counter now.
 
         Raises:
-            SensorError: and nothing else; the next call tries afresh.
+            SensorError: the reading failed. Nothing else is raised, and the next call tries again.
         """
 
     def celsius(self) -> float | None:
-        """Temperature of the component in degrees Celsius, None if unknown. Never raises."""
+        """Returns the component's temperature in degrees Celsius, None if unknown. Never raises."""
         return None
 
     def usage(self) -> Usage | None:
-        """Who used the component, at the time of the last :meth:`read`; None where nothing tells. Never raises."""
+        """Returns the component's use up to the last :meth:`read`, None if unknown. Never raises."""
         return None
 
     def throttled(self) -> frozenset[str] | None:
-        """Why the component runs slower than it could at the last :meth:`read`, in words (``power_cap``).
+        """Returns why the component was throttled at the last :meth:`read` (``power_cap``).
 
-        Empty if it does not, None where nothing tells. Never raises.
+        Empty if it was not throttled, None if unknown. Never raises.
         """
         return None
 
     def faults(self) -> Mapping[str, int]:
-        """What went wrong so far without failing a read, by reason: counts that only grow. Never raises."""
+        """Returns the faults so far that did not fail a read: counts by reason, which only grow. Never raises."""
         return {}
 
     def close(self) -> None:  # noqa: B027 - most sensors hold nothing
-        """Give descriptors back. A closed sensor may be read again: it opens afresh."""
+        """Close the descriptors. The next read opens them again."""

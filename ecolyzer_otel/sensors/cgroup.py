@@ -1,4 +1,4 @@
-"""How many CPUs this process' control group allots, and where the group's own CPU time is counted.
+"""The CPU limit of this process' control group, and the group's own CPU time.
 
 Version 2 (kernel document ``admin-guide/cgroup-v2``): ``cpu.max`` holds "quota period" in microseconds or "max",
 ``cpuset.cpus.effective`` a CPU list, ``cpu.stat`` the line ``usage_usec``. Version 1: ``cpu.cfs_quota_us`` (-1 for
@@ -13,10 +13,9 @@ from pathlib import Path
 
 from ecolyzer_otel.sensors.files import HeldFile, read_int, read_text
 
-__all__ = ["Allotment", "CgroupUsage", "find_allotment", "root_usage"]
+__all__ = ["CgroupUsage", "CpuLimit", "find_cpu_limit", "root_usage"]
 
-
-#: How far the root group's time may be from that of /proc/stat: they are taken in different ways.
+#: Relative difference allowed between the root group's time and that of /proc/stat, which are counted differently.
 _SAME_HOST = 0.02
 
 
@@ -25,8 +24,8 @@ class CgroupUsage:
 
     Args:
         path: the file.
-        version: of the control groups.
-        fields: lines of a version 2 file that are added up.
+        version: version of the control groups, 1 or 2.
+        fields: the lines of a version 2 file that are added up.
     """
 
     def __init__(self, path: Path, version: int, fields: tuple[bytes, ...] = (b"usage_usec",)) -> None:
@@ -40,32 +39,34 @@ class CgroupUsage:
         return self._file.path
 
     def seconds(self) -> float:
-        """CPU seconds used by the group since it was made.
+        """Returns the CPU seconds that the group has used since it was created.
 
         Raises:
-            OSError: when the file cannot be read.
-            ValueError: when it holds no usage.
+            OSError: the file cannot be read.
+            ValueError: the file has no usage.
         """
         data = self._file.read()
         if self._version == 1:
             return int(data) / 1e9
-        told = dict(line.split() for line in data.splitlines() if line.count(b" ") == 1)
+        values = dict(line.split() for line in data.splitlines() if line.count(b" ") == 1)
         try:
-            return sum(int(told[field]) for field in self._fields) / 1e6
+            return sum(int(values[field]) for field in self._fields) / 1e6
         except KeyError:
             raise ValueError(f"{self.path} has no {self._fields[0].decode()}") from None
 
     def close(self) -> None:
-        """Give the descriptor back."""
+        """Close the descriptor."""
         self._file.close()
 
 
 @dataclass(frozen=True, slots=True)
-class Allotment:
-    """The CPUs that a control group may use.
+class CpuLimit:
+    """The CPU limit of a control group.
 
-    ``cpus`` is the smaller of quota and CPU set, a fraction where the quota is one. ``group`` is the folder that
-    sets the limit; ``usage`` is None when its CPU time cannot be read.
+    Attributes:
+        cpus: the smaller of quota and CPU set; may be a fraction under a quota.
+        group: the folder that sets the limit.
+        usage: the group's CPU time, None if it cannot be read.
     """
 
     cpus: float
@@ -73,11 +74,10 @@ class Allotment:
     usage: CgroupUsage | None
 
 
-def find_allotment(procfs: str | Path = "/proc", cgroupfs: str | Path = "/sys/fs/cgroup") -> Allotment | None:
-    """The tightest limit from this process' group up to the root, or None when nothing limits it.
+def find_cpu_limit(procfs: str | Path = "/proc", cgroupfs: str | Path = "/sys/fs/cgroup") -> CpuLimit | None:
+    """Returns the tightest limit from this process' group up to the root, None if there is no limit.
 
-    Of several groups with the same limit the outermost is taken: whoever else lives in it shares those CPUs, so
-    its usage, not ours alone, is what keeps them busy.
+    Of several groups with the same limit the outermost is taken, because all processes in it share these CPUs.
     """
     paths = _own_groups(Path(procfs))
     root = Path(cgroupfs)
@@ -85,11 +85,11 @@ def find_allotment(procfs: str | Path = "/proc", cgroupfs: str | Path = "/sys/fs
         limits = [(_quota_v2(folder), folder) for folder in _levels(root, paths[""])]
         limits += [(_cpuset(folder / "cpuset.cpus.effective"), folder) for _, folder in limits]
         found = _tightest(limits)
-        return found and Allotment(found[0], found[1], _readable(found[1] / "cpu.stat", 2))
+        return found and CpuLimit(found[0], found[1], _readable(found[1] / "cpu.stat", 2))
     return _find_v1(root, paths)
 
 
-def _find_v1(root: Path, paths: dict[str, str]) -> Allotment | None:
+def _find_v1(root: Path, paths: dict[str, str]) -> CpuLimit | None:
     cpu, cpuacct, cpuset = _mount_v1(root, "cpu"), _mount_v1(root, "cpuacct"), root / "cpuset"
     limits = [(_quota_v1(folder), folder) for folder in _levels(cpu, paths.get("cpu", "/"))]
     for folder in _levels(cpuset, paths.get("cpuset", "/")):
@@ -98,13 +98,13 @@ def _find_v1(root: Path, paths: dict[str, str]) -> Allotment | None:
     if found is None:
         return None
     cpus, group = found
-    # The hierarchies are apart: the group of the same path in cpuacct holds the usage, else our own group there.
+    # The hierarchies are separate: the usage is that of the same path in cpuacct, else of our own group there.
     mount = cpu if group.is_relative_to(cpu) else cpuset
     twin = cpuacct / group.relative_to(mount)
     usage = _readable(twin / "cpuacct.usage", 1) if twin.is_dir() else None
     if usage is None:
         usage = _readable(_levels(cpuacct, paths.get("cpuacct", "/"))[0] / "cpuacct.usage", 1)
-    return Allotment(cpus, group, usage)
+    return CpuLimit(cpus, group, usage)
 
 
 def _own_groups(procfs: Path) -> dict[str, str]:
@@ -125,10 +125,10 @@ def _mount_v1(root: Path, controller: str) -> Path:
 
 
 def _levels(root: Path, path: str) -> list[Path]:
-    """Folders from the group up to ``root``.
+    """The folders from the group up to ``root``.
 
-    A container often sees the host's path in /proc/self/cgroup but has only its own group mounted at the root
-    (no cgroup namespace), or a path that leaves the namespace (``/../x``): then the root is the group.
+    A container often sees the host's path in /proc/self/cgroup while its own group is mounted at the root (no
+    cgroup namespace), or it sees a path outside of its namespace (``/../x``). Then the root is the group.
     """
     relative = Path(path.lstrip("/"))
     if ".." in relative.parts or not (root / relative).is_dir():
@@ -156,7 +156,7 @@ def _quota_v1(folder: Path) -> float:
 
 
 def _cpuset(path: Path) -> float:
-    """How many CPUs a list such as ``0-3,8`` names; infinite when there is none."""
+    """The number of CPUs in a list such as ``0-3,8``; infinite if there is no list."""
     count = 0
     try:
         for part in filter(None, (read_text(path) or "").split(",")):
@@ -178,22 +178,25 @@ def _readable(path: Path, version: int) -> CgroupUsage | None:
 
 
 def root_usage(cgroupfs: str | Path, busy_seconds: float) -> CgroupUsage | None:
-    """CPU time of the root group: of the whole host, in nanoseconds or microseconds where /proc/stat has ticks.
+    """Returns the CPU time of the root group: that of the host, in finer units than the ticks of /proc/stat.
 
-    In a container the same paths may be those of the container's own group: what is not within 2 % of the host's
-    busy time since boot is not the host's.
+    In a container the same paths may belong to the container's own group. A time that differs by more than 2 % from
+    the host's busy time since boot is therefore not used.
 
     Args:
         cgroupfs: root of the control groups.
-        busy_seconds: of the host, by /proc/stat.
+        busy_seconds: busy seconds of the host by /proc/stat.
+
+    Returns:
+        The usage, None if no file has that of the host.
     """
     root = Path(cgroupfs)
-    # usage_usec of the root adds the steal time: not busy.
-    second = (b"user_usec", b"system_usec")
+    # usage_usec of the root includes steal, which is not busy time.
+    fields = (b"user_usec", b"system_usec")
     found = [CgroupUsage(root / name / "cpuacct.usage", 1) for name in ("cpuacct", "cpu,cpuacct")]
     if not (root / "cgroup.events").exists():  # the root of a hierarchy has none
-        found.append(CgroupUsage(root / "cpu.stat", 2, second))
-    found.append(CgroupUsage(root / "unified" / "cpu.stat", 2, second))
+        found.append(CgroupUsage(root / "cpu.stat", 2, fields))
+    found.append(CgroupUsage(root / "unified" / "cpu.stat", 2, fields))
     for usage in found:
         try:
             if abs(usage.seconds() - busy_seconds) <= _SAME_HOST * busy_seconds:

@@ -1,4 +1,4 @@
-"""What /proc/cpuinfo says about the processor, reduced to what the hardware table needs."""
+"""The processor according to /proc/cpuinfo, as far as the hardware table needs it."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ _PROVIDERS = {"Amazon EC2": "aws", "Google": "gcp", "Microsoft Corporation": "az
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CpuInfo:
-    """A processor as the kernel sees it.
+    """A processor as the kernel reports it.
 
-    ``vendor`` is ``intel``, ``amd``, ``arm`` or empty; ``part`` an ARM core's part number. ``virtual`` tells a
-    guest of a hypervisor (x86 only: ARM has no such flag). ``sockets``, ``cores`` and ``threads`` are those seen.
+    ``vendor`` is ``intel``, ``amd``, ``arm`` or empty; ``part`` is an ARM core's part number. ``virtual`` is True
+    in a guest of a hypervisor (x86 only: ARM has no such flag). ``sockets``, ``cores`` and ``threads`` are those
+    that this machine sees.
     """
 
     name: str
@@ -38,7 +39,7 @@ class CpuInfo:
 
 
 def read_cpuinfo(procfs: str | Path = "/proc") -> CpuInfo:
-    """The processor of this machine; from :mod:`platform` where there is no procfs."""
+    """Returns the processor of this machine; from :mod:`platform` where there is no procfs."""
     text = read_text(Path(procfs) / "cpuinfo")
     if text:
         return parse_cpuinfo(text)
@@ -59,7 +60,7 @@ def read_cpuinfo(procfs: str | Path = "/proc") -> CpuInfo:
 
 
 def parse_cpuinfo(text: str) -> CpuInfo:
-    """Read the text of /proc/cpuinfo; missing keys leave their defaults."""
+    """Returns the processor from the text of /proc/cpuinfo; missing keys keep their defaults."""
     blocks = [dict(_pairs(block)) for block in re.split(r"\n\s*\n", text.strip())]
     processors = [block for block in blocks if "processor" in block] or blocks[:1]
     first = processors[0]
@@ -81,7 +82,7 @@ def parse_cpuinfo(text: str) -> CpuInfo:
 
 
 def provider(sysfs: str | Path = "/sys") -> str | None:
-    """``aws``, ``gcp`` or ``azure`` by the machine's DMI vendor, None if unknown or elsewhere."""
+    """Returns ``aws``, ``gcp`` or ``azure`` by the machine's DMI vendor, None for any other machine."""
     return _PROVIDERS.get(read_text(Path(sysfs) / "class/dmi/id/sys_vendor") or "")
 
 

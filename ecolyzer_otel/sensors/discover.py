@@ -1,8 +1,8 @@
-"""Which sensors this machine has: each family is tried once, and what is not used says why.
+"""Finds the sensors of this machine. Each family is tried once; an unused sensor is reported with its reason.
 
-Nothing is counted twice. A processor is taken from the first family that has one: RAPL, Apple, hwmon. A GPU comes
-from its vendor's library, or from a Jetson's rail where there is none. A meter of the whole server contains
-everything and is used only where nothing finer is measured. Without any sensor of the processor, it is modelled.
+Nothing is counted twice. A processor is measured by the first family that has it: RAPL, Apple, hwmon. A GPU is
+measured by its vendor's library, or by a Jetson's rail where there is none. A meter of the whole server contains
+everything, and is used only where there is no other sensor. A processor without a sensor is modelled.
 """
 
 from __future__ import annotations
@@ -28,16 +28,19 @@ from ecolyzer_otel.sensors.thermal import find_cpu_thermal
 
 __all__ = ["Discovery", "discover"]
 
-#: What ``auto`` looks for. IPMI is not among them: it starts processes.
+#: The families of ``auto``. IPMI is not one of them, because it starts processes.
 _AUTO = frozenset({"rapl", "nvml", "amd", "apple", "hwmon"})
 
 
 @dataclass(frozen=True, slots=True)
 class Discovery:
-    """The sensors to read, what is missing, and the CPU time that fits these sensors.
+    """The sensors of this machine, and the CPU time that matches them.
 
-    ``host`` has the scope of the CPU sensor: a RAPL package is compared with the busy time of the whole host, a
-    model of a control group's CPUs with that of the group.
+    Attributes:
+        sensors: the sensors to read.
+        absences: the sensors that are not used, with reasons.
+        host: the CPU time of the CPU sensor's scope: that of the host for a RAPL package, that of the control group
+            for a model of the group's CPUs.
     """
 
     sensors: tuple[Sensor, ...]
@@ -45,7 +48,7 @@ class Discovery:
     host: HostCpu
 
     def describe(self) -> str:
-        """One line for people: ``RAPL package-0, dram-0``, or ``no sensor: modelled from …``."""
+        """Returns one human-readable line: ``RAPL package-0, dram-0``, or ``no sensor: modelled from …``."""
         if not self.sensors:
             return "nothing (no sensor and --sensors none)"
         if all(isinstance(sensor, ModelledCpu) for sensor in self.sensors):
@@ -53,14 +56,14 @@ class Discovery:
         parts: list[str] = []
         for sensor in self.sensors:
             text = sensor.info.description
-            # "RAPL package-0, dram-0": the family's name once.
+            # The family's name appears once: "RAPL package-0, dram-0".
             family = text.removesuffix(sensor.info.id)
             repeated = family != text and any(part.startswith(family) for part in parts)
             parts.append(sensor.info.id if repeated else f"CPU {text}" if isinstance(sensor, ModelledCpu) else text)
         return ", ".join(parts)
 
     def close(self) -> None:
-        """Give every descriptor back."""
+        """Close all descriptors."""
         for sensor in self.sensors:
             sensor.close()
         self.host.close()
@@ -74,23 +77,23 @@ def discover(
     devfs: str | Path = "/dev",
     scope: Scope | None = None,
 ) -> Discovery:
-    """Find the sensors that ``config.sensors`` asks for under ``config.sysfs``.
+    """Find the sensors that ``config.sensors`` names, under ``config.sysfs``.
 
-    ``auto`` takes everything that can be had without counting joules twice, a list of families (``rapl,nvml``) only
-    those; both model the CPU where no sensor of it can be read, so that unknown never becomes zero. ``modelled``
-    looks for nothing; ``none`` gives no sensor; ``replay:FILE`` plays a recording.
+    ``auto`` uses every sensor that does not count joules twice; a list of families (``rapl,nvml``) uses only those.
+    Both model the CPU if no sensor of it can be read, so that unknown does not become zero. ``modelled`` uses only
+    the model, ``none`` uses no sensor, and ``replay:FILE`` plays a recording.
 
     Args:
         config: the settings.
         procfs: root of procfs.
-        cgroupfs: root of the control groups. Apart from ``config.sysfs``: this process' own limits hold
-            whichever tree its counters are read from.
-        devfs: where device nodes tell that there is a GPU.
-        scope: ``host`` for a meter that serves the whole node (the agent), whose own control group says nothing
-            about its services; None to let the sensors and the control group decide.
+        cgroupfs: root of the control groups. It is separate from ``config.sysfs``, because the limits of this
+            process apply whichever tree its counters are read from.
+        devfs: root of the device nodes, which show whether there is a GPU.
+        scope: ``host`` for a meter that serves the whole node (the agent), whose own control group is not that of
+            its services; None to let the sensors and the control group decide.
 
     Raises:
-        ConfigError: when a recording cannot be used. Nothing else.
+        ConfigError: a recording cannot be used. Nothing else is raised.
     """
     if config.sensors.startswith("replay:"):
         recorded = load_recording(config.sensors.removeprefix("replay:"))
@@ -99,14 +102,14 @@ def discover(
         return Discovery((), (), HostCpu(procfs, cgroupfs, scope=scope))
     named = frozenset(config.sensors.split(",")) - {"auto"}
     search = _Search(config.sysfs, Path(devfs), named)
-    # The host's procfs, where a container has it beside the host's sysfs (/host/proc, --sysfs /host/sys).
+    # A container may have the host's procfs beside the host's sysfs (/host/proc, --sysfs /host/sys).
     beside = Path(config.sysfs).parent / "proc"
     search.run(named or _AUTO, beside if (beside / "self").exists() else procfs)
     absences = tuple(search.absences)
     if search.has("cpu"):
         return Discovery(tuple(search.sensors), absences, HostCpu(procfs, cgroupfs, scope="host"))
     absences = tuple(_without_rapl(absence) if "rapl" in named else absence for absence in absences)
-    # DRAM without its package: the model below stands for both.
+    # DRAM without its package is not used, because the model includes it.
     kept = search.keep(lambda sensor: sensor.info.component != "dram")
     host = HostCpu(procfs, cgroupfs, scope=scope)
     model = power_model(read_cpuinfo(procfs), host, HardwareTable.load(), provider(config.sysfs))
@@ -114,7 +117,7 @@ def discover(
 
 
 class _Search:
-    """Takes sensors family by family, each for what is not there yet."""
+    """Collects sensors family by family."""
 
     def __init__(self, sysfs: str, devfs: Path, named: frozenset[str]) -> None:
         self.sensors: list[Sensor] = []
@@ -124,61 +127,61 @@ class _Search:
         self._named = named
 
     def run(self, families: frozenset[str], procfs: str | Path) -> None:
-        """Look for the families, best first."""
+        """Search the families, best first."""
         if "rapl" in families:
             rapl, absences = open_rapl(self._sysfs)
             self._take(rapl)
-            self._miss("rapl", absences)
+            self._note_absences("rapl", absences)
         if "nvml" in families:
             nvidia, absences = open_nvml(procfs)
             self._take(nvidia)
-            self._miss("nvml", absences, self._devfs / "nvidiactl")
+            self._note_absences("nvml", absences, self._devfs / "nvidiactl")
         if "amd" in families:
             taken = [int(sensor.info.id[3:]) + 1 for sensor in self.sensors if sensor.info.component == "gpu"]
             amd, absences = open_amd(self._sysfs, max(taken, default=0))
             self._take(amd)
-            self._miss("amd", absences, self._devfs / "kfd")
+            self._note_absences("amd", absences, self._devfs / "kfd")
         if "apple" in families:
             apple, absences = open_apple()
             self._take_missing(apple)
-            self._miss("apple", absences)
+            self._note_absences("apple", absences)
         if "hwmon" in families:
-            self._look_at_hwmon()
+            self._search_hwmon()
         if "ipmi" in families and not self.sensors:
             ipmi, absences = open_ipmi()
             self._take(ipmi)
-            self._miss("ipmi", absences)
+            self._note_absences("ipmi", absences)
 
     def has(self, component: str) -> bool:
         """Whether a sensor of ``component`` was found."""
         return any(sensor.info.component == component for sensor in self.sensors)
 
     def keep(self, wanted: Callable[[Sensor], bool]) -> list[Sensor]:
-        """The sensors that are wanted; the others are closed."""
+        """Returns the sensors that are wanted; the others are closed."""
         for sensor in self.sensors:
             if not wanted(sensor):
                 sensor.close()
         return [sensor for sensor in self.sensors if wanted(sensor)]
 
-    def _look_at_hwmon(self) -> None:
+    def _search_hwmon(self) -> None:
         found = find_power(self._sysfs)
         self._take_missing(found.parts)
-        whole = [found.whole] if found.whole else []
+        total = [found.total] if found.total else []
         if self.sensors:  # it contains them
-            for sensor in whole:
+            for sensor in total:
                 sensor.close()
         else:
-            self._take(whole)
-        self._miss("hwmon", found.absences)
-        if "hwmon" in self._named and not (found.parts or whole or found.absences):
+            self._take(total)
+        self._note_absences("hwmon", found.absences)
+        if "hwmon" in self._named and not (found.parts or total or found.absences):
             message = f"no power sensor under {self._sysfs}/class/hwmon"
-            self._miss("hwmon", [Absence("hwmon", "absent", message, "none is needed")])
+            self._note_absences("hwmon", [Absence("hwmon", "absent", message, "no action is needed")])
 
     def _take(self, sensors: Iterable[Sensor]) -> None:
         self.sensors += sensors
 
     def _take_missing(self, sensors: Iterable[Sensor]) -> None:
-        """Take those of components that no family before had."""
+        """Take the sensors of components that no earlier family has; the others are closed."""
         before = {sensor.info.component for sensor in self.sensors}
         for sensor in sensors:
             if sensor.info.component in before:
@@ -186,18 +189,18 @@ class _Search:
             else:
                 self.sensors.append(sensor)
 
-    def _miss(self, family: str, absences: Iterable[Absence], node: Path | None = None) -> None:
-        """Note why sensors of a family are not there, as far as anybody asked or there is hardware."""
+    def _note_absences(self, family: str, absences: Iterable[Absence], node: Path | None = None) -> None:
+        """Keep the absences of a family that the user named, whose hardware is present, or that are a fault."""
         for absence in absences:
-            asked = family in self._named
-            expected = asked or absence.expected or (node is not None and node.exists())
-            # That a machine has no RAPL is told in any case: it is why its CPU is modelled.
+            named = family in self._named
+            expected = named or absence.expected or (node is not None and node.exists())
+            # A missing RAPL is kept in any case: it is the reason why the CPU is modelled.
             if expected or absence.reason != "absent" or family == "rapl":
                 self.absences.append(replace(absence, expected=expected))
 
 
 def _without_rapl(absence: Absence) -> Absence:
-    """The absence of what was asked for by name says what is used instead."""
+    """The absence of RAPL, which the user named, with a note that the CPU is modelled instead."""
     if not absence.name.startswith("RAPL"):
         return absence
     return replace(absence, message=f"{absence.message} (--sensors rapl: the CPU is modelled instead)")

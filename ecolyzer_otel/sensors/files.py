@@ -1,4 +1,4 @@
-"""Cheap repeated reads of small kernel files, and single reads that answer None instead of raising."""
+"""Cheap repeated reads of small kernel files, and single reads that return None instead of raising."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ __all__ = ["HeldFile", "hwmon_chips", "read_int", "read_text"]
 
 
 class HeldFile:
-    """A small file that is read over and over through one held descriptor.
+    """A small file that is read repeatedly through one open descriptor.
 
-    ``os.pread`` on a held descriptor costs 2-3 us where open, read and close cost 9.
+    ``os.pread`` on an open descriptor takes 2-3 us; open, read and close take 9 us.
     """
 
     __slots__ = ("_fd", "_size", "path")
@@ -25,16 +25,16 @@ class HeldFile:
         self._fd: int | None = None
 
     def read(self) -> bytes:
-        """The first bytes of the file, never empty.
+        """Returns the first bytes of the file, never empty.
 
         Raises:
-            OSError: after one more try through a fresh descriptor.
+            OSError: the file cannot be read, not even through a new descriptor.
         """
         try:
             return self._pread()
         except OSError:
-            # A zone that was removed and registered again (module reload) answers ENODEV through the old
-            # descriptor for ever; an empty read is a script that rewrites its tree. Both mend by reopening.
+            # A zone that was removed and registered again (module reload) returns ENODEV through the old
+            # descriptor for ever; an empty read comes from a script that rewrites its tree. Both need a new open.
             self.close()
         try:
             return self._pread()
@@ -44,7 +44,7 @@ class HeldFile:
 
     def _pread(self) -> bytes:
         if self._fd is not None and os.fstat(self._fd).st_nlink == 0:
-            # Deleted or replaced by rename: on a disk the descriptor would give the old bytes for ever.
+            # Deleted or replaced by rename: on a disk the descriptor would return the old bytes for ever.
             self.close()
         if self._fd is None:
             self._fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
@@ -54,14 +54,14 @@ class HeldFile:
         return data
 
     def close(self) -> None:
-        """Give the descriptor back; the next read opens the file again."""
+        """Close the descriptor; the next read opens the file again."""
         fd, self._fd = self._fd, None
         if fd is not None:
             os.close(fd)
 
 
 def read_text(path: str | Path) -> str | None:
-    """The stripped text of a file, None if it cannot be read."""
+    """Returns the stripped text of a file, None if it cannot be read."""
     try:
         return Path(path).read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
@@ -69,7 +69,7 @@ def read_text(path: str | Path) -> str | None:
 
 
 def read_int(path: str | Path) -> int | None:
-    """The whole number in a file, None if there is none."""
+    """Returns the integer in a file, None if there is none."""
     text = read_text(path)
     try:
         return None if text is None else int(text)
@@ -78,13 +78,13 @@ def read_int(path: str | Path) -> int | None:
 
 
 def hwmon_chips(sysfs: Path) -> Iterator[tuple[str, Path]]:
-    """Name and folder of every hwmon chip, in the order of their numbers (hwmon10 after hwmon2)."""
+    """Yields name and folder of every hwmon chip, in the order of their numbers (hwmon10 after hwmon2)."""
     try:
         entries = [entry for entry in (sysfs / "class/hwmon").iterdir() if re.fullmatch(r"hwmon\d+", entry.name)]
     except OSError:
         return
     for entry in sorted(entries, key=lambda entry: int(entry.name[5:])):
-        # Before Linux 3.15 a driver's files were its device's, and ACPI's power meter still keeps them there.
+        # Before Linux 3.15 a driver's files were in its device's folder; those of ACPI's power meter still are.
         name = read_text(entry / "name") or read_text(entry / "device/name")
         if name:
             yield name, entry

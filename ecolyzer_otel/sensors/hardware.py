@@ -1,8 +1,8 @@
 """The packaged hardware table: design power of processors, and watts per hardware thread of architectures.
 
 ``data/hardware_tdp.csv`` and its provenance: every row carries its source (Intel ARK and AMD specifications via
-codecarbon's CSVs, MIT; per-thread rows from Cloud Carbon Footprint's SPECpower_ssj2008 fits, Apache-2.0). The file
-is read when it is asked for and not kept: it is needed once, at discovery.
+codecarbon's CSVs, MIT; per-thread rows from Cloud Carbon Footprint's SPECpower_ssj2008 fits, Apache-2.0). The table
+is not cached, because it is needed once, at discovery.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["CpuRow", "HardwareTable", "ThreadRow", "clean_name"]
 
 @dataclass(frozen=True, slots=True)
 class CpuRow:
-    """A processor model: design power in watts, physical cores (None if the table does not say)."""
+    """A processor model: design power in watts, physical cores (None if the table does not have them)."""
 
     model: str
     name_pattern: str
@@ -33,7 +33,8 @@ class CpuRow:
 class ThreadRow:
     """Watts of one hardware thread (vCPU) with its share of the server: idle, and fully busy.
 
-    ``provider`` is the cloud the fit was made for, or "mean". ``proxy`` tells figures borrowed from a sibling.
+    ``provider`` is the cloud that the figures were fitted for, or "mean". ``proxy`` is True for figures of a
+    similar architecture.
     """
 
     vendor: str
@@ -69,7 +70,7 @@ _X86: tuple[tuple[str, int, range | tuple[int, ...] | None, range | None, tuple[
 _ARM = {0xD0C: "Graviton2", 0xD40: "Graviton3", 0xD4F: "Graviton4"}
 
 
-#: Idle over design power where a row of a GPU has no idle figure: the mean of those that have is 0.1.
+#: Idle over design power for a GPU without an idle figure: the mean of those that have one is 0.1.
 _GPU_IDLE_PART = 0.1
 _WORDS_WITH_DIGITS = re.compile(r"[0-9a-z]*\d[0-9a-z]*")
 
@@ -86,7 +87,7 @@ class HardwareTable:
 
     @classmethod
     def load(cls) -> HardwareTable:
-        """Read the packaged table (250 kB, some 10 ms)."""
+        """Reads the packaged table (250 kB, some 10 ms)."""
         cpus, threads, gpus = [], [], []
         path = resources.files("ecolyzer_otel.sensors") / "data" / "hardware_tdp.csv"
         with path.open(encoding="utf-8") as file:
@@ -97,22 +98,22 @@ class HardwareTable:
                 elif row["kind"] == "cpu_arch_per_thread" and not row["note"].startswith("suspect"):
                     threads.append(_thread_row(row))
                 elif row["kind"] == "gpu" and (row["idle_w"] or row["tdp_w"]):
-                    # Of those with both figures idle is a tenth of the design power.
+                    # Idle is a tenth of the design power in the rows that have both.
                     gpus.append((row["name_pattern"], float(row["idle_w"] or _GPU_IDLE_PART * float(row["tdp_w"]))))
         return cls(cpus, threads, gpus)
 
     def gpu_idle(self, name: str) -> float | None:
-        """Idle watts of a GPU by its name, None if no row is of it."""
+        """Returns the idle watts of a GPU by its name, None if no row matches."""
         found = [(len(match[0]), watts) for pattern, watts in self._gpus if (match := re.search(pattern, name))]
         return max(found)[1] if found else None
 
     def cpu(self, name: str) -> CpuRow | None:
-        """The row whose pattern matches the most of a processor's name; None if none does."""
+        """Returns the row whose pattern matches the longest part of a processor's name, None if none matches."""
         best: tuple[int, CpuRow] | None = None
         text = clean_name(name)
         folded = text.casefold()
         for row in self._cpus:
-            # Compiling 1200 patterns takes a quarter of a second; nearly all rows fall to this first.
+            # Compiling 1200 patterns takes a quarter of a second; this check excludes nearly all rows first.
             if not all(word in folded for word in _WORDS_WITH_DIGITS.findall(row.model.casefold())):
                 continue
             match = re.search(row.name_pattern, text)
@@ -121,17 +122,17 @@ class HardwareTable:
         return None if best is None else best[1]
 
     def sibling(self, name: str) -> CpuRow | None:
-        """The public model that an OEM or cloud model is a variant of: same digits, other suffix (8480C: 8480+)."""
+        """Returns the public model of an OEM or cloud variant: same digits, other suffix (8480C: 8480+)."""
         found = re.fullmatch(r"(.*\d{4})[A-Z+]{1,2}\b.*", clean_name(name), re.IGNORECASE)
         if found is None:
             return None
         by_name = {row.model.casefold(): row for row in self._cpus}
         stem = found[1].casefold()
-        # Other suffixes (T, N, V …) are low-power or special parts: no guide to this one.
+        # Other suffixes (T, N, V …) are low-power or special models, which differ too much.
         return by_name.get(stem) or by_name.get(stem + "+")
 
     def per_thread(self, cpu: CpuInfo, provider: str | None = None) -> ThreadRow | None:
-        """The row of the processor's architecture: the provider's, else the mean of all providers'."""
+        """Returns the row of the processor's architecture: that of the provider, else the mean of all providers."""
         wanted = _architectures(cpu)
         for architecture in wanted:
             rows = [row for row in self._threads if row.architecture == architecture]
@@ -145,12 +146,12 @@ class HardwareTable:
         return None
 
     def generic(self) -> ThreadRow:
-        """The mean of every per-thread row that is a figure of its own: for processors nobody knows."""
+        """Returns the mean of all per-thread rows that are not proxies, for unknown processors."""
         return _mean([row for row in self._threads if not row.proxy], "generic server")
 
 
 def clean_name(name: str) -> str:
-    """A /proc/cpuinfo name as the table spells it: without (R), (TM), the frequency, and the word CPU."""
+    """Returns a /proc/cpuinfo name as the table spells it: without (R), (TM), the frequency, and the word CPU."""
     text = re.sub(r"\((?:R|TM)\)", " ", name, flags=re.IGNORECASE)
     text = re.sub(r"\s*@.*$", "", text)
     text = re.sub(r"\bCPU\b", " ", text, flags=re.IGNORECASE)

@@ -1,4 +1,4 @@
-"""Busy CPU time of the whole that a CPU sensor stands for: the host, or the control group with its limit."""
+"""Busy CPU time of the scope of a CPU sensor: the host, or the control group that limits this process."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import psutil
 
 from ecolyzer_otel.common.procstat import BUSY_TIMES, busy_ticks
 from ecolyzer_otel.sensors.base import SensorError
-from ecolyzer_otel.sensors.cgroup import Allotment, CgroupUsage, find_allotment, root_usage
+from ecolyzer_otel.sensors.cgroup import CgroupUsage, CpuLimit, find_cpu_limit, root_usage
 from ecolyzer_otel.sensors.files import HeldFile, read_text
 
 __all__ = ["HostCpu", "Scope"]
@@ -20,21 +20,21 @@ _REMEDY = "mount /proc"
 
 
 class HostCpu:
-    """Cumulative busy CPU seconds of a scope, and how many CPUs that scope has.
+    """Cumulative busy CPU seconds of a scope, and the number of its CPUs.
 
-    The scope must fit the sensor it is compared with: a RAPL package is the host's, so its denominator is the
-    host's busy time; a model of a container's own CPUs has the container's.
+    The scope must match the sensor: the joules of a RAPL package are divided by the busy time of the host, those of
+    a model of a container's CPUs by the busy time of the container.
 
     Args:
         procfs: root of procfs.
         cgroupfs: root of the control groups.
-        scope: ``host`` to stay with the host whatever the control group says; None to decide by the group:
-            ``cgroup`` when it allots fewer CPUs than the host has online.
+        scope: ``host`` for the host in any case; None for ``cgroup`` if the control group has fewer CPUs than the
+            host has online, else the host.
 
     Attributes:
         scope: ``host`` or ``cgroup``.
-        capacity_cpus: CPUs of the scope; a fraction where a quota is one.
-        description: the source, for people.
+        capacity_cpus: number of CPUs of the scope; may be a fraction under a quota.
+        description: human-readable source.
     """
 
     def __init__(
@@ -53,15 +53,15 @@ class HostCpu:
         online = _online(text) if self._stat else 0
         self.capacity_cpus = float(online or os.cpu_count() or 1)
         self.description = str(path) if self._stat else "psutil"
-        self._allotment: Allotment | None = None
+        self._limit: CpuLimit | None = None
         self._root: CgroupUsage | None = None
         if scope != "host":
-            self._adopt(find_allotment(procfs, cgroupfs))
+            self._apply_limit(find_cpu_limit(procfs, cgroupfs))
         if self.scope == "host" and self._stat is not None:
-            self._sharpen(cgroupfs)
+            self._use_root_usage(cgroupfs)
 
-    def _sharpen(self, cgroupfs: str | Path) -> None:
-        """Read the root group's clock instead of ticks of 10 ms, where it is that of the host."""
+    def _use_root_usage(self, cgroupfs: str | Path) -> None:
+        """Use the root group's CPU time, which is finer than ticks of 10 ms, where it is that of the host."""
         try:
             self._root = root_usage(cgroupfs, self._host_seconds())
         except SensorError:
@@ -69,29 +69,30 @@ class HostCpu:
         if self._root is not None:
             self.description = str(self._root.path)
 
-    def _adopt(self, allotment: Allotment | None) -> None:
-        if allotment is None or allotment.cpus >= self.capacity_cpus:
+    def _apply_limit(self, limit: CpuLimit | None) -> None:
+        """Take the scope of the control group, if it has fewer CPUs than the host and its usage can be read."""
+        if limit is None or limit.cpus >= self.capacity_cpus:
             return
-        if allotment.usage is None:
+        if limit.usage is None:
             self.description += (
-                f" (control group {allotment.group} allots {allotment.cpus:g} of {self.capacity_cpus:g} CPUs, "
+                f" (control group {limit.group} allots {limit.cpus:g} of {self.capacity_cpus:g} CPUs, "
                 "but its usage cannot be read: the whole host is used)"
             )
             return
         self.scope = "cgroup"
-        self.description = f"{allotment.usage.path} ({allotment.cpus:g} of {self.capacity_cpus:g} CPUs)"
-        self.capacity_cpus = allotment.cpus
-        self._allotment = allotment
+        self.description = f"{limit.usage.path} ({limit.cpus:g} of {self.capacity_cpus:g} CPUs)"
+        self.capacity_cpus = limit.cpus
+        self._limit = limit
 
     def busy_seconds(self) -> float:
-        """Cumulative busy CPU seconds of the scope: user, nice, system, irq and softirq.
+        """Returns the cumulative busy CPU seconds of the scope: user, nice, system, irq and softirq.
 
-        Without idle, iowait and steal. A control group counts its own run time.
+        Idle, iowait and steal are not included. A control group counts its own run time.
 
         Raises:
             SensorError: when the source cannot be read now.
         """
-        usage = self._root or (self._allotment and self._allotment.usage)
+        usage = self._root or (self._limit and self._limit.usage)
         if not usage:
             return self._host_seconds()
         try:
@@ -99,10 +100,12 @@ class HostCpu:
         except OSError as error:
             raise SensorError.from_os(error, usage.path, permission=_REMEDY, absent="restart the meter") from error
         except ValueError as error:
-            raise SensorError("io", f"{usage.path}: holds no usage", "restart the meter") from error
+            raise SensorError("io", f"{usage.path}: no CPU usage in it", "restart the meter") from error
 
-    def of_ticks(self, seconds: float) -> float:
-        """What :meth:`busy_seconds` was when the busy time in /proc/stat was ``seconds``, by what passed since.
+    def from_proc_stat(self, seconds: float) -> float:
+        """Returns the value of :meth:`busy_seconds` at the time when /proc/stat showed ``seconds``.
+
+        It is computed from the present values of both: the same time has passed on both clocks.
 
         Raises:
             SensorError: when a source cannot be read now.
@@ -121,18 +124,18 @@ class HostCpu:
         except OSError as error:
             raise SensorError.from_os(error, self._stat.path, permission=_REMEDY, absent=_REMEDY) from error
         except ValueError as error:
-            raise SensorError("io", f"{self._stat.path}: holds no times", _REMEDY) from error
+            raise SensorError("io", f"{self._stat.path}: no CPU times in it", _REMEDY) from error
 
     def close(self) -> None:
-        """Give the descriptors back."""
+        """Close the descriptors."""
         if self._stat is not None:
             self._stat.close()
         if self._root is not None:
             self._root.close()
-        if self._allotment is not None and self._allotment.usage is not None:
-            self._allotment.usage.close()
+        if self._limit is not None and self._limit.usage is not None:
+            self._limit.usage.close()
 
 
 def _online(stat: str | None) -> int:
-    """CPUs that are online: one line ``cpuN`` each."""
+    """The number of CPUs that are online: each has a line ``cpuN``."""
     return sum(line.startswith("cpu") and line[3:4].isdigit() for line in (stat or "").splitlines())

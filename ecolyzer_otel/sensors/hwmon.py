@@ -1,11 +1,11 @@
 """Power sensors in sysfs: NVIDIA Jetson and Grace, processors without RAPL, whole-server power meters.
 
 Rails overlap: VDD_IN of a Jetson contains its CPU and GPU rails, a Grace module contains its Grace socket, which
-contains the CPU and SysIO rails, and a server's meter contains everything. What is read never contains another.
+contains the CPU and SysIO rails, and a server's meter contains everything. No sensor that is used contains another.
 
 * Jetson: see ``jetson.py``.
-* Grace: ACPI power meters told apart by ``power1_oem_info`` (NVIDIA Grace performance tuning guide, "Power and
-  thermals"). Grace Power is CPU, SysIO, DRAM and what the regulators lose.
+* Grace: ACPI power meters, identified by ``power1_oem_info`` (NVIDIA Grace performance tuning guide, "Power and
+  thermals"). Grace Power is CPU, SysIO, DRAM and the losses of the regulators.
 * ``amd_energy`` (Linux 5.8-5.12), ``zenpower``, ``fam15h_power``, ``apm_xgene``: processors.
 * ``power_meter`` (ACPI 4.0, ``hwmon/acpi_power_meter``) of a whole server, with its power supply and fans.
 """
@@ -24,7 +24,7 @@ from ecolyzer_otel.sensors.jetson import jetson_parts, jetson_total
 from ecolyzer_otel.sensors.power import Clock, FileEnergy, PowerSensor, Rail, opened, power_info
 from ecolyzer_otel.sensors.thermal import find_cpu_thermal
 
-__all__ = ["PowerFound", "find_power"]
+__all__ = ["PowerSensors", "find_power"]
 
 _MICRO: Final = 1e-6
 _GRACE: Final = re.compile(r"(Module|Grace|CPU|SysIO) Power Socket (\d+)")
@@ -41,56 +41,51 @@ _CPU_CHIPS: Final = {
 }
 _CPU_POWER_UNCERTAINTY: Final = 0.1
 _ENERGY_UNCERTAINTY: Final = 0.03
-#: A server's meter is right about the server (2 %), which is not the processor: supply, fans and disks are in it.
+#: A server's meter is accurate for the server (2 %), but it includes the power supply, fans and disks.
 _SERVER_UNCERTAINTY: Final = 0.2
 
 
 @dataclass(slots=True)
-class PowerFound:
-    """What sysfs tells of power.
+class PowerSensors:
+    """The power sensors in sysfs.
 
     Attributes:
         parts: sensors of components; none contains another.
-        whole: a meter of the whole module or server, to be used only where there is nothing else.
-        absences: what is there and cannot be read.
+        total: a meter of the whole module or server, to be used only where there is no other sensor.
+        absences: sensors that exist but cannot be read.
     """
 
     parts: list[Sensor] = field(default_factory=list)
-    whole: Sensor | None = None
+    total: Sensor | None = None
     absences: list[Absence] = field(default_factory=list)
 
     def add(self, sensors: list[Sensor], family: str) -> None:
-        """Take those of ``sensors`` that can be read."""
+        """Add the sensors that can be read, and the absences of the others."""
         found, absences = opened(sensors, family)
         self.parts += found
         self.absences += absences
 
-    def close(self) -> None:
-        """Give every descriptor back."""
-        for sensor in [*self.parts, *([self.whole] if self.whole else [])]:
-            sensor.close()
 
-
-def find_power(sysfs: str | Path = "/sys", clock: Clock = time.monotonic_ns) -> PowerFound:
-    """Every sensor of power under ``sysfs`` that gave a reading."""
+def find_power(sysfs: str | Path = "/sys", clock: Clock = time.monotonic_ns) -> PowerSensors:
+    """Returns the power sensors under ``sysfs`` that can be read."""
     root = Path(sysfs)
-    found = PowerFound()
+    found = PowerSensors()
     found.add(jetson_parts(root, clock), "Jetson")
     found.add(_grace(root, clock), "Grace")
     if not any(sensor.info.component == "cpu" for sensor in found.parts):
         found.add(_processors(root, clock), "hwmon")
     if not found.parts:
-        whole = [*jetson_total(root, clock), *_grace_modules(root, clock), *_server(root, clock, found.absences)]
-        usable, absences = opened(whole, "power meter")
+        totals = [*jetson_total(root, clock), *_grace_modules(root, clock), *_server(root, clock, found.absences)]
+        usable, absences = opened(totals, "power meter")
         found.absences += absences
-        found.whole = next(iter(usable), None)
+        found.total = next(iter(usable), None)
         for sensor in usable[1:]:
             sensor.close()
     return found
 
 
 def _at(chip: Path, name: str) -> Path:
-    """A file of a chip, in its own folder or its device's."""
+    """The path of a chip's file, which is in its own folder or in its device's."""
     return chip / name if (chip / name).exists() else chip / "device" / name
 
 
@@ -98,7 +93,7 @@ def _at(chip: Path, name: str) -> Path:
 
 
 def _grace_meters(root: Path) -> dict[tuple[str, int], Path]:
-    """Power meters of Grace by what they measure and of which socket."""
+    """The power meters of Grace, by what they measure and by socket."""
     meters: dict[tuple[str, int], Path] = {}
     for _, chip in hwmon_chips(root):
         label = read_text(_at(chip, "power1_oem_info")) or ""
@@ -110,7 +105,7 @@ def _grace_meters(root: Path) -> dict[tuple[str, int], Path]:
 
 
 def _grace(root: Path, clock: Clock) -> list[Sensor]:
-    """Per socket the whole of Grace, or its two rails where that is not told."""
+    """For each socket, the total of Grace, or its two rails where there is no total."""
     meters = _grace_meters(root)
     sensors: list[Sensor] = []
     for socket in sorted({number for _, number in meters}):
@@ -124,7 +119,7 @@ def _grace(root: Path, clock: Clock) -> list[Sensor]:
 
 def _grace_modules(root: Path, clock: Clock) -> list[Sensor]:
     modules = [(socket, chip) for (part, socket), chip in _grace_meters(root).items() if part == "Module"]
-    if len(modules) != 1:  # several would have to be one sensor
+    if len(modules) != 1:  # several modules would need one sensor for all
         return []
     socket, chip = modules[0]
     return [_meter(chip, f"module-{socket}", "Grace module power (with GPU)", clock)]
@@ -158,7 +153,7 @@ def _processors(root: Path, clock: Clock) -> list[Sensor]:
 
 
 def _amd_energy(chip: Path, root: Path, clock: Clock, first: int) -> list[Sensor]:
-    """Sockets (``Esocket0``); its cores are contained in them."""
+    """The sockets (``Esocket0``), which contain the cores."""
     sensors: list[Sensor] = []
     for path in sorted(chip.glob("energy*_label")):
         match = re.fullmatch(r"Esocket(\d+)", read_text(path) or "")
@@ -188,8 +183,9 @@ def _server(root: Path, clock: Clock, absences: list[Absence]) -> list[Sensor]:
         and not (_GRACE.search(read_text(_at(chip, "power1_oem_info")) or ""))
     ]
     if len(meters) > 1:
-        message = f"{len(meters)} power meters, and nothing tells which contains which"
-        absences.append(Absence("power meter", "absent", message, "the CPU is modelled instead"))
+        message = f"{len(meters)} power meters, and it is unknown whether one contains another"
+        remedy = "no action is needed: the CPU is modelled instead"
+        absences.append(Absence("power meter", "absent", message, remedy))
         return []
     sensors: list[Sensor] = []
     for chip in meters:

@@ -1,8 +1,8 @@
-"""Joules from watts, and whether a counter of joules can be believed.
+"""Joules from integrated power, and the check of an energy counter against it.
 
-Counters of joules are wrong in the field: NVML's has shown 187 J where power says 327 J (zeus issue 181), AMD's has
-stood still on MI100 (ROCm/amdsmi issue 38). So a counter is compared with the integral of the power that the
-same device reports, before it is trusted.
+Energy counters may be wrong: NVML's has shown 187 J where power gave 327 J (zeus issue 181), AMD's has stood still
+on MI100 (ROCm/amdsmi issue 38). A counter is therefore compared with the integral of the power that the same device
+reports, before it is trusted.
 """
 
 from __future__ import annotations
@@ -12,24 +12,29 @@ from typing import Final, Literal
 
 __all__ = ["CheckedEnergy", "PowerIntegral"]
 
-#: A window of the comparison: long against the counter's update period, and with joules enough to tell.
+#: Least length and energy of a window of the comparison: many update periods, and enough joules for a result.
 _WINDOW_NS: Final = 5_000_000_000
 _WINDOW_JOULES: Final = 50.0
-#: Reads further apart than this say too little of the power between them to judge a counter by.
-_JUDGE_GAP_NS: Final = 2_000_000_000
+#: Between reads further apart than this, power is too uncertain for a comparison.
+_COMPARE_GAP_NS: Final = 2_000_000_000
 #: The counter may differ from the integral by this part of it.
 _TOLERANCE: Final = 0.3
-#: Power is a mean over up to a second and lags: a load that starts within a window moves it away from the counter
-#: once, not twice in a row. A counter that stands still needs no second look.
-_WINDOWS_TO_CONVICT: Final = 2
+#: A counter is rejected after this many bad windows in a row. Power is a mean over up to a second and lags behind:
+#: a load that starts within a window causes one bad window, not two. A counter that stands still is rejected at
+#: once.
+_BAD_WINDOWS: Final = 2
 
 
 class PowerIntegral:
     """The integral of power over time by the trapezoidal rule: each step adds (P0 + P1) / 2 * dt.
 
     Args:
-        longest_gap_seconds: of a longer step only this much is integrated, at its mean power; what was drawn
-            in the rest of it is not known. Counted in :attr:`gaps`.
+        longest_gap_seconds: of a longer step only this much is integrated, at its mean power. The joules of the
+            rest are unknown, and the gap is counted in ``gaps``.
+
+    Attributes:
+        joules: the integral so far.
+        gaps: number of steps longer than ``longest_gap_seconds``.
     """
 
     def __init__(self, longest_gap_seconds: float = 12.0) -> None:
@@ -39,7 +44,7 @@ class PowerIntegral:
         self._last: tuple[int, float] | None = None
 
     def add(self, t_ns: int, watts: float) -> float:
-        """Power in watts at a time. Returns the joules so far, which never fall."""
+        """Add the power in watts at a time. Returns the joules so far, which never fall."""
         watts = max(0.0, watts)
         if self._last is not None:
             then, watts_then = self._last
@@ -56,11 +61,11 @@ Verdict = Literal["open", "good", "counter_stuck", "counter_implausible"]
 
 
 class CheckedEnergy:
-    """A cumulative energy that prefers a counter, and goes on from where it was by integrated power if that fails.
+    """Cumulative energy from a counter, which integrated power replaces and continues if the counter is wrong.
 
-    Stated bound: over windows of at least 5 s and 50 J of integrated power, the counter must grow by 70 to 130 % of
-    it. It is given up after one window in which it did not grow at all, or two in a row that were out of bounds;
-    one window within them ends the comparison.
+    Bounds: over windows of at least 5 s and 50 J of integrated power, the counter must grow by 70 to 130 % of it.
+    It is rejected after one window without any growth, or after two in a row out of bounds. One window within the
+    bounds ends the comparison.
     """
 
     def __init__(self, longest_gap_seconds: float = 12.0) -> None:
@@ -72,12 +77,7 @@ class CheckedEnergy:
         self._window: tuple[int, float, float] | None = None
         self._seen_ns = 0
         self._bad = 0
-        self._found: dict[str, int] = {}
-
-    @property
-    def verdict(self) -> Verdict:
-        """``open`` until the counter was compared, then ``good`` or what was wrong with it."""
-        return self._verdict
+        self._faults: dict[str, int] = {}
 
     @property
     def integrating(self) -> bool:
@@ -91,48 +91,48 @@ class CheckedEnergy:
 
     @property
     def wants_power(self) -> bool:
-        """Whether power has to be read: to judge the counter, or in its place."""
+        """Whether power has to be read: to check the counter, or to replace it."""
         return self._integrating or self._verdict != "good"
 
     def faults(self) -> Mapping[str, int]:
-        """What was found, by reason: ``counter_stuck``, ``counter_implausible``, ``gap``."""
+        """Returns the faults found, by reason: ``counter_stuck``, ``counter_implausible``, ``gap``."""
         gaps = {"gap": self._integral.gaps} if self._integrating and self._integral.gaps else {}
-        return {**self._found, **gaps}
+        return {**self._faults, **gaps}
 
     def add(self, t_ns: int, counter: float | None, watts: float | None) -> float | None:
-        """A look at both. Returns cumulative joules, None if neither is known.
+        """Add a reading of both. Returns the cumulative joules, None if neither is available.
 
         Args:
-            t_ns: when.
-            counter: what the counter shows in joules, None where there is none.
-            watts: power, None where it is not known.
+            t_ns: time of the reading.
+            counter: the counter in joules, None if there is none.
+            watts: power, None if it is not available.
         """
         before = self._integral.joules
         if watts is not None:
             self._integral.add(t_ns, watts)
         if self._verdict == "open" and counter is not None and watts is not None:
-            self._judge(t_ns, counter)
+            self._compare(t_ns, counter)
         if counter is not None and self.wants_counter:
             self._last = counter
             return counter
         if watts is None:
             return None
-        if not self._integrating:  # from here on by power, on top of what was last shown: without a jump
+        if not self._integrating:  # from here on by power, continuing from the last value without a jump
             self._integrating = True
             self._base = (self._last or 0.0) - before
         self._last = self._base + self._integral.joules
         return self._last
 
     def recheck(self) -> None:
-        """The device was opened again: its counter has to be compared again."""
+        """Compare the counter again, because the device was opened again."""
         if self._verdict == "good":
             self._verdict = "open"
         self._window = None
         self._bad = 0
 
-    def _judge(self, t_ns: int, counter: float) -> None:
+    def _compare(self, t_ns: int, counter: float) -> None:
         window = self._window
-        if window is None or counter < window[1] or t_ns - self._seen_ns > _JUDGE_GAP_NS:
+        if window is None or counter < window[1] or t_ns - self._seen_ns > _COMPARE_GAP_NS:
             self._window = t_ns, counter, self._integral.joules
             self._seen_ns = t_ns
             return
@@ -146,6 +146,6 @@ class CheckedEnergy:
             self._verdict = "good"
             return
         self._bad += 1
-        if grown == 0.0 or self._bad >= _WINDOWS_TO_CONVICT:
+        if grown == 0.0 or self._bad >= _BAD_WINDOWS:
             self._verdict = "counter_stuck" if grown == 0.0 else "counter_implausible"
-            self._found[self._verdict] = 1
+            self._faults[self._verdict] = 1

@@ -1,8 +1,7 @@
-"""Power of a whole server as its management controller tells it: ``ipmitool dcmi power reading``.
+"""Power of a whole server, reported by its management controller: ``ipmitool dcmi power reading``.
 
-It takes a tenth of a second to a second, starts a process, needs root, has 1 W and 1 s resolution, and includes
-power supply, fans and disks; so it is read only where it is asked for by name (``--sensors ipmi``), in a thread of
-its own.
+A reading takes 0.1 to 1 s, starts a process and needs root. It has a resolution of 1 W and 1 s, and includes power
+supply, fans and disks. Therefore IPMI is read only if it is named (``--sensors ipmi``), in a separate thread.
 """
 
 from __future__ import annotations
@@ -25,14 +24,14 @@ _COMMAND: Final = ("dcmi", "power", "reading")
 _READING: Final = re.compile(r"Instantaneous power reading:\s*(\d+)\s*Watts")
 _TIMEOUT: Final = 5.0
 _PERIOD: Final = 1.0
-#: Nobody has read for this long: the thread ends.
-_DESERTED: Final = 15.0
+#: The thread ends after this long without a read.
+_UNUSED_SECONDS: Final = 15.0
 _UNCERTAINTY: Final = 0.2
 _REMEDY: Final = "run as root with /dev/ipmi0 (module ipmi_devintf), and try: ipmitool dcmi power reading"
 
 
 class IpmiSensor(Sensor):
-    """A server's power, integrated. Reads give the last answer of a thread that asks once a second."""
+    """A server's power, integrated. A thread queries it once a second; reads use the latest answer."""
 
     def __init__(self, program: str, clock: Callable[[], int] = time.monotonic_ns) -> None:
         self._program = program
@@ -48,18 +47,18 @@ class IpmiSensor(Sensor):
 
     @property
     def info(self) -> SensorInfo:
-        """What does not change."""
+        """The properties of the sensor."""
         return self._info
 
     def read(self) -> Reading:
-        """Joules since the first read. Only the first one waits for an answer.
+        """Returns the joules since the first read. Only the first read waits for an answer.
 
         Raises:
-            SensorError: ``permission``, ``absent`` or ``io``, as the last answer was.
+            SensorError: the latest query failed: ``permission``, ``absent`` or ``io``.
         """
         self._wanted_ns = time.monotonic_ns()
         if self._answer is None:
-            self._answer = self._ask()
+            self._answer = self._query()
         if self._thread is None or not self._thread.is_alive():
             self._closed.clear()
             self._thread = threading.Thread(target=self._poll, name="ecolyzer-ipmi", daemon=True)
@@ -71,7 +70,7 @@ class IpmiSensor(Sensor):
         return Reading(t_ns, self._integral.add(t_ns, answer))
 
     def faults(self) -> Mapping[str, int]:
-        """``gap``: reads too far apart for the joules between them to be known."""
+        """Returns ``gap``: the number of reads that were too far apart to be integrated."""
         return {"gap": self._integral.gaps} if self._integral.gaps else {}
 
     def close(self) -> None:
@@ -79,10 +78,10 @@ class IpmiSensor(Sensor):
         self._closed.set()
 
     def _poll(self) -> None:
-        while not self._closed.wait(_PERIOD) and time.monotonic_ns() - self._wanted_ns < _DESERTED * 1e9:
-            self._answer = self._ask()
+        while not self._closed.wait(_PERIOD) and time.monotonic_ns() - self._wanted_ns < _UNUSED_SECONDS * 1e9:
+            self._answer = self._query()
 
-    def _ask(self) -> float | SensorError:
+    def _query(self) -> float | SensorError:
         try:
             done = subprocess.run(
                 [self._program, *_COMMAND], capture_output=True, text=True, timeout=_TIMEOUT, check=False
@@ -92,13 +91,13 @@ class IpmiSensor(Sensor):
         found = _READING.search(done.stdout)
         if done.returncode == 0 and found:
             return float(found[1])
-        said = " ".join((done.stderr or done.stdout).split())[:200] or f"exit status {done.returncode}"
-        denied = "ermission" in said or "/dev/ipmi" in said
-        return SensorError("permission" if denied else "io", f"ipmitool: {said}", _REMEDY)
+        output = " ".join((done.stderr or done.stdout).split())[:200] or f"exit status {done.returncode}"
+        denied = "ermission" in output or "/dev/ipmi" in output
+        return SensorError("permission" if denied else "io", f"ipmitool: {output}", _REMEDY)
 
 
 def open_ipmi(clock: Callable[[], int] = time.monotonic_ns) -> tuple[list[Sensor], list[Absence]]:
-    """The server's power meter, if ``ipmitool`` is in PATH and may be used."""
+    """Returns the server's power meter, if ``ipmitool`` is in PATH and can read it."""
     program = shutil.which("ipmitool")
     if program is None:
         return [], [Absence("IPMI", "absent", "ipmitool is not in PATH", "install ipmitool", expected=True)]

@@ -1,4 +1,4 @@
-"""Power rails of NVIDIA Jetson modules, told by their INA3221 monitors.
+"""Power rails of NVIDIA Jetson modules, measured by their INA3221 monitors.
 
 Layouts: ``hwmon`` chips named ``ina3221`` with ``in*_label`` (JetPack 5 and newer), or the older
 ``/sys/bus/i2c/drivers/ina3221x/*/iio:device*/rail_name_*`` with ``in_power*_input`` in mW. Rails: NVIDIA Jetson
@@ -22,8 +22,8 @@ _MICRO: Final = 1e-6
 _MILLI: Final = 1e-3
 _Kind = Literal["cpu", "gpu", "dram", "soc", "cpu-gpu", "total"]
 
-#: Rails of Jetson modules by label. Not listed, and not read: supplies of the carrier board and VIN_SYS_5V0, which
-#: feeds other rails.
+#: Rails of Jetson modules by label. Supplies of the carrier board and VIN_SYS_5V0, which feeds other rails, are not
+#: listed and not read.
 _RAILS: Final[dict[str, _Kind]] = {
     "VDD_IN": "total",  # TX2, Xavier NX, Orin NX, Orin Nano
     "POM_5V_IN": "total",  # Nano
@@ -51,12 +51,12 @@ _COMPONENTS: Final[dict[_Kind, Component]] = {
     "cpu": "cpu",
     "gpu": "gpu",
     "dram": "dram",
-    "soc": "cpu",  # fabric and memory controller work for all; they are a processor's uncore elsewhere
-    "cpu-gpu": "cpu",  # every request has CPU time, not every one has kernels
+    "soc": "cpu",  # fabric and memory controller, which on other processors belong to the package (uncore)
+    "cpu-gpu": "cpu",  # every request has CPU time, but not every request has kernels
     "total": "cpu",
 }
 _IDS: Final[dict[_Kind, str]] = {"gpu": "gpu0", "total": "module"}
-#: INA3221: 1 % of shunt and gain, 40 mV/8 mA steps; twice that for a rail that is not one component's alone.
+#: INA3221: 1 % of shunt and gain, 40 mV/8 mA steps; more for a rail that feeds several components.
 _UNCERTAINTY: Final[dict[_Kind, float]] = {"cpu-gpu": 0.1, "total": 0.2}
 _UNCERTAINTY_ELSE: Final = 0.05
 _PERIOD: Final = 0.1
@@ -79,7 +79,7 @@ def _rails(root: Path) -> list[tuple[str, Rail]]:
 
 
 def jetson_parts(root: Path, clock: Clock) -> list[Sensor]:
-    """One sensor for each rail of a component."""
+    """Returns one sensor for each rail of a component."""
     rails = [(label, rail) for label, rail in _rails(root) if _RAILS.get(label, "total") != "total"]
     sensors: list[Sensor] = []
     for label, rail in rails:
@@ -92,7 +92,7 @@ def jetson_parts(root: Path, clock: Clock) -> list[Sensor]:
 
 
 def jetson_total(root: Path, clock: Clock) -> list[Sensor]:
-    """The rail that feeds the module, if there is one."""
+    """Returns the sensor of the rail that feeds the module, if there is one."""
     totals = [(label, rail) for label, rail in _rails(root) if _RAILS.get(label) == "total"]
     return [_sensor(label, rail, "module", root, clock) for label, rail in totals[:1]]
 

@@ -1,14 +1,14 @@
-"""Processor energy where no counter is to be had: utilisation times the figures of the hardware table.
+"""Processor energy without a counter: modelled from utilisation and the hardware table.
 
 Two curves, from the same public data (621 instances measured or rated by Teads):
 
 * Of a processor's design power (TDP) at 0, 10, 50, 100 % load: 0.12, 0.32, 0.75, 1.02 (Boavizta, ``boaviztapi``
-  consumption profiles). Joined by straight lines, which meet the published points exactly and need no fit.
+  consumption profiles). Straight lines between the published points need no fit.
 * Of a hardware thread's range from idle to full: the dynamic part is 0.22 at 10 % and 0.69 at 50 % (median of the
-  621), not the straight line of Cloud Carbon Footprint, which is 24-34 % low there: the first core that wakes
-  also wakes caches, mesh and memory controllers, so power rises steeply and flattens.
+  621). The straight line of Cloud Carbon Footprint is 24-34 % too low there: the first active core also wakes
+  caches, mesh and memory controllers, so that power rises steeply at first.
 
-All of it is declared with two standard uncertainties of 40 % or more (the field's own figure: 30-50 %).
+The declared uncertainty is 40 % or more for two standard uncertainties (published figures: 30-50 %).
 """
 
 from __future__ import annotations
@@ -33,23 +33,24 @@ TDP_POINTS: _Points = ((0.0, 0.12), (0.1, 0.32), (0.5, 0.75), (1.0, 1.02))
 #: Utilisation -> part of the way from idle to full power (median of the Teads instances).
 DYNAMIC_POINTS: _Points = ((0.0, 0.0), (0.1, 0.22), (0.5, 0.69), (1.0, 1.0))
 
-# One standard uncertainty of the gain: half of the 30-50 % that the field declares, and more for a guess.
+# One standard uncertainty of the gain: half of the published 30-50 %, and more for less similar processors.
 _EXACT, _SIMILAR, _PROXY, _GENERIC = 0.2, 0.25, 0.35, 0.4
-#: CPU time moves in ticks of 10 ms: over a shorter step utilisation would be 0 or cut off at 1, losing ticks.
+#: CPU time is counted in ticks of 10 ms: in a shorter step utilisation would be 0 or clipped at 1, which loses
+#: ticks.
 _SHORTEST_STEP_NS = 20_000_000
 _UPDATE_PERIOD_SECONDS = 0.02
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PowerModel:
-    """Watts of a scope's CPUs by utilisation, straight lines between ``points`` (utilisation 0..1, watts)."""
+    """Watts of a scope's CPUs by utilisation: straight lines between ``points`` (utilisation 0..1, watts)."""
 
     points: _Points
     description: str
     relative_uncertainty: float
 
     def watts(self, utilization: float) -> float:
-        """Power in watts at a utilisation, which is cut off to 0..1."""
+        """Returns the power in watts at a utilisation, which is clipped to 0..1."""
         u = min(1.0, max(0.0, utilization))
         for (u0, w0), (u1, w1) in pairwise(self.points):
             if u <= u1:
@@ -58,11 +59,11 @@ class PowerModel:
 
 
 def power_model(cpu: CpuInfo, host: HostCpu, table: HardwareTable, provider: str | None = None) -> PowerModel:
-    """The best model that the hardware table allows for the CPUs of ``host``.
+    """Returns the best model in the hardware table for the CPUs of ``host``.
 
-    In order: the processor's own design power (or a public sibling's), the per-thread figures of its
-    architecture, the mean of all per-thread figures. A virtual machine or control group gets the part of the
-    processor that its CPUs are; a vCPU counts as one hardware thread, two to a core.
+    In order: the processor's own design power (or that of a public sibling), the per-thread figures of its
+    architecture, the mean of all per-thread figures. A virtual machine or control group gets the share of the
+    processor that its CPUs are; a vCPU counts as one hardware thread, and a core has two.
     """
     row, uncertainty = table.cpu(cpu.name), _EXACT
     if row is None:
@@ -86,7 +87,7 @@ def power_model(cpu: CpuInfo, host: HostCpu, table: HardwareTable, provider: str
 
 
 def _share_of_tdp(row: CpuRow, cpu: CpuInfo, host: HostCpu) -> float | None:
-    """Design watts of the scope's CPUs, None when the share cannot be told."""
+    """Design watts of the scope's CPUs, None if their share of the processor is unknown."""
     if not cpu.virtual:
         return row.tdp_watts * cpu.sockets * min(1.0, host.capacity_cpus / cpu.threads)
     if row.cores is None:  # a guest does not see how many threads its processor has
@@ -113,10 +114,10 @@ def _describe(points: _Points, source: str, cpu: CpuInfo, host: HostCpu, uncerta
 
 
 class ModelledCpu(Sensor):
-    """A counter of modelled joules: the integral of power over the time between reads, from 0 at the first.
+    """A counter of modelled joules: the integral of power from the first read on.
 
-    Each step's power is that of its mean utilisation. As the curve bends, many short steps over bursts give a
-    little less than one long step with the same CPU time; the declared uncertainty holds that.
+    The power of each step is that of its mean utilisation. The curve is concave, so that many short steps over
+    bursts give a little less than one long step with the same CPU time. The declared uncertainty includes this.
     """
 
     def __init__(
@@ -145,21 +146,21 @@ class ModelledCpu(Sensor):
 
     @property
     def info(self) -> SensorInfo:
-        """What does not change."""
+        """The properties of the sensor."""
         return self._info
 
     def begin(self, t_ns: int, busy_seconds: float) -> None:
-        """Count from this earlier look at the same CPU clock, not from the first read."""
+        """Count from this earlier reading of the same CPU clock instead of the first read."""
         if self._last is None:
             self._last = (t_ns, busy_seconds)
 
     def read(self) -> Reading:
-        """Modelled joules so far: the sum of P(u) dt, u = busy CPU seconds / (dt * CPUs), cut off to 0..1.
+        """Returns the modelled joules: the sum of P(u) dt, u = busy CPU seconds / (dt * CPUs), clipped to 0..1.
 
-        Within 20 ms of the last step the counter stands still, as a real one does between its updates.
+        Within 20 ms of the last step the counter stands still, like a real one between its updates.
 
         Raises:
-            SensorError: when the CPU time cannot be read; the time until the next success is modelled then.
+            SensorError: the CPU time cannot be read. The next successful read includes the time until then.
         """
         busy = self._host.busy_seconds()
         now = self._clock()
@@ -176,10 +177,10 @@ class ModelledCpu(Sensor):
         return Reading(now, self._joules, utilization)
 
     def celsius(self) -> float | None:
-        """Temperature of the first package in degrees Celsius, None if unknown."""
+        """Returns the temperature of the first package in degrees Celsius, None if unknown."""
         return None if self._thermal is None else self._thermal.celsius()
 
     def close(self) -> None:
-        """Give the thermometer's descriptor back; the CPU clock belongs to the caller."""
+        """Close the thermometer's descriptor; the CPU clock belongs to the caller."""
         if self._thermal is not None:
             self._thermal.close()

@@ -12,19 +12,21 @@ from ecolyzer_otel.sensors.base import Absence, Reason, SensorError, SensorInfo
 
 __all__ = ["NvmlError", "NvmlSession", "samples"]
 
-_NO_BINDING: Final = "pip install nvidia-ml-py (or ecolyzer-otel[nvidia]) where there is an NVIDIA GPU"
+_NO_BINDING: Final = "on a machine with an NVIDIA GPU, pip install nvidia-ml-py (or ecolyzer-otel[nvidia])"
 _NO_DRIVER: Final = (
-    "none is needed without an NVIDIA GPU; in a container run with --gpus (NVIDIA Container Toolkit)"
+    "no action is needed without an NVIDIA GPU; start a container with --gpus (NVIDIA Container Toolkit)"
 )
-_NO_RIGHT: Final = "let this user open /dev/nvidiactl and /dev/nvidia*, or run the node agent (ecolyzer agent)"
-_UNSUPPORTED: Final = "none: this GPU or driver does not tell it"
-_MISMATCH: Final = "the driver was updated beneath a loaded one: reload the nvidia module or reboot"
-_LOST: Final = "see the kernel log (dmesg, Xid); it is opened again by itself"
+_NO_PERMISSION: Final = (
+    "give this user access to /dev/nvidiactl and /dev/nvidia*, or run the node agent (ecolyzer agent)"
+)
+_UNSUPPORTED: Final = "no action is possible: this GPU or driver does not report it"
+_MISMATCH: Final = "the driver was updated while it was loaded: reload the nvidia module or reboot"
+_LOST: Final = "see the kernel log (dmesg, Xid); the meter opens the GPU again"
 
 #: nvmlReturn_t (nvml.h) -> reason and remedy.
 _ERRORS: Final[dict[int, tuple[Reason, str]]] = {
     3: ("absent", _UNSUPPORTED),  # NOT_SUPPORTED
-    4: ("permission", _NO_RIGHT),  # NO_PERMISSION
+    4: ("permission", _NO_PERMISSION),  # NO_PERMISSION
     6: ("absent", _UNSUPPORTED),  # NOT_FOUND
     9: ("absent", _NO_DRIVER),  # DRIVER_NOT_LOADED
     12: ("absent", _NO_DRIVER),  # LIBRARY_NOT_FOUND
@@ -32,11 +34,11 @@ _ERRORS: Final[dict[int, tuple[Reason, str]]] = {
     18: ("io", _MISMATCH),  # LIB_RM_VERSION_MISMATCH
     28: ("absent", _LOST),  # GPU_NOT_FOUND
 }
-#: The handle or the library is of no more use: UNINITIALIZED, INVALID_ARGUMENT (a handle of before), NOT_FOUND (by
-#: its UUID), DRIVER_NOT_LOADED, GPU_IS_LOST, RESET_REQUIRED, LIB_RM_VERSION_MISMATCH, GPU_NOT_FOUND, UNKNOWN.
+#: The handle or the library is no longer valid: UNINITIALIZED, INVALID_ARGUMENT (an old handle), NOT_FOUND (by its
+#: UUID), DRIVER_NOT_LOADED, GPU_IS_LOST, RESET_REQUIRED, LIB_RM_VERSION_MISMATCH, GPU_NOT_FOUND, UNKNOWN.
 _LOST_CODES: Final = frozenset({1, 2, 6, 9, 15, 16, 18, 28, 999})
 _UNSUPPORTED_CODES: Final = frozenset({3, 13})
-#: Opening a broken driver may take long: after each failure wait twice as long, up to this.
+#: Opening a broken driver may take long: the wait doubles after each failure, up to this.
 _LONGEST_WAIT_NS: Final = 30_000_000_000
 _FIRST_WAIT_NS: Final = 1_000_000_000
 
@@ -53,7 +55,7 @@ class NvmlError(SensorError):
 
     @property
     def unsupported(self) -> bool:
-        """Whether this GPU or this driver never tells it."""
+        """Whether this GPU or driver does not support the function at all."""
         return self.code in _UNSUPPORTED_CODES
 
 
@@ -63,7 +65,7 @@ class NvmlSession:
     Attributes:
         nvml: the module ``pynvml``.
         open: False when it has to be opened again.
-        generation: grows each time that it is opened; handles of earlier ones are of no use.
+        generation: increases each time that it is opened; handles of an earlier generation are invalid.
     """
 
     def __init__(self, nvml: Any, clock: Callable[[], int]) -> None:
@@ -77,12 +79,12 @@ class NvmlSession:
 
     @classmethod
     def start(cls, clock: Callable[[], int]) -> tuple[NvmlSession | None, Absence | None]:
-        """The opened library, or why there is none."""
+        """Returns the opened library, or the absence that explains why there is none."""
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # the older package of that name warns that it is deprecated
+                warnings.simplefilter("ignore")  # the older package of this name warns that it is deprecated
                 nvml = importlib.import_module("pynvml")
-        except Exception as error:  # noqa: BLE001 - a broken package must not take the meter along
+        except Exception as error:  # noqa: BLE001 - a broken package must not stop the meter
             missing = isinstance(error, ModuleNotFoundError)
             problem = "the Python package nvidia-ml-py is not installed" if missing else f"pynvml: {error}"
             return None, Absence("NVML", "absent" if missing else "io", problem, _NO_BINDING)
@@ -97,7 +99,7 @@ class NvmlSession:
         """Open the library if it is not.
 
         Raises:
-            SensorError: it cannot be opened, or was tried too short a time ago.
+            SensorError: it cannot be opened, or the last try was too recent.
         """
         if self.open:
             return
@@ -108,7 +110,7 @@ class NvmlSession:
         except Exception as error:
             self._wait_ns = min(_LONGEST_WAIT_NS, self._wait_ns * 2 or _FIRST_WAIT_NS)
             self._not_before_ns = self._clock() + self._wait_ns
-            self._last_error = _map(error, "nvmlInit", known=self.generation > 0)
+            self._last_error = _map(error, "nvmlInit", reopening=self.generation > 0)
             raise self._last_error from error
         self.open = True
         self.generation += 1
@@ -116,17 +118,17 @@ class NvmlSession:
         self._last_error = None
 
     def drop(self) -> None:
-        """Give the library back; the next :meth:`reopen` starts afresh."""
+        """Close the library; the next :meth:`reopen` opens it again."""
         if self.open:
             self.open = False
             with suppress(Exception):  # it may be lost already
                 self.nvml.nvmlShutdown()
 
     def find(self, info: SensorInfo) -> Any:
-        """The handle of a GPU known before: by UUID, because a reload may number GPUs afresh.
+        """Returns the present handle of a GPU: by UUID, because a reload of the driver may renumber GPUs.
 
         Raises:
-            SensorError: it is not there now.
+            SensorError: the GPU is not found.
         """
         if info.uuid:
             return self.call("nvmlDeviceGetHandleByUUID", info.uuid.encode(), what=info.description)
@@ -137,40 +139,40 @@ class NvmlSession:
         """Call a function of the binding.
 
         Raises:
-            NvmlError: whatever it raised, mapped; ``what`` names the device.
+            NvmlError: any error of the binding, mapped; its text begins with ``what``, the name of the device.
         """
         try:
             return getattr(self.nvml, function)(*arguments)
         except Exception as error:
             raise _map(error, f"{what}: {function.removeprefix('nvml')}") from error
 
-    def maybe(self, function: str, *arguments: Any) -> Any:
-        """As :meth:`call`, None for whatever cannot be had."""
+    def call_or_none(self, function: str, *arguments: Any) -> Any:
+        """As :meth:`call`, but returns None on any error."""
         try:
             return self.call(function, *arguments, what="NVML")
         except SensorError:
             return None
 
 
-def samples(ask: Callable[[], list[Any]]) -> list[Any] | None:
-    """A list of samples; empty when there is no new one, None where there never is one.
+def samples(query: Callable[[], list[Any]]) -> list[Any] | None:
+    """Returns the samples of a query: empty if there is no new one, None if samples are not supported.
 
-    NVML answers NOT_FOUND when nothing happened since the timestamp, and the binding raises an error with the
-    code of *success* when nobody uses the GPU (it expects INSUFFICIENT_SIZE from its first call).
+    NVML returns NOT_FOUND if nothing happened since the timestamp, and the binding raises an error with the code of
+    *success* if no process uses the GPU (it expects INSUFFICIENT_SIZE from its first call).
     """
     try:
-        return ask()
+        return query()
     except Exception as error:  # noqa: BLE001 - whatever a vendor library raises
         mapped = _map(error, "NVML")
         return None if mapped.unsupported or mapped.reason == "permission" else []
 
 
-def _map(error: Exception, what: str, *, known: bool = False) -> NvmlError:
-    """The error with reason and remedy; ``known`` where there was a driver before."""
+def _map(error: Exception, what: str, *, reopening: bool = False) -> NvmlError:
+    """The error with reason and remedy; ``reopening`` is True if the driver had been loaded before."""
     value = getattr(error, "value", None)
     code = value if isinstance(value, int) else None
     reason, remedy = _ERRORS.get(-1 if code is None else code, ("io", _LOST))
-    if known and remedy is _NO_DRIVER:
+    if reopening and remedy is _NO_DRIVER:
         remedy = _LOST
     mapped = NvmlError(reason, f"{what}: {' '.join(str(error).split()) or type(error).__name__}", remedy)
     mapped.code = code

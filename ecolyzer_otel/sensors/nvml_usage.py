@@ -1,7 +1,7 @@
-"""Who kept an NVIDIA GPU busy: NVML's utilisation samples, integrated over their own microsecond timestamps.
+"""Busy time of an NVIDIA GPU and of its processes: NVML's utilisation samples, integrated over their timestamps.
 
-NVML keeps a ring of samples and gives those since a timestamp. The last one alone, or the largest, would make a
-process that was busy for one sample busy for the whole time between two reads.
+NVML keeps a ring of samples and returns those since a timestamp. The last or the largest sample alone would count a
+process that was busy for one sample as busy for all the time between two reads.
 """
 
 from __future__ import annotations
@@ -14,12 +14,10 @@ from ecolyzer_otel.sensors.pids import PidMap
 
 __all__ = ["DeviceBusy", "ProcessBusy", "number", "read_samples"]
 
-__all__ = ["DeviceBusy", "ProcessBusy"]
-
 #: NVML's sample period is 1/6 to 1 s, by product (nvml.h, nvmlUtilization_t).
 _LONGEST_SAMPLE_US: Final = 1_000_000
 _SHORTEST_SAMPLE_US: Final = 10_000
-#: A process without a sample for this long, and gone, is forgotten.
+#: An ended process is dropped after this long without a sample.
 _FORGET_US: Final = 600_000_000
 
 
@@ -34,9 +32,9 @@ class DeviceBusy:
         self._last_rate: int | None = None
 
     def add(self, samples: Iterable[tuple[int, float]]) -> None:
-        """New samples as (timestamp in us, percent), each of them for the time since the one before.
+        """Add new samples (timestamp in us, percent), each for the time since the previous one.
 
-        The ring holds what happened before anybody looked: of the first look nothing counts.
+        The samples of the first call do not count: they may be older than this meter.
         """
         first = self.last_us == 0
         covered = busy = 0.0
@@ -54,7 +52,7 @@ class DeviceBusy:
             self.utilization = busy / covered
 
     def add_rate(self, t_ns: int, percent: float) -> None:
-        """A utilisation rate over the last sample period, where there are no samples: it stands since the last."""
+        """Add a utilisation rate, where there are no samples: it counts for the time since the previous rate."""
         share = min(100.0, max(0.0, percent)) / 100.0
         if self._last_rate is not None and t_ns > self._last_rate:
             self.seconds = (self.seconds or 0.0) + share * (t_ns - self._last_rate) / 1e9
@@ -66,9 +64,9 @@ class DeviceBusy:
 class ProcessBusy:
     """Cumulative busy seconds by PID.
 
-    A sample is one process' utilisation of the SMs over the sample period that ends at its timestamp. Processes
-    with nothing to do have no sample, so the time since the last one may be a pause: a sample then stands for the
-    shortest distance of one process' samples seen so far, and never for longer than a second.
+    A sample is one process' utilisation of the SMs over the sample period that ends at its timestamp. An idle
+    process has no samples, so that the time since its last sample may be a pause. A sample then counts for the
+    shortest distance between two samples of one process so far, and never for more than a second.
     """
 
     def __init__(self, pids: PidMap | None = None) -> None:
@@ -76,30 +74,30 @@ class ProcessBusy:
         self._seconds: dict[int, float] = {}
         self._seen: dict[int, int] = {}
         self._period_us = _LONGEST_SAMPLE_US
-        self._known = True
+        self._translated = True
         self.last_us = 0
 
     @property
     def seconds(self) -> Mapping[int, float]:
-        """Busy seconds by PID as this process sees PIDs; empty where they cannot be told apart."""
-        return self._seconds if self._known else {}
+        """Busy seconds by PID in the namespace of this process; empty if a PID cannot be translated."""
+        return self._seconds if self._translated else {}
 
     def add(self, samples: Iterable[tuple[int, int, float]]) -> None:
-        """New samples as (PID of the host, timestamp in us, percent of the SMs)."""
+        """Add new samples: (PID of the host, timestamp in us, percent of the SMs)."""
         new = sorted((stamp, pid, percent) for pid, stamp, percent in samples if stamp > self.last_us)
-        looked_us = self.last_us
+        since_us = self.last_us
         for stamp, pid, percent in new:
-            length = self._length(stamp, self._seen.get(pid), looked_us)
+            length = self._length(stamp, self._seen.get(pid), since_us)
             self._count(pid, length / 1e6 * min(100.0, max(0.0, percent)) / 100.0)
             self._seen[pid] = self.last_us = stamp
         self._forget()
 
-    def _length(self, stamp: int, before: int | None, looked_us: int) -> int:
-        """How long a sample stands for, in microseconds."""
-        if not looked_us:  # the ring holds what happened before we looked: of the first look nothing counts
+    def _length(self, stamp: int, before: int | None, since_us: int) -> int:
+        """The time that a sample covers, in microseconds."""
+        if not since_us:  # samples of the first call may be older than this meter
             return 0
         if before is None:
-            return min(stamp - looked_us, self._period_us)
+            return min(stamp - since_us, self._period_us)
         gap = stamp - before
         if gap >= _SHORTEST_SAMPLE_US:
             self._period_us = min(self._period_us, gap)
@@ -108,7 +106,7 @@ class ProcessBusy:
     def _count(self, pid: int, busy: float) -> None:
         local = self._pids.local(pid)
         if local is None:
-            self._known = False
+            self._translated = False
         else:
             self._seconds[local] = self._seconds.get(local, 0.0) + busy
 
@@ -125,10 +123,10 @@ def _alive(pid: int) -> bool:
 
 
 def read_samples(nvml: Any, handle: Any, since_us: int) -> list[tuple[int, float]]:
-    """Utilisation samples of the device since a timestamp, as :meth:`DeviceBusy.add` takes them.
+    """Returns the utilisation samples of the device since a timestamp, for :meth:`DeviceBusy.add`.
 
     Raises:
-        NVMLError: as the binding raises it.
+        NVMLError: the error of the binding.
     """
     kind, samples = nvml.nvmlDeviceGetSamples(handle, nvml.NVML_GPU_UTILIZATION_SAMPLES, since_us)
     return [(sample.timeStamp, number(kind, sample.sampleValue)) for sample in samples]
@@ -147,5 +145,5 @@ _VALUES: Final[Mapping[int, Callable[[Any], float]]] = {
 
 
 def number(value_type: int, value: Any) -> float:
-    """What an ``nvmlValue_t`` union holds."""
+    """Returns the value of an ``nvmlValue_t`` union."""
     return _VALUES.get(value_type, _VALUES[1])(value)

@@ -1,9 +1,9 @@
-"""From the PIDs that a driver tells to the PIDs that this process sees.
+"""Translates the PIDs that a driver reports to the PID namespace of this process.
 
-A driver lives in the kernel and tells PIDs of the host (of the initial PID namespace), also to a process in a
-container, where the same number may be somebody else (NVIDIA/nvidia-docker issue 1483). So inside a PID namespace
-of its own a number is only believed where procfs translates it: the line ``NSpid`` of ``/proc/PID/status``
-(proc(5)) lists a process' PIDs from the namespace of the procfs mount inwards, which takes the host's procfs.
+A driver reports PIDs of the host (the initial PID namespace), also to a process in a container, where the same
+number may belong to another process (NVIDIA/nvidia-docker issue 1483). In a container, a PID is therefore only used
+if the host's procfs is mounted and translates it: the line ``NSpid`` of ``/proc/PID/status`` (proc(5)) lists the
+PIDs of a process from the namespace of the procfs mount inwards.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["PidMap"]
 
 #: PROC_PID_INIT_INO of the kernel (include/linux/proc_ns.h): the inode of the initial PID namespace.
 _INITIAL: Final = "pid:[4026531836]"
-#: Above every PID (PID_MAX_LIMIT is 2**22): a process that is not in our namespace, and so none of our workers.
+#: Above every PID (PID_MAX_LIMIT is 2**22): added to the PID of a process outside of this namespace.
 _FOREIGN: Final = 1 << 32
 
 
@@ -26,7 +26,7 @@ class PidMap:
     """Translates PIDs of the initial namespace.
 
     Args:
-        procfs: where to look processes up: a mount of the host's procfs where there is one.
+        procfs: the procfs to look up processes in; the host's, if it is mounted.
     """
 
     def __init__(self, procfs: str | Path = "/proc") -> None:
@@ -35,16 +35,16 @@ class PidMap:
         self._cache: dict[int, int] = {}
 
     @property
-    def trivial(self) -> bool:
-        """Whether this process is in the initial namespace (or there are none): PIDs are what they seem."""
+    def in_initial_namespace(self) -> bool:
+        """Whether this process is in the initial namespace, or there are none: then PIDs need no translation."""
         return self._namespace is None or self._namespace == _INITIAL
 
     def local(self, pid: int) -> int | None:
-        """The PID of host process ``pid`` here; a number that no process has for one of elsewhere.
+        """Returns the PID of host process ``pid`` in this namespace, None if it is unknown.
 
-        None where it cannot be told.
+        For a process outside of this namespace it returns a number that no process has.
         """
-        if self.trivial:
+        if self.in_initial_namespace:
             return pid
         if pid not in self._cache:
             found = self._look_up(pid)
@@ -62,7 +62,7 @@ class PidMap:
                 numbers = [int(word) for word in line[6:].split()]
                 if len(numbers) > 1 and _namespace(folder) == self._namespace:
                     return numbers[-1]
-                # With one number this procfs shows our own namespace, and the process is only a namesake.
+                # With one number this is the procfs of our own namespace: another process has the same number.
                 return pid + _FOREIGN if len(numbers) > 1 else None
         return None
 

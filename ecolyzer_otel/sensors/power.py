@@ -1,4 +1,4 @@
-"""Sensors that tell power only, from which joules are integrated, and counters of joules in a file.
+"""Sensors of power, which is integrated to joules, and energy counters in a file.
 
 The kernel's hwmon ABI (``hwmon/sysfs-interface``): ``power*_input`` and ``power*_average`` in uW, ``in*_input`` in
 mV, ``curr*_input`` in mA, ``energy*_input`` in uJ.
@@ -19,12 +19,14 @@ from ecolyzer_otel.sensors.thermal import CpuThermal
 
 __all__ = ["LONGEST_GAP_SECONDS", "Clock", "FileEnergy", "PowerSensor", "Rail", "opened", "power_info"]
 
-#: Joules between two reads further apart than this are not known.
+#: The joules between two reads further apart than this are unknown.
 LONGEST_GAP_SECONDS: Final = 12.0
 
 Clock = Callable[[], int]
 
-_PERMISSION: Final = "let the service's group read it (udev rule or chmod), or run the node agent (ecolyzer agent)"
+_PERMISSION: Final = (
+    "give the service's group read access (udev rule or chmod), or run the node agent (ecolyzer agent)"
+)
 _ABSENT: Final = "load the driver again"
 
 
@@ -40,11 +42,11 @@ class Rail:
 
     @classmethod
     def of(cls, scale: float, *paths: Path) -> Rail:
-        """A rail of the files at ``paths``."""
+        """Returns the rail of the files at ``paths``."""
         return cls(tuple(HeldFile(path, 32) for path in paths), scale)
 
     def watts(self) -> float:
-        """Power now.
+        """Returns the power now.
 
         Raises:
             SensorError: ``permission``, ``absent`` or ``io``.
@@ -55,7 +57,7 @@ class Rail:
         return product
 
     def close(self) -> None:
-        """Give the descriptors back."""
+        """Close the descriptors."""
         for file in self.files:
             file.close()
 
@@ -66,11 +68,11 @@ def _number(file: HeldFile) -> int:
     except OSError as error:
         raise SensorError.from_os(error, file.path, permission=_PERMISSION, absent=_ABSENT) from error
     except ValueError as error:
-        raise SensorError("io", f"{file.path}: holds no number", "see the kernel log") from error
+        raise SensorError("io", f"{file.path}: no number in it", "see the kernel log (dmesg)") from error
 
 
 class PowerSensor(Sensor):
-    """Joules of one or more rails that do not overlap, integrated from the first read on (trapezoidal rule)."""
+    """The energy of rails that do not overlap, integrated from the first read on (trapezoidal rule)."""
 
     def __init__(
         self,
@@ -87,11 +89,11 @@ class PowerSensor(Sensor):
 
     @property
     def info(self) -> SensorInfo:
-        """What does not change."""
+        """The properties of the sensor."""
         return self._info
 
     def read(self) -> Reading:
-        """Joules since the first read.
+        """Returns the joules since the first read.
 
         Raises:
             SensorError: ``permission``, ``absent`` or ``io``; the time until the next success is a gap.
@@ -101,15 +103,15 @@ class PowerSensor(Sensor):
         return Reading(t_ns, self._integral.add(t_ns, watts))
 
     def celsius(self) -> float | None:
-        """Temperature in degrees Celsius where something tells it."""
+        """Returns the temperature in degrees Celsius, None if unknown."""
         return None if self._thermal is None else self._thermal.celsius()
 
     def faults(self) -> Mapping[str, int]:
-        """``gap``: reads too far apart for the joules between them to be known."""
+        """Returns ``gap``: the number of reads that were too far apart to be integrated."""
         return {"gap": self._integral.gaps} if self._integral.gaps else {}
 
     def close(self) -> None:
-        """Give the descriptors back."""
+        """Close the descriptors."""
         for rail in self._rails:
             rail.close()
         if self._thermal is not None:
@@ -117,7 +119,7 @@ class PowerSensor(Sensor):
 
 
 class FileEnergy(Sensor):
-    """A counter of microjoules in a file (``energy*_input``)."""
+    """An energy counter in a file, in microjoules (``energy*_input``)."""
 
     def __init__(
         self,
@@ -133,33 +135,33 @@ class FileEnergy(Sensor):
 
     @property
     def info(self) -> SensorInfo:
-        """What does not change."""
+        """The properties of the sensor."""
         return self._info
 
     def read(self) -> Reading:
-        """The counter in joules.
+        """Returns the counter in joules.
 
         Raises:
             SensorError: ``permission``, ``absent``, ``io``, or ``range`` below 0.
         """
         joules = _number(self._file) * 1e-6
         if joules < 0:
-            raise SensorError("range", f"{self._file.path}: {joules:g} J is below 0", "see the kernel log")
+            raise SensorError("range", f"{self._file.path}: {joules:g} J is below 0", "see the kernel log (dmesg)")
         return Reading(self._clock(), joules)
 
     def celsius(self) -> float | None:
-        """Temperature in degrees Celsius where something tells it."""
+        """Returns the temperature in degrees Celsius, None if unknown."""
         return None if self._thermal is None else self._thermal.celsius()
 
     def close(self) -> None:
-        """Give the descriptors back."""
+        """Close the descriptors."""
         self._file.close()
         if self._thermal is not None:
             self._thermal.close()
 
 
 def opened(sensors: Sequence[Sensor], family: str) -> tuple[list[Sensor], list[Absence]]:
-    """Those that give a reading, and why the others do not."""
+    """Returns the sensors that can be read, and the absences of the others, which are closed."""
     found: list[Sensor] = []
     absences: list[Absence] = []
     for sensor in sensors:
@@ -181,7 +183,7 @@ def power_info(
     uncertainty: float,
     thermal: CpuThermal | None = None,
 ) -> SensorInfo:
-    """What is common to sensors that integrate power. ``period`` in seconds."""
+    """Returns the properties of a sensor that integrates power. ``period`` is in seconds."""
     return SensorInfo(
         id=identity,
         component=component,

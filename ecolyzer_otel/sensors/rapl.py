@@ -2,10 +2,10 @@
 
 Layout (kernel document ``power/powercap/powercap``): zones ``intel-rapl:N``, named ``package-N`` (AMD's too) or
 ``psys``, with subzones ``intel-rapl:N:M`` named ``core``, ``uncore`` or ``dram``; ``energy_uj`` counts microjoules
-up to ``max_energy_range_uj`` and starts again from 0.
+up to ``max_energy_range_uj`` and restarts from 0.
 
 Domains overlap: a package contains its core and uncore, psys contains the packages, and ``intel-rapl-mmio``
-shows package 0 a second time. Summing them counts joules twice, so only packages and DRAM are read.
+repeats package 0. Their sum would count joules twice, so only packages and DRAM are read.
 """
 
 from __future__ import annotations
@@ -24,31 +24,31 @@ __all__ = ["RaplSensor", "open_rapl"]
 _ZONE = re.compile(r"intel-rapl:(\d+)(?::(\d+))?")
 _PACKAGE = re.compile(r"package-(\d+)(?:-die-\d+)?")
 _MICRO = 1e-6
-#: The hardware refreshes the counter about every millisecond (Intel SDM vol. 3B, 15.10).
-#: Idle power of a package over its long-term limit, which is the design power unless somebody changed it: what
-#: Boavizta's consumption profiles have at 0 % load (:data:`~ecolyzer_otel.sensors.modelled.TDP_POINTS`).
+#: Idle power of a package over its long-term limit, which is the design power by default: the value of Boavizta's
+#: consumption profiles at 0 % load (:data:`~ecolyzer_otel.sensors.modelled.TDP_POINTS`).
 _IDLE_PART = 0.12
+#: The hardware updates the counter about every millisecond (Intel SDM vol. 3B, 15.10).
 _UPDATE_PERIOD_SECONDS = 0.001
 #: One standard uncertainty of RAPL's gain against an external meter: 2-3 %.
 _RELATIVE_UNCERTAINTY = 0.03
 
 _PERMISSION_REMEDY = (
-    "RAPL is root-only since Linux 5.10 (CVE-2020-8694): run the node agent (ecolyzer agent), let the service's "
-    "group read energy_uj by a udev rule or chmod, give the service CAP_DAC_READ_SEARCH, or run it as root"
+    "RAPL is root-only since Linux 5.10 (CVE-2020-8694): run the node agent (ecolyzer agent), give the service's "
+    "group read access to energy_uj (udev rule or chmod), give the service CAP_DAC_READ_SEARCH, or run it as root"
 )
 _ABSENT_REMEDY = (
-    "none is needed: cloud machines hide RAPL; on bare metal load the module intel_rapl_msr, and in a container "
-    "mount the host's /sys and name it with --sysfs"
+    "no action is needed on cloud machines, which hide RAPL; on bare metal load the module intel_rapl_msr; in a "
+    "container mount the host's /sys and set --sysfs to it"
 )
 _HIDDEN_REMEDY = (
     "the container runtime masks /sys/devices/virtual/powercap: run the node agent on the host, or mount the "
-    "host's /sys read-only elsewhere (-v /sys:/host/sys:ro) and give --sysfs /host/sys"
+    "host's /sys read-only elsewhere (-v /sys:/host/sys:ro) and set --sysfs /host/sys"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class _Zone:
-    """One zone worth reading."""
+    """One zone to read."""
 
     folder: Path
     id: str
@@ -72,11 +72,11 @@ class RaplSensor(Sensor):
 
     @property
     def info(self) -> SensorInfo:
-        """What does not change."""
+        """The properties of the sensor."""
         return self._info
 
     def read(self) -> Reading:
-        """The counter in joules (``energy_uj`` times 1e-6).
+        """Returns the counter in joules (``energy_uj`` times 1e-6).
 
         Raises:
             SensorError: ``permission``, ``absent``, ``io``, or ``range`` for a value that the counter cannot hold.
@@ -90,27 +90,28 @@ class RaplSensor(Sensor):
                 error, self._energy.path, permission=_PERMISSION_REMEDY, absent=_ABSENT_REMEDY
             ) from error
         except ValueError as error:
-            raise SensorError("io", f"{self._energy.path}: holds no number", "see the kernel log") from error
+            raise SensorError(
+                "io", f"{self._energy.path}: no number in it", "see the kernel log (dmesg)"
+            ) from error
         wrap = self._info.wrap_joules
         if joules < 0 or (wrap is not None and joules > wrap):
-            raise SensorError(
-                "range", f"{self._energy.path}: {joules:g} J is outside 0..{wrap or 0:g} J", "see the kernel log"
-            )
+            problem = f"{self._energy.path}: {joules:g} J is outside 0..{wrap or 0:g} J"
+            raise SensorError("range", problem, "see the kernel log (dmesg)")
         return Reading(t_ns, joules)
 
     def celsius(self) -> float | None:
-        """Package temperature in degrees Celsius; None for DRAM or where nothing tells it."""
+        """Returns the package temperature in degrees Celsius; None for DRAM or if unknown."""
         return None if self._thermal is None else self._thermal.celsius()
 
     def close(self) -> None:
-        """Give the descriptors back."""
+        """Close the descriptors."""
         self._energy.close()
         if self._thermal is not None:
             self._thermal.close()
 
 
 def open_rapl(sysfs: str | Path = "/sys") -> tuple[list[RaplSensor], list[Absence]]:
-    """Every non-overlapping RAPL domain that gave a reading, and what was not to be had.
+    """Returns the RAPL domains that do not overlap and can be read, and the absences of the others.
 
     Args:
         sysfs: root of the sysfs tree.
@@ -125,7 +126,7 @@ def open_rapl(sysfs: str | Path = "/sys") -> tuple[list[RaplSensor], list[Absenc
     hidden = [path for path in folders.values() if not path.exists()]
     if hidden:
         absences.append(
-            Absence("RAPL", "permission", f"{hidden[0]} is listed but hidden from this container", _HIDDEN_REMEDY)
+            Absence("RAPL", "permission", f"{hidden[0]} is listed but hidden in this container", _HIDDEN_REMEDY)
         )
     zones = _select(folders)
     if not zones and not absences:
@@ -145,7 +146,7 @@ def open_rapl(sysfs: str | Path = "/sys") -> tuple[list[RaplSensor], list[Absenc
 
 
 def _zone_folders(sysfs: Path) -> tuple[dict[str, Path], list[Absence]]:
-    """Every zone's folder by its name; the class folder lists them flat, the device folder nested."""
+    """The folder of every zone by its name. The class folder lists zones flat, the device folder nested."""
     found: dict[str, Path] = {}
     absences: list[Absence] = []
 
@@ -154,7 +155,7 @@ def _zone_folders(sysfs: Path) -> tuple[dict[str, Path], list[Absence]]:
             entries = sorted(folder.iterdir())
         except PermissionError:
             absences.append(
-                Absence("RAPL", "permission", f"{folder}: no permission to list it", _PERMISSION_REMEDY)
+                Absence("RAPL", "permission", f"{folder}: permission to list it denied", _PERMISSION_REMEDY)
             )
             return
         except OSError:
@@ -168,13 +169,13 @@ def _zone_folders(sysfs: Path) -> tuple[dict[str, Path], list[Absence]]:
 
     for base in ("class/powercap", "devices/virtual/powercap"):
         collect(sysfs / base, 2)
-    # Numbers, not text: intel-rapl:10 comes after intel-rapl:2. A child comes right after its package.
+    # By number: intel-rapl:10 comes after intel-rapl:2, and a child right after its package.
     ordered = sorted(found, key=lambda name: [int(part) for part in name.split(":")[1:]])
     return {name: found[name] for name in ordered}, absences
 
 
 def _select(folders: dict[str, Path]) -> list[_Zone]:
-    """Packages and the DRAM inside them; nothing that contains or repeats another."""
+    """The packages and their DRAM; no zone that contains or repeats another."""
     names = {key: read_text(folder / "name") or "" for key, folder in folders.items()}
     zones: dict[str, _Zone] = {}
     for key, folder in folders.items():
@@ -184,7 +185,7 @@ def _select(folders: dict[str, Path]) -> list[_Zone]:
         if package is None or (is_child and names[key] != "dram"):
             continue
         identity = package[0].replace("package", "dram") if is_child else package[0]
-        if identity in zones:  # two zones of one name (old kernels on several dies): both are real
+        if identity in zones:  # two zones with one name (old kernels on several dies) are both used
             identity = f"{identity}-zone-{key.partition(':')[2].replace(':', '-')}"
         zones[identity] = _Zone(folder, identity, "dram" if is_child else "cpu", int(package[1]))
     return list(zones.values())
@@ -211,7 +212,7 @@ def _open_zone(zone: _Zone, sysfs: Path) -> RaplSensor:
 
 
 def _constraint(folder: Path, name: str, what: str) -> float | None:
-    """Watts of one of the zone's constraints: ``long_term`` (PL1) or ``short_term`` (PL2); None if not told."""
+    """Watts of one of the zone's constraints: ``long_term`` (PL1) or ``short_term`` (PL2); None if unknown."""
     for index in range(4):
         if read_text(folder / f"constraint_{index}_name") == name:
             microwatts = read_int(folder / f"constraint_{index}_{what}")
@@ -221,9 +222,9 @@ def _constraint(folder: Path, name: str, what: str) -> float | None:
 
 def _peak(folder: Path) -> float | None:
     """Watts that the zone may draw for seconds (PL2, far above PL1 on laptops), or for long once PL1 is raised."""
-    told = (
+    limits = (
         _constraint(folder, "short_term", "power_limit_uw"),
         _constraint(folder, "long_term", "max_power_uw"),
         _constraint(folder, "long_term", "power_limit_uw"),
     )
-    return max((watts for watts in told if watts is not None), default=None)
+    return max((watts for watts in limits if watts is not None), default=None)

@@ -1,16 +1,17 @@
-"""Counters that were recorded elsewhere, played in real time through the same sensor interface.
+"""Recorded counters, played in real time through the sensor interface.
 
-The file has the ``sensors`` part of a replay file (docs/architecture.md)::
+The file has the ``sensors`` part of a replay file (docs/replay.md)::
 
     {"loop": false,
      "sensors": [{"id": "gpu0", "component": "gpu", "method": "measured", "idle_watts": 60.0, "wrap_joules": null,
                   "samples": [[0, 0.0], [100000000, 9.5]], "celsius": [[0, 41.0]]}]}
 
-A GPU may also have its ``uuid``, ``partitions`` (MIG instances: part of the device by UUID), ``busy`` (cumulative
-seconds during which anything ran on it, ``[[t_ns, seconds], ...]``) and ``processes`` (the same by PID).
+A GPU may also have its ``uuid``, ``partitions`` (MIG instances: fraction of the device by UUID), ``busy``
+(cumulative seconds during which anything ran on it, ``[[t_ns, seconds], ...]``) and ``processes`` (the same by
+PID).
 
-All sensors of a file share its clock: its earliest sample happens when the file is loaded. Unknown keys are
-ignored, so a whole replay file can be played.
+All sensors of a file share its clock: its earliest sample is played when the file is loaded. Unknown keys are
+ignored, so that a complete replay file can be played.
 """
 
 from __future__ import annotations
@@ -35,96 +36,111 @@ _Samples = Sequence[tuple[int, float]]
 _SHAPE = 'give JSON as {"sensors": [{"id", "component", "method", "samples": [[t_ns, joules], ...]}]}'
 
 
-class RecordedCounter(Sensor):
-    """One recorded counter. It moves at its recorded times, as the real one did.
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A sensor of a recording.
 
-    Args:
-        info: what the recording says of the sensor.
-        samples: (t_ns, joules) in order, at least one; raw, wraps included.
+    Attributes:
+        info: its properties.
+        samples: (t_ns, joules) in order, at least one; the counter as it was, wraps included.
         celsius: (t_ns, degrees Celsius) in order.
         busy: (t_ns, cumulative busy seconds) in order.
         processes: the same by PID.
-        loop_ns: length of one round, None to play once. Rounds carry the counter on: each adds what the whole
-            recording added, wraps unwrapped and resets counted as no growth.
-        origin_ns: recorded time that is played at the start; default the first sample's.
-        started_ns: the start on ``clock``; default now.
-        clock: monotonic nanoseconds.
     """
 
-    def __init__(
-        self,
-        info: SensorInfo,
-        samples: _Samples,
-        *,
-        celsius: _Samples = (),
-        busy: _Samples = (),
-        processes: Mapping[int, _Samples] | None = None,
-        loop_ns: int | None = None,
-        origin_ns: int | None = None,
-        started_ns: int | None = None,
-        clock: Callable[[], int] = time.monotonic_ns,
-    ) -> None:
-        self._info = info
-        self._times = [t_ns for t_ns, _ in samples]
-        self._joules = [joules for _, joules in samples]
+    info: SensorInfo
+    samples: _Samples
+    celsius: _Samples
+    busy: _Samples
+    processes: Mapping[int, _Samples]
+
+
+@dataclass(frozen=True, slots=True)
+class _Playback:
+    """The time of a recording, which all of its sensors share.
+
+    Attributes:
+        clock: monotonic nanoseconds.
+        started_ns: the start on ``clock``.
+        origin_ns: the recorded time that is played at the start.
+        loop_ns: length of one round, None to play once.
+    """
+
+    clock: Callable[[], int]
+    started_ns: int
+    origin_ns: int
+    loop_ns: int | None
+
+    def position(self, now_ns: int) -> tuple[int, int]:
+        """Returns the number of complete rounds, and the recorded time that is played at ``now_ns``."""
+        elapsed = now_ns - self.started_ns
+        rounds = elapsed // self.loop_ns if self.loop_ns else 0
+        return rounds, self.origin_ns + elapsed - rounds * (self.loop_ns or 0)
+
+
+class RecordedCounter(Sensor):
+    """One recorded counter. It moves at its recorded times, as the real one did.
+
+    In a loop the counter continues: each round adds the growth of the recording, with wraps unwrapped, and resets
+    counted as no growth.
+    """
+
+    def __init__(self, entry: _Entry, playback: _Playback) -> None:
+        self._info = entry.info
+        self._playback = playback
+        self._times = [t_ns for t_ns, _ in entry.samples]
+        self._joules = [joules for _, joules in entry.samples]
         self._growth = 0.0
-        if loop_ns:
-            self._joules = _unwrapped(self._joules, info.wrap_joules)
+        if playback.loop_ns:
+            self._joules = _unwrapped(self._joules, entry.info.wrap_joules)
             self._growth = self._joules[-1] - self._joules[0]
-        self._celsius_times = [t_ns for t_ns, _ in celsius]
-        self._celsius = [degrees for _, degrees in celsius]
-        self._busy = _curve(busy)
-        self._processes = {pid: _curve(samples) for pid, samples in (processes or {}).items()}
-        self._loop_ns = loop_ns
-        self._origin_ns = self._times[0] if origin_ns is None else origin_ns
-        self._clock = clock
-        self._started_ns = clock() if started_ns is None else started_ns
-        self._told_last = False
+        self._celsius_times = [t_ns for t_ns, _ in entry.celsius]
+        self._celsius = [degrees for _, degrees in entry.celsius]
+        self._busy = _curve(entry.busy)
+        self._processes = {pid: _curve(samples) for pid, samples in entry.processes.items()}
+        self._gave_last = False
 
     @property
     def info(self) -> SensorInfo:
-        """What does not change."""
+        """The properties of the sensor."""
         return self._info
 
     def read(self) -> Reading:
-        """The last sample at or before now. Before the first one the counter has not moved yet.
+        """Returns the last sample at or before now; before the first one, the counter has not moved yet.
 
-        The last sample is given at least once, however late the reader comes: its joules were measured.
+        The last sample is returned at least once, however late the read is: its joules were measured.
 
         Raises:
             SensorError: ``ended`` after that, unless the recording loops.
         """
-        now = self._clock()
-        rounds, t_ns = self._position(now)
-        if t_ns >= self._times[-1] and self._loop_ns is None:
-            if t_ns > self._times[-1] and self._told_last:
-                raise SensorError("ended", f"recording of {self._info.id} is over", 'set "loop": true in the file')
-            self._told_last = True
+        now = self._playback.clock()
+        rounds, t_ns = self._playback.position(now)
+        looping = self._playback.loop_ns is not None
+        if t_ns >= self._times[-1] and not looping:
+            if t_ns > self._times[-1] and self._gave_last:
+                problem = f"the recording of {self._info.id} has ended"
+                raise SensorError("ended", problem, 'set "loop": true in the file')
+            self._gave_last = True
         joules = self._joules[max(0, bisect_right(self._times, t_ns) - 1)] + rounds * self._growth
-        if self._loop_ns and self._info.wrap_joules:
+        if looping and self._info.wrap_joules:
             joules %= self._info.wrap_joules
         return Reading(now, joules)
 
     def celsius(self) -> float | None:
-        """The last recorded temperature at or before now, None before the first or without any."""
-        index = bisect_right(self._celsius_times, self._position(self._clock())[1]) - 1
+        """Returns the last recorded temperature at or before now, None if there is none."""
+        _, t_ns = self._playback.position(self._playback.clock())
+        index = bisect_right(self._celsius_times, t_ns) - 1
         return self._celsius[index] if index >= 0 else None
 
     def usage(self) -> Usage | None:
-        """What the recording says of who used the device, read between its samples by straight lines."""
+        """Returns the recorded use of the device, interpolated linearly between samples."""
         if not self._busy and not self._processes:
             return None
-        rounds, t_ns = self._position(self._clock())
+        rounds, t_ns = self._playback.position(self._playback.clock())
         return Usage(
             _grown(self._busy, t_ns, rounds) if self._busy else None,
             {pid: _grown(curve, t_ns, rounds) for pid, curve in self._processes.items()},
         )
-
-    def _position(self, now: int) -> tuple[int, int]:
-        """Rounds already played, and the recorded time that is played at ``now``."""
-        elapsed = now - self._started_ns
-        rounds = elapsed // self._loop_ns if self._loop_ns else 0
-        return rounds, self._origin_ns + elapsed - rounds * (self._loop_ns or 0)
 
 
 def _curve(samples: _Samples) -> Curve:
@@ -135,12 +151,12 @@ def _curve(samples: _Samples) -> Curve:
 
 
 def _grown(curve: Curve, t_ns: int, rounds: int) -> float:
-    """A cumulative quantity in the given round: each round before added all that the recording added."""
+    """A cumulative quantity in a round: each earlier round has added the growth of the recording."""
     return curve.at(t_ns) + rounds * curve.growth(-(1 << 62), 1 << 62)
 
 
 def _unwrapped(joules: Sequence[float], wrap: float | None) -> list[float]:
-    """The counter as it would be had it never wrapped; a fall without a wrap is a reset and adds nothing."""
+    """The counter without wraps; a fall of a counter that does not wrap is a reset and adds nothing."""
     result = [joules[0]]
     for before, after in pairwise(joules):
         grown = after - before
@@ -151,17 +167,19 @@ def _unwrapped(joules: Sequence[float], wrap: float | None) -> list[float]:
 
 
 def load_recording(path: str | Path, clock: Callable[[], int] = time.monotonic_ns) -> tuple[RecordedCounter, ...]:
-    """Every counter of a recording, starting now.
+    """Returns the counters of a recording, starting now.
 
     Raises:
-        ConfigError: with key ``sensors``, naming the file and the place in it that cannot be used.
+        ConfigError: with key ``sensors``; the text names the file and the key in it that is wrong.
     """
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError("sensors", f"{path} cannot be read ({error.strerror})", "give a file") from error
+        raise ConfigError(
+            "sensors", f"{path} cannot be read ({error.strerror})", "set --sensors replay:FILE to a readable file"
+        ) from error
     except ValueError as error:
-        raise ConfigError("sensors", f"{path} is not JSON ({error})", "mend the file") from error
+        raise ConfigError("sensors", f"{path} is not JSON ({error})", "correct the file") from error
     reader = _Reader(str(path))
     entries = content.get("sensors") if isinstance(content, dict) else None
     if not isinstance(entries, list) or not entries:
@@ -177,36 +195,12 @@ def load_recording(path: str | Path, clock: Callable[[], int] = time.monotonic_n
     length_ns = max(one.samples[-1][0] for one in parsed) - origin_ns
     if loop and length_ns == 0:
         reader.refuse("loop", "needs samples at two times at least")
-    started_ns = clock()  # one start for all, so that they stay in step
-    return tuple(
-        RecordedCounter(
-            one.info,
-            one.samples,
-            celsius=one.celsius,
-            busy=one.busy,
-            processes=one.processes,
-            loop_ns=length_ns if loop else None,
-            origin_ns=origin_ns,
-            started_ns=started_ns,
-            clock=clock,
-        )
-        for one in parsed
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    """What a recording holds of one sensor."""
-
-    info: SensorInfo
-    samples: _Samples
-    celsius: _Samples
-    busy: _Samples
-    processes: Mapping[int, _Samples]
+    playback = _Playback(clock, clock(), origin_ns, length_ns if loop else None)
+    return tuple(RecordedCounter(one, playback) for one in parsed)
 
 
 class _Reader:
-    """Checks a recording and names the place of the first thing that cannot be used."""
+    """Checks the entries of a recording; an error names the first key that is wrong."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -223,7 +217,7 @@ class _Reader:
         steps = [(after[0] - before[0]) / 1e9 for before, after in pairwise(samples)]
         identity = entry.get("id")
         if not isinstance(identity, str) or not identity:
-            self.refuse(f"{where}.id", "must be a word")
+            self.refuse(f"{where}.id", "must be a string that is not empty")
         method: Method = self._word(f"{where}.method", entry.get("method"), get_args(Method))
         component: Component = self._word(f"{where}.component", entry.get("component"), get_args(Component))
         info = SensorInfo(
@@ -252,7 +246,7 @@ class _Reader:
 
     def _uuid(self, where: str, value: Any) -> str | None:
         if value is not None and not (isinstance(value, str) and value):
-            self.refuse(where, "must be null or a word")
+            self.refuse(where, "must be null or a string that is not empty")
         return value
 
     def _partitions(self, where: str, value: Any) -> tuple[tuple[str, float], ...]:
@@ -280,7 +274,7 @@ class _Reader:
         series: list[tuple[int, float]] = []
         for index, pair in enumerate(value):
             if not isinstance(pair, list) or len(pair) != 2 or not isinstance(pair[0], int):
-                self.refuse(f"{where}[{index}]", "must be [t_ns, number] with a whole t_ns")
+                self.refuse(f"{where}[{index}]", "must be [t_ns, number] with an integer t_ns")
             t_ns, number = pair
             if not _is_number(number) or number < lowest:
                 self.refuse(f"{where}[{index}]", f"must hold a number of at least {lowest:g}")
@@ -291,5 +285,5 @@ class _Reader:
 
 
 def _is_number(value: Any) -> bool:
-    """A number that a float holds; JSON as Python reads it also allows NaN, Infinity and endless integers."""
+    """Whether a float can hold it. JSON in Python also allows NaN, Infinity and integers of any length."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300

@@ -1,7 +1,7 @@
 """The temperature of a processor package and the temperature at which it protects itself.
 
-In order: hwmon chips that are processors, thermal zones that are processors, and, where there is no sysfs at
-all, psutil. psutil comes last because on Linux it reads the same files, and its own fallback takes every
+Sources in order: hwmon chips that are processors, thermal zones that are processors, and psutil where there is no
+sysfs at all. psutil comes last because on Linux it reads the same files, and because its fallback takes every
 thermal zone for a processor, also the ACPI zone of a mainboard.
 """
 
@@ -19,46 +19,46 @@ __all__ = ["CpuThermal", "find_cpu_thermal"]
 
 #: hwmon ``name`` of processor temperature drivers; other chips (nvme, battery, mainboard) are not the processor.
 _CPU_CHIPS = ("coretemp", "k10temp", "zenpower", "k8temp", "cpu_thermal", "soc_thermal", "via_cputemp")
-#: Best first. Tctl of some Ryzens is the true Tdie plus an offset for the fan control.
+#: Best first. Tctl of some Ryzens is Tdie plus an offset for the fan control.
 _AMD_LABELS = ("Tdie", "Tctl")
 _ZONE_TYPES = re.compile(r"x86_pkg_temp|cpu[-_]?\d*[-_]?thermal.*")
-#: Outside of this a sensor is broken or asleep (hwmon gives -273 or 0x7f… then), not cold or hot.
+#: Outside of this range a sensor is broken or asleep (hwmon then returns -273 or 0x7f…).
 _PLAUSIBLE_CELSIUS = (-40.0, 150.0)
 
 
 class CpuThermal:
-    """One temperature: a held kernel file, or a function, or nothing. Reads only when asked, never raises."""
+    """One temperature: from a kernel file, from a function, or unknown. Never raises."""
 
     def __init__(
         self,
         path: Path | None = None,
         limit_celsius: float | None = None,
-        ask: Callable[[], float | None] | None = None,
+        function: Callable[[], float | None] | None = None,
     ) -> None:
         self.limit_celsius = limit_celsius
         self._file = HeldFile(path, 32) if path is not None else None
-        self._ask = ask
+        self._function = function
 
     def celsius(self) -> float | None:
-        """Degrees Celsius now, None if unknown."""
+        """Returns the present temperature in degrees Celsius, None if unknown."""
         try:
             if self._file is not None:
                 value: float | None = int(self._file.read()) / 1000.0
             else:
-                value = self._ask() if self._ask is not None else None
+                value = self._function() if self._function is not None else None
         except (OSError, ValueError, RuntimeError):
             return None
         low, high = _PLAUSIBLE_CELSIUS
         return value if value is not None and low <= value <= high else None
 
     def close(self) -> None:
-        """Give the descriptor back."""
+        """Close the descriptor."""
         if self._file is not None:
             self._file.close()
 
 
 def find_cpu_thermal(sysfs: str | Path = "/sys", package: int = 0) -> CpuThermal:
-    """The thermometer of processor package ``package``; one that answers None when there is none."""
+    """Returns the thermometer of processor package ``package``; if there is none, one that returns None."""
     root = Path(sysfs)
     found = _from_hwmon(root, package) or _from_zones(root, package)
     if found is None and str(root) == "/sys":
@@ -85,7 +85,7 @@ def _from_hwmon(root: Path, package: int) -> CpuThermal | None:
     name = f"Package id {package}"
     entry = next((own[name] for own in labels if name in own), None)
     if entry is None and package < len(chips):
-        # One chip per socket and no package in its labels: the order of the chips is the order of the sockets.
+        # One chip per socket, without a package in its labels: the chips are in the order of the sockets.
         own = labels[package]
         named = [own[label] for label in _AMD_LABELS if label in own]
         entry = next(iter(named or _inputs(chips[package])), None)
@@ -139,4 +139,4 @@ def _from_psutil(package: int) -> CpuThermal | None:
         current, limit = pick()
     except (OSError, RuntimeError):
         return None
-    return None if current is None else CpuThermal(limit_celsius=limit, ask=lambda: pick()[0])
+    return None if current is None else CpuThermal(limit_celsius=limit, function=lambda: pick()[0])

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from ecolyzer_otel.sensors import HardwareTable, HostCpu, parse_cpuinfo, power_model, read_cpuinfo
+from ecolyzer_otel.sensors import HostCpu
+from ecolyzer_otel.sensors.cpuinfo import parse_cpuinfo, read_cpuinfo
+from ecolyzer_otel.sensors.hardware import HardwareTable
+from ecolyzer_otel.sensors.modelled import power_model
 
 
 def _x86(vendor, family, model, stepping, name, *, virtual, sockets=1, cores=1, smt=2):

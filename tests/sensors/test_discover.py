@@ -172,7 +172,7 @@ def test_a_gpu_that_is_there_and_cannot_be_read_is_told(machine, zone, tree, nod
         monkeypatch.setitem(sys.modules, module, None)
     found = machine("auto", _rapl(zone), devfs=tree("dev", {node: ""}))
     (absence,) = found.absences
-    assert (absence.name, absence.reason, absence.worth_a_line) == (name, "absent", True)
+    assert (absence.name, absence.reason, absence.worth_reporting) == (name, "absent", True)
     assert absence.remedy
 
 
@@ -183,12 +183,12 @@ def test_asked_for_by_name_and_absent_is_told(machine, family, monkeypatch, tmp_
     monkeypatch.setenv("PATH", str(tmp_path))
     found = machine(family)
     assert _ids(found) == ["cpu"]
-    assert [(absence.reason, absence.worth_a_line) for absence in found.absences] == [("absent", True)]
+    assert [(absence.reason, absence.worth_reporting) for absence in found.absences] == [("absent", True)]
 
 
 def test_that_a_machine_has_no_rapl_is_no_fault(machine):
     (absence,) = machine().absences
-    assert not absence.worth_a_line
+    assert not absence.worth_reporting
 
 
 @pytest.mark.parametrize(

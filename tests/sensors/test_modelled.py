@@ -2,15 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from ecolyzer_otel.sensors import (
-    HardwareTable,
-    HostCpu,
-    ModelledCpu,
-    PowerModel,
-    SensorError,
-    parse_cpuinfo,
-    power_model,
-)
+from ecolyzer_otel.sensors import HostCpu, ModelledCpu, SensorError
+from ecolyzer_otel.sensors.cpuinfo import parse_cpuinfo
+from ecolyzer_otel.sensors.hardware import HardwareTable
+from ecolyzer_otel.sensors.modelled import PowerModel, power_model
 
 _EPYC_VM = (
     "processor: 0\nvendor_id: AuthenticAMD\ncpu family: 25\nmodel: 1\nmodel name: AMD EPYC\nflags: hypervisor"

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from ecolyzer_otel.sensors.period import PeriodEstimator
+from ecolyzer_otel.sensors import PeriodEstimator
 
 
 def _read(estimator, seconds, read, *, period, phase=0.03, start=0.0, jitter=0.0, watts=lambda t: 100.0, seed=1):

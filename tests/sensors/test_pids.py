@@ -26,13 +26,13 @@ def procfs(tmp_path):
 
 def test_on_the_host_pids_are_what_they_seem(procfs):
     pids = procfs({"self": ("1", 4026531836)})
-    assert pids.trivial
+    assert pids.in_initial_namespace
     assert pids.local(4242) == 4242
 
 
 def test_the_hosts_procfs_translates(procfs):
     pids = procfs({"self": ("7", 4026532999), 4242: ("4242\t17", 4026532999), 4300: ("4300\t5\t1", 4026532999)})
-    assert not pids.trivial
+    assert not pids.in_initial_namespace
     assert (pids.local(4242), pids.local(4300)) == (17, 1)
 
 

@@ -93,7 +93,7 @@ def found(tree, clock):
 
 def _watts(found, clock):
     """Mean power by sensor over one second."""
-    sensors = [*found.parts, *([found.whole] if found.whole else [])]
+    sensors = [*found.parts, *([found.total] if found.total else [])]
     before = [sensor.read().joules for sensor in sensors]
     clock.advance(1.0)
     grown = (sensor.read().joules - joules for sensor, joules in zip(sensors, before, strict=True))
@@ -136,12 +136,12 @@ def test_rails_that_do_not_contain_each_other(found, clock, files, watts):
 
 def test_the_whole_is_told_from_the_parts(found):
     assert found(_SERVER).parts == []
-    assert "whole server" in found(_SERVER).whole.info.description
+    assert "whole server" in found(_SERVER).total.info.description
 
 
 def test_several_power_meters_of_a_server_are_not_guessed_at(found):
     machine = found({**_SERVER, **_hwmon(1, name="power_meter", power1_average=1)})
-    assert (machine.parts, machine.whole) == ([], None)
+    assert (machine.parts, machine.total) == ([], None)
     assert [absence.reason for absence in machine.absences] == ["absent"]
 
 
@@ -189,24 +189,24 @@ def test_temperatures_belong_to_their_component(found):
 @pytest.mark.parametrize(("files", "seconds"), [(_GRACE_HOPPER, 0.05), (_SERVER, 1.0), (_ORIN_NX, 0.1)])
 def test_the_period_is_that_over_which_the_meter_averages(found, files, seconds):
     machine = found(files)
-    assert (machine.whole or machine.parts[0]).info.update_period_seconds == seconds
+    assert (machine.total or machine.parts[0]).info.update_period_seconds == seconds
 
 
 @pytest.mark.parametrize("content", ["garbage", ""])
 def test_what_is_no_number_is_an_absence_at_the_start_and_an_error_later(found, tree, content):
     files = {**_SERVER, "class/hwmon/hwmon0/power1_average": content}
     machine = found(files)
-    assert (machine.whole, machine.absences[0].reason) == (None, "io")
+    assert (machine.total, machine.absences[0].reason) == (None, "io")
     machine = found(_SERVER)
     tree("sys", {"class/hwmon/hwmon0/power1_average": content})
     with pytest.raises(SensorError) as caught:
-        machine.whole.read()
+        machine.total.read()
     assert caught.value.reason == "io"
     tree("sys", {"class/hwmon/hwmon0/power1_average": 5})
-    assert machine.whole.read().joules >= 0
-    machine.close()
+    assert machine.total.read().joules >= 0
+    machine.total.close()
 
 
 def test_no_hwmon_at_all(tmp_path, clock):
     machine = find_power(tmp_path, clock)
-    assert (machine.parts, machine.whole, machine.absences) == ([], None, [])
+    assert (machine.parts, machine.total, machine.absences) == ([], None, [])

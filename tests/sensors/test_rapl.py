@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from ecolyzer_otel.sensors import SensorError, open_rapl
+from ecolyzer_otel.sensors import SensorError
+from ecolyzer_otel.sensors.rapl import open_rapl
 
 
 def test_packages_and_dram_are_read_and_nothing_that_contains_or_repeats_them(tree, zone):

@@ -6,7 +6,8 @@ import time
 import pytest
 
 from ecolyzer_otel.common.errors import ConfigError
-from ecolyzer_otel.sensors import SensorError, load_recording
+from ecolyzer_otel.sensors import SensorError
+from ecolyzer_otel.sensors.replay import load_recording
 
 
 def _sensor(**changes):

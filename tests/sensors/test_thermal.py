@@ -3,7 +3,7 @@ from __future__ import annotations
 import psutil
 import pytest
 
-from ecolyzer_otel.sensors import find_cpu_thermal
+from ecolyzer_otel.sensors.thermal import find_cpu_thermal
 
 
 def test_coretemp_by_package_label(tree):
