@@ -102,8 +102,8 @@ _ATTRIBUTES: Final = {
     Attr.ESS: "Effective parameters in millions per operational gram of CO2e; absent at 0 g.",
     Attr.ITEM_ESS: "The same per item of the batch.",
     Attr.GRID_ZONE: "Grid zone that the carbon figures are for.",
-    Attr.GRID_GRAMS_PER_KWH: "Carbon intensity used, in grams of CO2e per kWh; where it changed during the request, "
-    "the mean over the joules.",
+    Attr.GRID_GRAMS_PER_KWH: "Carbon intensity used, in grams of CO2e per kWh: the mean over the request's joules "
+    "where it changed during the request.",
     Attr.GRID_BASIS: "What the intensity counts: lifecycle, direct …",
     Attr.GRID_SOURCE: "Source of the intensity.",
     Attr.GRID_YEAR: "Year of the intensity.",

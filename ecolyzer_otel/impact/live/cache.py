@@ -1,4 +1,4 @@
-"""The last figures on disk: they outlive a restart, and one meter's fetch spares another's on the same host."""
+"""The last figures on disk: they survive a restart, and meters on the same host share each fetch."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ __all__ = ["Cache", "Cached", "cache_folder"]
 _log = logging.getLogger(__name__)
 
 _VERSION: Final = 1
-_MOST_BYTES: Final = 1 << 18
-_MOST_FIGURES: Final = 96
+_MAX_BYTES: Final = 1 << 18
+_MAX_FIGURES: Final = 96
 
 
 @dataclass(frozen=True, slots=True)
 class Cached:
-    """What a cache file holds; ``fetched_s`` is the Unix time at which the source was asked."""
+    """The content of a cache file; ``fetched_s`` is the Unix time of the fetch."""
 
     fetched_s: float
     figures: tuple[Figure, ...]
 
 
 def cache_folder(configured: str | None, environ: Mapping[str, str]) -> str | None:
-    """The folder of the option ``cache``: as configured, else ``ecolyzer`` in the user's cache; None where off."""
+    """The folder of the option ``cache``: as configured, else ``ecolyzer`` in the user's cache; None if off."""
     if configured is not None:
         return None if configured.strip().lower() == "none" else os.path.expanduser(configured)
     home = environ.get("HOME", "")
@@ -44,20 +44,20 @@ def cache_folder(configured: str | None, environ: Mapping[str, str]) -> str | No
 
 
 class Cache:
-    """One file for one source at one place. No method raises; what fails is one line at debug level."""
+    """One file for one source at one place. No method raises; a failure is one line at debug level."""
 
     def __init__(self, folder: str | None, source: str, identity: str | None) -> None:
-        # A user's address may hold a token: on disk the identity is a digest.
+        # A user's address may contain a token: on disk the identity is a digest.
         self._identity = hashlib.sha256((identity or "").encode()).hexdigest()
         self._folder = folder
-        self._said = False
+        self._logged = False
         self.path: str | None = None
         if folder is not None and identity is not None:
             slug = re.sub(r"[^a-z0-9]+", "-", source.lower()).strip("-")[:48]
             self.path = os.path.join(folder, f"grid-{slug}-{self._identity[:16]}.json")
 
     def read(self) -> Cached | None:
-        """What is there, or None: nothing, damaged, of another source, or written by another user."""
+        """The content, or None: no file, damaged, of another source, or written by another user."""
         if self.path is None:
             return None
         try:
@@ -67,19 +67,19 @@ class Cache:
                 ours = about.st_uid in (os.geteuid(), 0) if hasattr(os, "geteuid") else True
                 if not stat.S_ISREG(about.st_mode) or not ours:
                     raise ValueError("not a file of this user")
-                text = file.read(_MOST_BYTES + 1)
+                text = file.read(_MAX_BYTES + 1)
             return self._parse(json.loads(text))
         except FileNotFoundError:
             return None
         except (OSError, ValueError, TypeError, KeyError, RecursionError, Problem) as error:
-            self._say("read", error)
+            self._report("read", error)
             return None
 
     def write(self, fetched_s: float, figures: Sequence[Figure]) -> None:
-        """Put the newest figures in place of the file, as a whole or not at all."""
+        """Replace the file by the newest figures, atomically."""
         if self.path is None or self._folder is None:
             return
-        kept = [asdict(figure) for figure in figures[-_MOST_FIGURES:]]
+        kept = [asdict(figure) for figure in figures[-_MAX_FIGURES:]]
         document = {"version": _VERSION, "identity": self._identity, "fetched_s": fetched_s, "figures": kept}
         temporary = None
         try:
@@ -89,7 +89,7 @@ class Cache:
                 json.dump(document, file)
             os.replace(temporary, self.path)
         except OSError as error:
-            self._say("written", error)
+            self._report("written", error)
             if temporary is not None:
                 with contextlib.suppress(OSError):
                     os.unlink(temporary)
@@ -102,14 +102,14 @@ class Cache:
             raise ValueError("not in order of time")
         return Cached(instant(document["fetched_s"]), tuple(figures))
 
-    def _say(self, what: str, error: Exception) -> None:
-        if not self._said:
-            self._said = True
-            _log.debug("cache of grid figures cannot be %s: %s (%s)", what, self.path, type(error).__name__)
+    def _report(self, action: str, error: Exception) -> None:
+        if not self._logged:
+            self._logged = True
+            _log.debug("cache of grid figures cannot be %s: %s (%s)", action, self.path, type(error).__name__)
 
 
 def _figure(row: Any) -> Figure:
-    """A figure of the file, as strictly as one from the source: the file may have been edited."""
+    """A figure of the file, checked like one from the source: the file may have been edited."""
     until, uncertainty = row["until_s"], row["uncertainty"]
     if uncertainty is not None and not 0.0 <= float(uncertainty) < 10.0:
         raise ValueError("uncertainty")

@@ -1,4 +1,4 @@
-"""A user's own CSV file: a figure per zone, or figures by time. Read again when it changes."""
+"""A user's own CSV file: one figure per zone, or figures by time. It is read again when it changes."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from ecolyzer_otel.impact.live.tokens import Secret
 
 __all__ = ["CsvFile"]
 
-#: A year of five-minute figures, with some to spare.
-_MOST_ROWS: Final = 120_000
-_LONGEST_LINE: Final = 10_000
+#: A year of five-minute figures, with a margin.
+_MAX_ROWS: Final = 120_000
+_MAX_LINE: Final = 10_000
 _VALUE: Final = "gco2e_per_kwh"
 _TRUE: Final = frozenset({"1", "true", "yes"})
 _FALSE: Final = frozenset({"", "0", "false", "no"})
@@ -46,17 +46,17 @@ class CsvFile:
 
     @classmethod
     def open(cls, path: str, request: LiveRequest) -> tuple[CsvFile, Sequence[Figure]]:
-        """The file and its figures. Raises ConfigError: it cannot be read, or a line of it cannot be true."""
+        """Returns the file and its figures. Raises ConfigError: it cannot be read, or a line is invalid."""
         file = cls(
             os.path.abspath(os.path.expanduser(path)), request.region or request.zone, marginal=request.marginal
         )
         try:
             return file, file.fetch(0.0) or ()
         except Problem as problem:
-            raise ConfigError(request.key, problem.text, problem.remedy or "mend the file") from None
+            raise ConfigError(request.key, problem.text, problem.remedy or "correct the file") from None
 
     def fetch(self, now_s: float) -> Sequence[Figure] | None:
-        """All figures of the file, or None where it is as it was. Raises Problem."""
+        """All figures of the file, or None where it is unchanged. Raises Problem."""
         try:
             about = os.stat(self._path)
             seen = (about.st_mtime_ns, about.st_size, about.st_ino)
@@ -98,22 +98,24 @@ class CsvFile:
                 continue
             if figure.from_s in figures:
                 again = "this time" if timed else "this zone and year"
-                raise Problem("bad_file", f"{where}: {again} occurs twice", "leave one of them")
+                raise Problem("bad_file", f"{where}: {again} occurs twice", "remove one of them")
             figures[figure.from_s] = figure
         if not figures:
-            known = ", ".join(sorted(zones)[:8]) or "no row at all"
-            raise Problem("bad_file", f"{self._path} has no row for zone {self._zone} (it has {known})", "add one")
+            present = ", ".join(sorted(zones)[:8]) or "no rows"
+            raise Problem(
+                "bad_file", f"{self._path} has no row for zone {self._zone} (it has {present})", "add one"
+            )
         ordered = [figures[start] for start in sorted(figures)]
         return (ordered, False) if timed else (ordered[-1:], True)
 
     def _rows(self, rows: csv.DictReader[str]) -> Iterator[tuple[int, Row]]:
         for number, row in enumerate(rows):
             line = rows.line_num
-            if number >= _MOST_ROWS:
-                raise Problem("bad_file", f"{self._path} has more than {_MOST_ROWS} rows", "leave out old ones")
+            if number >= _MAX_ROWS:
+                raise Problem("bad_file", f"{self._path} has more than {_MAX_ROWS} rows", "remove old ones")
             if None in row:
                 raise Problem("bad_file", f"{self._path} line {line}: more cells than columns", _COLUMNS)
-            if sum(len(cell or "") for cell in row.values()) > _LONGEST_LINE:
+            if sum(len(cell or "") for cell in row.values()) > _MAX_LINE:
                 raise Problem("bad_file", f"{self._path} line {line}: is too long", _COLUMNS)
             yield line, {name: (cell or "").strip() for name, cell in row.items()}
 
@@ -121,18 +123,18 @@ class CsvFile:
         start = _instant(_cell(row, "time", where), f"{where}, column time")
         until = _instant(row["until"], f"{where}, column until") if row.get("until") else None
         if until is not None and until <= start:
-            raise Problem("bad_file", f"{where}, column until: ends before it begins", "mend the line")
+            raise Problem("bad_file", f"{where}, column until: ends before it begins", "correct the line")
         estimated = row.get("estimated", "").lower()
         if estimated not in _TRUE | _FALSE:
-            raise Problem("bad_file", f"{where}, column estimated: is neither true nor false", "mend the line")
+            raise Problem("bad_file", f"{where}, column estimated: is neither true nor false", "correct the line")
         return self._figure(row, where, zone, start, until, estimated=estimated in _TRUE)
 
     def _by_zone(self, row: Row, where: str, zone: str, mtime_s: float) -> Figure:
-        """A figure that stands always; its time is the first of its year, else when the file was written."""
+        """A figure that is always valid; its time is the start of its year, else the file's time."""
         start, year = mtime_s, row.get("year")
         if year:
             if not (year.isdecimal() and 1900 <= int(year[:5]) <= 2999):
-                raise Problem("bad_file", f"{where}, column year: is not a year", "mend the line")
+                raise Problem("bad_file", f"{where}, column year: is not a year", "correct the line")
             start = datetime(int(year), 1, 1, tzinfo=timezone.utc).timestamp()
         return self._figure(row, where, zone, start, None, estimated=False)
 
@@ -153,13 +155,13 @@ class CsvFile:
             )
         except Problem as problem:
             text = problem.text if problem.text.startswith(where) else f"{where}, column basis: {problem.text}"
-            raise Problem("bad_file", text, problem.remedy or "mend the line") from None
+            raise Problem("bad_file", text, problem.remedy or "correct the line") from None
 
 
 def _cell(row: Row, column: str, where: str) -> str:
     text = row[column]
     if not text:
-        raise Problem("bad_file", f"{where}, column {column}: is empty", "mend the line")
+        raise Problem("bad_file", f"{where}, column {column}: is empty", "correct the line")
     return text
 
 

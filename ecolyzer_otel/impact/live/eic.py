@@ -1,7 +1,7 @@
-"""What ENTSO-E calls the places: Energy Identification Codes of areas that publish generation per type.
+"""ENTSO-E's names of places: Energy Identification Codes of areas that publish generation per type.
 
 Codes: ENTSO-E, Transparency Platform RESTful API guide, annex A (areas); each ends in a check character (EIC
-reference manual), which is tested for all of them. Great Britain has published nothing there since 2021.
+reference manual), which is tested for all of them. Great Britain has not published there since 2021.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def find_area(text: str) -> str | None:
 
 
 def is_eic(text: str) -> bool:
-    """Whether ``text`` is an EIC with a right check character: 36 - (sum of value x weight - 1) mod 37."""
+    """Whether ``text`` is an EIC with a valid check character: 36 - (sum of value x weight - 1) mod 37."""
     if not _SHAPE.fullmatch(text):
         return False
     total = sum(_ALPHABET.index(letter) * (16 - place) for place, letter in enumerate(text[:15]))

@@ -1,4 +1,4 @@
-"""Electricity Maps v3: life-cycle carbon intensity of what is consumed in a zone, hourly (electricitymaps.com)."""
+"""Electricity Maps v3: life-cycle carbon intensity of consumption in a zone, hourly (electricitymaps.com)."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ __all__ = ["ElectricityMaps"]
 _PUBLIC: Final = "https://api.electricitymaps.com"
 _TOKEN: Final = "ECOLYZER_ELECTRICITYMAPS_TOKEN"  # noqa: S105 - a variable's name
 _BASES: Final = {"lifecycle": "lifecycle_consumption", "direct": "direct_consumption"}
-#: Countries whose parts it names otherwise than our table does, so that a part's code would not be found.
+#: Countries whose parts have other names there than in our table.
 _OWN_NAMES: Final = frozenset({"US", "IN"})
-#: Where it does not know a zone it would answer for the place of the caller's address instead.
+#: For an unknown zone it would answer for the place of the caller's address instead.
 _NO_GUESSING: Final = {"shouldUseFallbackCallerLookup": "false", "disableCallerLookup": "true"}
 
 
 class ElectricityMaps:
-    """``GET /v3/carbon-intensity/latest`` for a zone, or for a cloud region whose zone is not known."""
+    """``GET /v3/carbon-intensity/latest`` for a zone, or for a cloud region whose zone is not available."""
 
     source = "Electricity Maps"
     replaces = False
@@ -46,7 +46,7 @@ class ElectricityMaps:
 
     @classmethod
     def open(cls, request: LiveRequest) -> ElectricityMaps:
-        """Raises ConfigError: no token, or no zone that it knows."""
+        """Raises ConfigError: no token, or no name of the zone."""
         request.average_only(cls.source)
         token = need_secret(request.environ, _TOKEN, request.key, cls.source)
         place, expected = _place(request)
@@ -66,7 +66,7 @@ class ElectricityMaps:
             raise Problem(
                 "wrong_zone",
                 f"it answered for {zone} instead of {self._expected}",
-                "give the zone as Electricity Maps names it: --grid-region",
+                "give Electricity Maps' name of the zone: --grid-region",
             )
         basis = _BASES.get(str(answer.get("emissionFactorType", "lifecycle")))
         if basis is None:
@@ -89,7 +89,7 @@ def _country(zone: str) -> str:
 
 
 def _place(request: LiveRequest) -> tuple[dict[str, str], str]:
-    """The parameters that say where, and the zone (for a cloud region: the country) that must come back."""
+    """The parameters of the place, and the zone (for a cloud region: the country) expected in the answer."""
     zone = request.region or request.em_zone
     if zone is None and request.cloud is not None and request.zone not in ("WORLD", "EU"):
         provider, region = request.cloud
@@ -99,7 +99,7 @@ def _place(request: LiveRequest) -> tuple[dict[str, str], str]:
         if request.zone in ("WORLD", "EU") or (country in _OWN_NAMES and request.zone != country):
             raise ConfigError(
                 request.key,
-                f"it is not known how Electricity Maps names {request.zone}",
+                f"Electricity Maps' name of {request.zone} is not available",
                 f"give {request.region_key}, for example US-CAL-CISO (names: app.electricitymaps.com)",
             )
         zone = country if country == "CN" else request.zone

@@ -19,7 +19,7 @@ _MARGINAL = "marginal"
 
 class Endpoint:
     """Answers such as ``{"grams_per_kwh": 123.4, "zone": "FR", "time": "...", "until": "...", "basis": "...",
-    "source": "...", "estimated": false}``, of which ``grams_per_kwh`` alone is required (marginal: ``basis`` too).
+    "source": "...", "estimated": false}``; only ``grams_per_kwh`` is required (marginal: ``basis`` too).
     """
 
     replaces = False
@@ -39,9 +39,9 @@ class Endpoint:
 
     @classmethod
     def open(cls, text: str, request: LiveRequest) -> Endpoint:
-        """Raises ConfigError: not an address that may be asked, or a token that cannot be sent."""
+        """Raises ConfigError: the address is not allowed, or the token cannot be sent."""
         if request.url is not None:
-            raise ConfigError(request.key, "is an address already", "leave out --marginal-url and --grid-url")
+            raise ConfigError(request.key, "is an address already", "remove --marginal-url and --grid-url")
         return cls(
             base_address(text, request.key, query=True),
             find_secret(request.environ, _variable(request.marginal)),
@@ -51,21 +51,23 @@ class Endpoint:
         )
 
     def fetch(self, now_s: float) -> Sequence[Figure]:
-        """The figure that it answers. Raises Problem."""
+        """The figure of its answer. Raises Problem."""
         answer = self._fetcher.get_json(self._url, self._headers, remedy=f"check {self._variable} and the address")
         if not isinstance(answer, dict) or "grams_per_kwh" not in answer:
             raise Problem("bad_value", "the answer is not a JSON object with grams_per_kwh")
         zone = label(answer["zone"], "zone") if answer.get("zone") is not None else self._zone
         if not same_name(zone, self._zone):
             raise Problem("wrong_zone", f"it answered for {zone} instead of {self._zone}")
-        told = answer.get("source")
+        reported = answer.get("source")
         return [
             Figure(
                 grams_per_kwh=grams(answer["grams_per_kwh"], "grams_per_kwh"),
                 zone=zone,
                 basis=check_basis(answer.get("basis"), marginal=self._marginal),
                 source=self.source,
-                source_detail=f"{self.source}: {label(told, 'source')}" if told is not None else self.source,
+                source_detail=f"{self.source}: {label(reported, 'source')}"
+                if reported is not None
+                else self.source,
                 from_s=_time(answer, "time", now_s),
                 until_s=None if answer.get("until") is None else instant(answer["until"], "until"),
                 estimated=answer.get("estimated") is True,
@@ -78,12 +80,10 @@ def check_basis(value: Any, *, marginal: bool) -> str:
     basis = "unspecified" if value is None or value == "" else label(value, "basis")
     if marginal and basis != _MARGINAL:
         raise Problem(
-            "bad_value", f"the basis is {basis}, and marginal figures are asked for", "give basis marginal"
+            "bad_value", f"the basis is {basis}, but marginal figures are required", "give basis marginal"
         )
     if not marginal and basis == _MARGINAL:
-        raise Problem(
-            "bad_value", "the basis is marginal, which must not be taken for an average", "give --marginal"
-        )
+        raise Problem("bad_value", "the basis is marginal, but average figures are required", "give --marginal")
     return basis
 
 

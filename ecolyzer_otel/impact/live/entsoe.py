@@ -1,7 +1,7 @@
-"""ENTSO-E's Transparency Platform: actual generation per type (A75, A16), weighed by life-cycle medians.
+"""ENTSO-E's Transparency Platform: actual generation per type (A75, A16), weighted by life-cycle medians.
 
-What is generated in an area, without imports and exports, hours late in places. Its API takes the token in the
-address alone, so nothing here may show an address.
+The generation in an area, without imports and exports, hours late for some areas. Its API takes the token only in
+the address, so no text here may contain an address.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ _PUBLIC: Final = "https://web-api.tp.entsoe.eu"
 _TOKEN: Final = "ECOLYZER_ENTSOE_TOKEN"  # noqa: S105 - a variable's name
 _SHORTEST_WINDOW: Final = 3 * 3600.0
 _LONGEST_WINDOW: Final = 24 * 3600.0
-#: A ZIP of 1 MiB could hold a thousand times as much.
-_MOST_UNPACKED: Final = 8 << 20
+#: A ZIP of 1 MiB could contain a thousand times as much.
+_MAX_UNPACKED: Final = 8 << 20
 
 
 class Entsoe:
@@ -54,14 +54,14 @@ class Entsoe:
 
     @classmethod
     def open(cls, request: LiveRequest) -> Entsoe:
-        """Raises ConfigError: no token, or no area known for the zone."""
+        """Raises ConfigError: no token, or no area of the zone."""
         request.average_only(cls.source)
         token = need_secret(request.environ, _TOKEN, request.key, cls.source)
         area = find_area(request.region or request.zone)
         if area is None:
             raise ConfigError(
                 request.key if request.region is None else request.region_key,
-                f"no area of ENTSO-E is known for {(request.region or request.zone)[:40]}",
+                f"ENTSO-E has no area for {(request.region or request.zone)[:40]}",
                 f"give {request.region_key}: DE-LU, SE3 or a 16-character EIC code (Great Britain: use neso)",
             )
         zone = request.region or request.zone
@@ -70,7 +70,7 @@ class Entsoe:
         )
 
     def fetch(self, now_s: float) -> Sequence[Figure]:
-        """The latest mix that all types have reported. Raises Problem."""
+        """The mix of the latest time that all types have reported. Raises Problem."""
         query = {
             "securityToken": self._token.reveal(),
             "documentType": "A75",
@@ -106,18 +106,18 @@ def _hour(unix_s: float) -> str:
 
 
 def _unpacked(body: bytes) -> bytes:
-    """The document itself where the answer is a ZIP of one. Raises Problem."""
+    """The XML document of the answer, which may be a ZIP of one. Raises Problem."""
     if not body.startswith(b"PK"):
         return body
     try:
         with zipfile.ZipFile(io.BytesIO(body)) as archive:
             names = [name for name in archive.namelist()[:100] if name.lower().endswith(".xml")]
             if len(names) != 1:
-                raise Problem("not_xml", "the ZIP does not hold one XML document")
+                raise Problem("not_xml", "the ZIP does not contain exactly one XML document")
             with archive.open(names[0]) as file:
-                document = file.read(_MOST_UNPACKED + 1)
+                document = file.read(_MAX_UNPACKED + 1)
     except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, NotImplementedError, ValueError):
         raise Problem("not_xml", "the answer is a damaged ZIP") from None
-    if len(document) > _MOST_UNPACKED:
-        raise Problem("too_large", f"the document is larger than {_MOST_UNPACKED >> 20} MiB")
+    if len(document) > _MAX_UNPACKED:
+        raise Problem("too_large", f"the document is larger than {_MAX_UNPACKED >> 20} MiB")
     return document

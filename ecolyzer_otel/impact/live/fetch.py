@@ -1,4 +1,4 @@
-"""One GET that is bounded in time and size, follows no foreign redirect, and whose errors tell no secret."""
+"""One GET, bounded in time and size, that follows no redirect to another host; its errors show no secret."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from ecolyzer_otel.version import __version__
 
 __all__ = ["Fetcher", "parse_json", "retry_after"]
 
-_MOST_BYTES: Final = 1 << 20
-_MOST_REDIRECTS: Final = 3
-#: Longest time that a source can ask to be left alone, in seconds; a mistaken year must not end the figures.
-_LONGEST_RETRY_AFTER: Final = 3600.0
+_MAX_BYTES: Final = 1 << 20
+_MAX_REDIRECTS: Final = 3
+#: Longest Retry-After that is respected, in seconds; a wrong year must not end the figures.
+_MAX_RETRY_AFTER: Final = 3600.0
 _CHUNK: Final = 1 << 16
 
 
 class Fetcher:
-    """GETs for one source. Timeouts are seconds: for connecting, for each wait for bytes, and for all of it."""
+    """GETs for one source. Timeouts are seconds: for connecting, for each wait for bytes, and in total."""
 
     def __init__(
         self,
@@ -51,15 +51,15 @@ class Fetcher:
         """The body of the answer to a GET of ``url``.
 
         Raises:
-            Problem: no answer of status 200 with at most 1 MiB came in time; ``remedy`` is its for a 4xx.
+            Problem: no answer of status 200 with at most 1 MiB arrived in time; ``remedy`` is for a 4xx status.
         """
         host = urlsplit(url).hostname or ""
         deadline = time.monotonic() + self._total_timeout
-        request = urllib.request.Request(  # noqa: S310 - base_address() lets http and https through alone
+        request = urllib.request.Request(  # noqa: S310 - base_address() allows only http and https
             url, headers={"User-Agent": f"ecolyzer-otel/{__version__}", "Connection": "close", **(headers or {})}
         )
-        # Whatever these errors say may hold the address, and so a token: each becomes words of our own, without a
-        # cause that a traceback would show.
+        # These errors may contain the address, and so a token: each becomes a text of our own, without a cause that
+        # a traceback would show.
         try:
             with self._opener(url, deadline).open(request, timeout=self._connect_timeout) as response:
                 return _read(response, host)
@@ -77,11 +77,11 @@ class Fetcher:
         raise problem from None
 
     def get_json(self, url: str, headers: Mapping[str, str] | None = None, *, remedy: str = "") -> Any:
-        """As :meth:`get`, with the body read as JSON. Raises :class:`Problem`."""
+        """As :meth:`get`, with the body parsed as JSON. Raises :class:`Problem`."""
         return parse_json(self.get(url, {"Accept": "application/json", **(headers or {})}, remedy=remedy), url)
 
     def _opener(self, url: str, deadline: float) -> urllib.request.OpenerDirector:
-        """An opener of http and https alone, whose connections end at ``deadline`` of the monotonic clock."""
+        """An opener for http and https only, whose connections end at ``deadline`` (monotonic clock)."""
         host = urlsplit(url).hostname or ""
         if self._context is None and url.startswith("https:"):
             self._context = ssl.create_default_context()  # reads all of the system's certificates
@@ -108,13 +108,13 @@ class _Redirected(Exception):
 
 
 class _TooLarge(OSError):
-    """More bytes than any answer may have; raised where urllib itself reads, as the body of a redirect."""
+    """More bytes than allowed; raised where urllib itself reads, as the body of a redirect."""
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows to the same scheme, host and port alone: headers go along, and they hold the token."""
+    """Follows only to the same scheme, host and port, because the headers contain the token."""
 
-    max_redirections = _MOST_REDIRECTS
+    max_redirections = _MAX_REDIRECTS
     max_repeats = 2
 
     def redirect_request(
@@ -159,19 +159,19 @@ class _Handler(urllib.request.AbstractHTTPHandler):
 
 
 class _Response(http.client.HTTPResponse):
-    """A response of which no byte, status line and headers included, is waited for beyond the deadline."""
+    """A response whose every read, status line and headers included, ends at the deadline."""
 
     def __init__(
         self, sock: socket.socket, *args: Any, deadline: float, read_timeout: float, **kwargs: Any
     ) -> None:
         super().__init__(sock, *args, **kwargs)
         raw = _Raw(sock, deadline, read_timeout)
-        self.fp.close()  # the other file on this socket: only _Raw's is read from
+        self.fp.close()  # the other file on this socket: only _Raw reads
         self.fp = io.BufferedReader(raw)
 
 
 class _Raw(io.RawIOBase):
-    """A socket's bytes; the timeout is set anew before each wait, so that dripping bytes do not prolong it."""
+    """A socket's bytes; the timeout is set before each wait, so that slow bytes do not extend the deadline."""
 
     def __init__(self, sock: socket.socket, deadline: float, read_timeout: float) -> None:
         super().__init__()
@@ -179,7 +179,7 @@ class _Raw(io.RawIOBase):
         self._file = sock.makefile("rb", buffering=0)
         self._deadline = deadline
         self._read_timeout = read_timeout
-        self._left = _MOST_BYTES + _CHUNK * 2  # headers and framing come on top of the body
+        self._left = _MAX_BYTES + _CHUNK * 2  # headers and framing come on top of the body
 
     def readable(self) -> bool:
         return True
@@ -205,15 +205,15 @@ def _read(response: Any, host: str) -> bytes:
     if response.status != 200:
         raise Problem("http_other", f"{host} answered with status {response.status}")
     length = response.headers.get("Content-Length", "")
-    if length.isdecimal() and int(length[:18]) > _MOST_BYTES:
-        raise Problem("too_large", f"the answer of {host} is larger than {_MOST_BYTES >> 20} MiB")
+    if length.isdecimal() and int(length[:18]) > _MAX_BYTES:
+        raise Problem("too_large", f"the answer of {host} is larger than {_MAX_BYTES >> 20} MiB")
     body = bytearray()
     while chunk := response.read1(_CHUNK):
         body += chunk
-        if len(body) > _MOST_BYTES:
-            raise Problem("too_large", f"the answer of {host} is larger than {_MOST_BYTES >> 20} MiB")
+        if len(body) > _MAX_BYTES:
+            raise Problem("too_large", f"the answer of {host} is larger than {_MAX_BYTES >> 20} MiB")
     if length.isdecimal() and len(body) < int(length[:18]):
-        raise Problem("network", f"the connection to {host} ended before the answer did")
+        raise Problem("network", f"the connection to {host} ended before the end of the answer")
     return bytes(body)
 
 
@@ -234,7 +234,7 @@ def _status_problem(error: urllib.error.HTTPError, host: str, remedy: str) -> Pr
 def _network_problem(error: Exception, host: str) -> Problem:
     reason = error.reason if isinstance(error, urllib.error.URLError) else error
     if isinstance(reason, _TooLarge):
-        return Problem("too_large", f"the answer of {host} is larger than {_MOST_BYTES >> 20} MiB")
+        return Problem("too_large", f"the answer of {host} is larger than {_MAX_BYTES >> 20} MiB")
     if isinstance(reason, TimeoutError):
         return Problem("timeout", f"{host} did not answer in time")
     if isinstance(reason, ssl.SSLCertVerificationError):
@@ -251,19 +251,19 @@ def _network_problem(error: Exception, host: str) -> Problem:
 
 
 def retry_after(text: str | None, now_s: float) -> float | None:
-    """Seconds that a Retry-After header asks for (a number or an HTTP date), from 0 to 3600, or None."""
+    """Seconds of a Retry-After header (a number or an HTTP date), from 0 to 3600, or None."""
     text = (text or "").strip()
     if text.isdecimal():
-        return min(float(text[:9]), _LONGEST_RETRY_AFTER)
+        return min(float(text[:9]), _MAX_RETRY_AFTER)
     try:
-        asked = email.utils.parsedate_to_datetime(text).timestamp() - now_s
+        wait = email.utils.parsedate_to_datetime(text).timestamp() - now_s
     except (TypeError, ValueError, IndexError, OverflowError):
         return None
-    return min(max(asked, 0.0), _LONGEST_RETRY_AFTER)
+    return min(max(wait, 0.0), _MAX_RETRY_AFTER)
 
 
 def parse_json(body: bytes, url: str) -> Any:
-    """``body`` as JSON. Raises :class:`Problem` where it is anything else."""
+    """``body`` parsed as JSON. Raises :class:`Problem` where it is not JSON."""
     try:
         return json.loads(body)
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""One figure of a grid's carbon intensity, why there is none, and what an answer must be to become one."""
+"""One figure of a grid's carbon intensity, the reason why there is none, and the checks of an answer."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _FRACTION: Final = re.compile(r"[.,]\d+")
 
 
 class Problem(EcolyzerError):
-    """Why a source gave no figure this time.
+    """The reason why a source returned no figure.
 
-    ``outcome`` is the kind, for a metric label; ``text`` says what happened and ``remedy`` what to do, neither with
-    anything that a server or a secret could have put in. ``retry_after`` is how many seconds the source asked to be
-    left alone; ``permanent`` that asking again is of no use in this process.
+    ``outcome`` is the kind, for a metric label; ``text`` states the problem and ``remedy`` what to do; neither
+    contains text of a server or a secret. ``retry_after`` is the number of seconds after which the source accepts
+    another request; ``permanent`` means that another request cannot succeed in this process.
     """
 
     def __init__(
@@ -50,12 +50,12 @@ class Problem(EcolyzerError):
 class Figure:
     """Carbon intensity of electricity at one place from one time on.
 
-    ``grams_per_kwh`` is gCO2e (or gCO2, as ``basis`` and ``source_detail`` say) per kWh; ``zone`` the place as the
-    source calls it; ``basis`` what is counted (``lifecycle_consumption``, ``direct_generation``, ``marginal`` ...):
-    figures of different bases do not compare. ``source`` is short enough for a metric label, ``source_detail``
-    names API, unit and terms. ``from_s`` and ``until_s`` are Unix times; without ``until_s`` it stands until a
-    newer one. ``estimated``: a forecast, an estimate or derived, not measured. ``uncertainty`` is one relative
-    standard uncertainty where the source tells it.
+    ``grams_per_kwh`` is gCO2e (or gCO2, as ``basis`` and ``source_detail`` state) per kWh; ``zone`` the source's
+    name of the place; ``basis`` what is counted (``lifecycle_consumption``, ``direct_generation``, ``marginal``
+    ...): figures of different bases do not compare. ``source`` is short enough for a metric label,
+    ``source_detail`` names API, unit and terms. ``from_s`` and ``until_s`` are Unix times; without ``until_s`` it
+    is valid until a newer one begins. ``estimated``: a forecast, an estimate or derived, not measured.
+    ``uncertainty`` is one relative standard uncertainty where the source reports it.
     """
 
     grams_per_kwh: float
@@ -70,7 +70,7 @@ class Figure:
 
     @property
     def own_s(self) -> float:
-        """The Unix time that its age counts from: when it was to end, else when it began."""
+        """The Unix time that its age counts from: its end where it has one, else its beginning."""
         return self.from_s if self.until_s is None else max(self.from_s, self.until_s)
 
 
@@ -84,7 +84,7 @@ def grams(value: Any, what: str = "the carbon intensity") -> float:
 def instant(value: Any, what: str = "the time") -> float:
     """Unix seconds of an ISO 8601 time with offset, or of a number. Raises :class:`Problem` for anything else."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        if not 0.0 <= value < 1e11:  # above it would be milliseconds
+        if not 0.0 <= value < 1e11:  # larger numbers are milliseconds
             raise Problem("bad_value", f"{what} is not a Unix time in seconds")
         return float(value)
     if not isinstance(value, str):
@@ -102,7 +102,7 @@ def instant(value: Any, what: str = "the time") -> float:
 
 
 def label(value: Any, what: str) -> str:
-    """``value`` as a word fit for a metric label. Raises :class:`Problem` where it is none."""
+    """``value`` as a text for a metric label. Raises :class:`Problem` where it is not usable."""
     text = value.strip() if isinstance(value, str) else ""
     if not text or len(text) > _LONGEST_LABEL or not text.isprintable():
         raise Problem("bad_value", f"{what} is not a text of 1 to {_LONGEST_LABEL} printable characters")
@@ -110,17 +110,17 @@ def label(value: Any, what: str) -> str:
 
 
 def check_age(figure: Figure, now_s: float, max_age: float) -> None:
-    """Refuse a figure of the future, or one too old to be used at all. Raises :class:`Problem`."""
+    """Refuse a figure of the future, or one that is too old. Raises :class:`Problem`."""
     if figure.until_s is not None and not figure.from_s < figure.until_s < math.inf:
         raise Problem("bad_value", "the figure ends before it begins")
     if figure.from_s > now_s + _AHEAD_SECONDS:
         raise Problem(
             "bad_value",
-            f"the figure is of {clock_time(figure.from_s)}, which is yet to come",
-            "check the clock here",
+            f"the figure is of {clock_time(figure.from_s)}, which is in the future",
+            "check the clock of this machine",
         )
     if now_s - figure.own_s > max_age:
-        raise Problem("stale", f"the newest figure is of {clock_time(figure.own_s)}, too old to be used")
+        raise Problem("stale", f"the newest figure is of {clock_time(figure.own_s)}, which is too old")
 
 
 def clock_time(unix_s: float) -> str:

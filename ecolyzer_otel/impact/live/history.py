@@ -1,4 +1,4 @@
-"""The figures that are known, in order of time. Pure: no clock, no thread, no I/O."""
+"""The figures of a source in order of time. Pure: no clock, no thread, no I/O."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from ecolyzer_otel.impact.live.figure import Figure
 
 __all__ = ["History"]
 
-_MOST: Final = 512
+_MAX_FIGURES: Final = 512
 
 
 class History:
-    """Immutable, so that one thread can put a new one in place while others read.
+    """Immutable, so that one thread can replace it while others read.
 
-    A figure's age counts from its own time: its ``until_s``, or its ``from_s`` without one. It stands until a newer
-    one begins, or until it is ``max_age`` seconds old.
+    A figure's age counts from its ``until_s``, or from its ``from_s`` without one. It is valid until a newer one
+    begins, or until it is ``max_age`` seconds old. The single figure of a ``fixed`` history is always valid.
     """
 
     __slots__ = ("_figures", "_fixed", "_max_age", "_starts")
@@ -33,21 +33,23 @@ class History:
 
     @property
     def newest(self) -> Figure | None:
-        """The one that begins last."""
+        """The figure that begins last, or None."""
         return self._figures[-1] if self._figures else None
 
     @property
     def figures(self) -> Sequence[Figure]:
-        """All of them, in order of time."""
+        """All figures, in order of time."""
         return self._figures
 
     def merged(self, figures: Iterable[Figure]) -> History:
-        """With newer knowledge: a figure of the same time takes the place of the old one. The oldest go."""
-        known = {figure.from_s: figure for figure in (*self._figures, *figures)}
-        return History([known[start] for start in sorted(known)][-_MOST:], self._max_age, fixed=self._fixed)
+        """This history with newer figures, which replace those of the same time. The oldest are dropped."""
+        merged = {figure.from_s: figure for figure in (*self._figures, *figures)}
+        return History(
+            [merged[start] for start in sorted(merged)][-_MAX_FIGURES:], self._max_age, fixed=self._fixed
+        )
 
     def at(self, unix_s: float) -> Figure | None:
-        """The figure that stands at ``unix_s``, or None."""
+        """The figure that is valid at ``unix_s``, or None."""
         figure = self._last_before(unix_s)
         if figure is None or self._fixed or unix_s <= figure.own_s + self._max_age:
             return figure

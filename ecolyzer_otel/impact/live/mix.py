@@ -1,4 +1,4 @@
-"""Generation per type, as ENTSO-E's XML tells it, to gCO2e per kWh by the medians of technology_carbon.csv."""
+"""Generation per type, from ENTSO-E's XML, to gCO2e per kWh by the medians of technology_carbon.csv."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ecolyzer_otel.impact.tables import FactorTableError, read_rows
 
 __all__ = ["Mix", "latest_mix", "technology_factors"]
 
-_MOST_SLOTS: Final = 3000
+_MAX_SLOTS: Final = 3000
 _RESOLUTION: Final = re.compile(r"PT(\d{1,4})([MH])")
 _OTHER: Final = "B20"
 
@@ -25,7 +25,7 @@ Slots = dict[tuple[float, float], float]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mix:
-    """``grams_per_kwh`` of what is generated from ``from_s`` to ``until_s``, and the share of each type in it."""
+    """``grams_per_kwh`` of the generation from ``from_s`` to ``until_s``, and the share of each type."""
 
     grams_per_kwh: float
     from_s: float
@@ -35,7 +35,7 @@ class Mix:
 
 @cache
 def technology_factors() -> Mapping[str, float | None]:
-    """gCO2e per kWh by ENTSO-E's type of production; None for storage, which gives back what was generated before.
+    """gCO2e per kWh by ENTSO-E's type of production; None for storage, which returns earlier generation.
 
     Raises:
         FactorTableError: the packaged table is damaged.
@@ -54,30 +54,30 @@ def technology_factors() -> Mapping[str, float | None]:
 
 
 def latest_mix(document: bytes, area: str) -> Mix:
-    """The mix of the latest time that all types which report in ``document`` share.
+    """The mix of the latest time for which all types in ``document`` have a value.
 
-    grams_per_kwh = sum(MW of a type x its factor) / sum(MW), over all types but storage.
+    grams_per_kwh = sum(MW of a type x its factor) / sum(MW), over all types except storage.
 
     Raises:
-        Problem: it is no such document, of another area, or has no such time.
+        Problem: another kind of document, another area, or no such time.
     """
     types = _types(_parse(document), area)
     factors = technology_factors()
-    known = {code: slots for code, slots in types.items() if factors.get(code, factors[_OTHER]) is not None}
-    if not known:
+    counted = {code: slots for code, slots in types.items() if factors.get(code, factors[_OTHER]) is not None}
+    if not counted:
         raise Problem("no_data", "no type of generation is reported for the last hours")
-    for end in sorted({end for slots in known.values() for _, end in slots}, reverse=True):
-        at_end = {code: _at(slots, end) for code, slots in known.items()}
+    for end in sorted({end for slots in counted.values() for _, end in slots}, reverse=True):
+        at_end = {code: _at(slots, end) for code, slots in counted.items()}
         if all(found is not None for found in at_end.values()):
             return _mix({code: found for code, found in at_end.items() if found is not None}, end)
-    raise Problem("no_data", "the types of generation share no time in the last hours")
+    raise Problem("no_data", "the types of generation have no common time in the last hours")
 
 
 def _mix(at_end: Mapping[str, tuple[float, float]], end: float) -> Mix:
     factors = technology_factors()
     total = math.fsum(power for _, power in at_end.values())
     if not total > 0.0:
-        raise Problem("bad_value", "the generation of all types together is nothing")
+        raise Problem("bad_value", "the total generation is 0")
     emitted = math.fsum(power * (factors.get(code, factors[_OTHER]) or 0.0) for code, (_, power) in at_end.items())
     return Mix(
         grams_per_kwh=emitted / total,
@@ -88,15 +88,15 @@ def _mix(at_end: Mapping[str, tuple[float, float]], end: float) -> Mix:
 
 
 def _at(slots: Slots, end: float) -> tuple[float, float] | None:
-    """Start and MW of the slot that runs up to ``end`` or beyond; the shortest where resolutions overlap."""
+    """Start and MW of the slot that contains ``end``; the shortest where resolutions overlap."""
     found = [(start, power) for (start, stop), power in slots.items() if start < end <= stop]
     return max(found, default=None)
 
 
 def _parse(document: bytes) -> ElementTree.Element:
-    # Entities can blow up or reach out; UTF-16 would hide the word. ENTSO-E's documents are plain UTF-8.
+    # Entities can expand without limit or fetch files; UTF-16 would hide them. ENTSO-E's documents are plain UTF-8.
     if b"\0" in document or b"<!doctype" in document.lower() or b"<!entity" in document.lower():
-        raise Problem("not_xml", "the answer has a document type, which none of ENTSO-E's has")
+        raise Problem("not_xml", "the answer has a document type declaration, which ENTSO-E does not use")
     try:
         root = ElementTree.fromstring(document)  # noqa: S314 - see above
     except (ElementTree.ParseError, ValueError, LookupError):
@@ -105,7 +105,7 @@ def _parse(document: bytes) -> ElementTree.Element:
     if name.startswith("Acknowledgement"):
         raise Problem("no_data", "ENTSO-E has no generation per type for this area and time", "give --grid-region")
     if name != "GL_MarketDocument":
-        raise Problem("not_xml", "the answer is not a document of generation", "check the address")
+        raise Problem("not_xml", "the answer is not a generation document", "check the address")
     return root
 
 
@@ -114,12 +114,12 @@ def _types(root: ElementTree.Element, area: str) -> dict[str, Slots]:
     for series in _children(root, "TimeSeries"):
         into = _text(series, "inBiddingZone_Domain.mRID")
         if into is None:
-            continue  # outBiddingZone_Domain: what storage takes
+            continue  # outBiddingZone_Domain: consumption of storage
         if into != area:
             raise Problem("wrong_zone", f"it answered for another area than {area}")
         code = next((_text(kind, "psrType") for kind in _children(series, "MktPSRType")), None)
         if code is None:
-            raise Problem("bad_value", "a series names no type of generation")
+            raise Problem("bad_value", "a series has no type of generation")
         slots = types.setdefault(code, {})
         for period in _children(series, "Period"):
             slots.update(_slots(period, filled=_text(series, "curveType") == "A03"))
@@ -127,7 +127,7 @@ def _types(root: ElementTree.Element, area: str) -> dict[str, Slots]:
 
 
 def _slots(period: ElementTree.Element, *, filled: bool) -> Slots:
-    """The slots of one period. In a curve of type A03 a point that is missing repeats the one before."""
+    """The slots of one period. In a curve of type A03 a missing point repeats the previous one."""
     interval = next(_children(period, "timeInterval"), None)
     if interval is None:
         raise Problem("bad_value", "a period has no time interval")
@@ -135,8 +135,8 @@ def _slots(period: ElementTree.Element, *, filled: bool) -> Slots:
     match = _RESOLUTION.fullmatch(_text(period, "resolution") or "")
     step = int(match[1]) * (60.0 if match[2] == "M" else 3600.0) if match else 0.0
     count = int((end - start) // step) if step > 0.0 else 0
-    if not 0 < count <= _MOST_SLOTS:
-        raise Problem("bad_value", "a period has no resolution, or one that does not fit")
+    if not 0 < count <= _MAX_SLOTS:
+        raise Problem("bad_value", "a period has no resolution, or one that does not fit its length")
     points: dict[int, float] = {}
     for point in _children(period, "Point"):
         position = _text(point, "position") or ""
@@ -153,7 +153,7 @@ def _slots(period: ElementTree.Element, *, filled: bool) -> Slots:
 
 
 def _power(text: str | None) -> float:
-    """MW, at least 0: wind and solar that stand still draw a little."""
+    """MW, at least 0: idle wind and solar plants draw a little."""
     try:
         power = float(text or "")
     except ValueError:

@@ -1,7 +1,7 @@
 """NESO's Carbon Intensity API: Great Britain by half-hours, no token (carbonintensity.org.uk, CC BY 4.0).
 
-The national figure counts what is generated and imported, CO2 of combustion alone (NESO, "Carbon Intensity Forecast
-Methodology"); the regional ones exist as a forecast only.
+The national figure counts generation and imports, CO2 of combustion only (NESO, "Carbon Intensity Forecast
+Methodology"); regional figures are forecasts only.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ecolyzer_otel.impact.live.tokens import Secret
 __all__ = ["Neso"]
 
 _PUBLIC: Final = "https://api.carbonintensity.org.uk"
-#: The first half of a postcode, which is all that the API takes.
+#: The first half of a postcode; the API takes no more.
 _OUTWARD: Final = re.compile(r"[A-Z]{1,2}[0-9][A-Z0-9]?")
 _INWARD: Final = re.compile(r"[0-9][A-Z]{2}")
 
@@ -41,7 +41,7 @@ class Neso:
 
     @classmethod
     def open(cls, request: LiveRequest) -> Neso:
-        """Raises ConfigError: outside Great Britain, or a region that is none of its."""
+        """Raises ConfigError: outside Great Britain, or an unknown region."""
         request.average_only(cls.source)
         if request.zone != "GB":
             raise ConfigError(
@@ -50,7 +50,7 @@ class Neso:
         return cls(request.base(_PUBLIC), _region(request), request.floor_s, Fetcher(request.environ))
 
     def fetch(self, now_s: float) -> Sequence[Figure]:
-        """The half-hour that runs. Raises Problem."""
+        """The figure of the current half-hour. Raises Problem."""
         row, zone = _first(self._fetcher.get_json(self._url, remedy="check --grid-region")), "GB"
         if self._region is not None:
             kind, name = self._region
@@ -83,7 +83,7 @@ def _first(answer: Any) -> dict[str, Any]:
 
 
 def _region(request: LiveRequest) -> tuple[str, str] | None:
-    """The kind of region and its name, as the path has them."""
+    """The kind of region and its name, as in the path."""
     text = (request.region or "").strip().upper()
     if text in ("", "GB"):
         return None

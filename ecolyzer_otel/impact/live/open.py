@@ -76,7 +76,7 @@ def open_live(
         pace=pace,
         max_age=request.max_age,
         cache=Cache(cache_folder(request.cache, request.environ), provider.source, provider.identity),
-        fallback="no marginal figure is given meanwhile"
+        fallback="no marginal figure is reported meanwhile"
         if request.marginal
         else "the bundled figure is used meanwhile",
         first=first,

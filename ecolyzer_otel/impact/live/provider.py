@@ -87,7 +87,7 @@ class LiveRequest:
 
     @property
     def region_key(self) -> str:
-        """The option in which the user names the provider's region, for error messages."""
+        """The option that names the provider's region, for error messages."""
         return (
             "--marginal-region (ECOLYZER_MARGINAL_REGION)"
             if self.marginal
@@ -111,7 +111,7 @@ class LiveRequest:
         if self.marginal:
             raise ConfigError(
                 self.key,
-                f"{source} gives average carbon intensities, not marginal ones",
+                f"{source} has average carbon intensities, not marginal ones",
                 "give watttime, csv:FILE or an address whose basis is marginal",
             )
 
@@ -133,16 +133,16 @@ def base_address(text: str, key: str, *, query: bool = False) -> str:
         raise ConfigError(key, "is not an http(s) address", "give one such as https://grid.example.org/now")
     if parts.username is not None or parts.password is not None:
         variable = "ECOLYZER_MARGINAL_TOKEN" if "MARGINAL" in key else "ECOLYZER_GRID_TOKEN"
-        raise ConfigError(key, f"the address at {host} holds a password", f"put it into {variable} instead")
+        raise ConfigError(key, f"the address at {host} contains a password", f"put it into {variable} instead")
     if parts.fragment or (parts.query and not query):
-        raise ConfigError(key, f"the address at {host} has a ? or # part", "leave it out")
+        raise ConfigError(key, f"the address at {host} has a ? or # part", "remove it")
     if parts.scheme == "http" and not is_loopback(host):
         raise ConfigError(key, f"http to {host} is not encrypted", "give an https address (http: loopback only)")
     return text.strip().rstrip("/")
 
 
 def is_loopback(host: str) -> bool:
-    """Whether ``host`` is this machine by its name or address."""
+    """Whether ``host`` is the loopback interface, by its name or address."""
     if host.lower() == "localhost":
         return True
     try:

@@ -1,4 +1,4 @@
-"""The thread that keeps one source's figures fresh, and what the meter asks it."""
+"""The thread that fetches one source's figures, and its interface to the meter."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ __all__ = ["LiveGrid", "Pace"]
 
 _log = logging.getLogger(__name__)
 
-#: Longest sleep in seconds: a suspended machine's monotonic clock stands still, and the wall clock may be set.
+#: Longest sleep in seconds: the monotonic clock stops during suspend, and the wall clock may be set.
 _LONGEST_SLEEP: Final = 300.0
-#: Meters that share a source or a cache should not all ask in one second: up to this part of the wait on top.
+#: Each wait is extended by up to this part of it, so that meters do not all fetch in the same second.
 _JITTER: Final = 0.05
 _NEVER: Final = float("inf")
-#: One fetch at a time per source, place and cache of this process; the second then finds the first's in the cache.
-_flights: dict[str, threading.Lock] = {}
+#: One fetch at a time per source, place and cache of this process; a second one finds the result in the cache.
+_fetch_locks: dict[str, threading.Lock] = {}
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_flights.clear)  # one may have been held
+    os.register_at_fork(after_in_child=_fetch_locks.clear)  # one may have been held
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
-    """Seconds: ``refresh`` between two fetches, ``backoff_first`` and ``backoff_most`` after failures."""
+    """Seconds: ``refresh`` between two fetches, ``backoff_first`` to ``backoff_most`` after failures."""
 
     refresh: float
     backoff_first: float = 5.0
@@ -43,10 +43,10 @@ class Pace:
 
 
 class LiveGrid:
-    """Figures of one source: fetched by one daemon thread, asked for from any.
+    """Figures of one source: fetched by one daemon thread, read from any thread.
 
-    ``on_problem`` is called by that thread with one line per new kind of fault and once when all is well again; it
-    logs until something else is put in its place.
+    That thread calls ``on_problem`` with one line per new kind of fault, and once when the source has recovered; by
+    default it logs.
     """
 
     def __init__(
@@ -74,10 +74,10 @@ class LiveGrid:
         self._uniform = uniform
         self._history = History(first, max_age, fixed=provider.fixed)
         self._outcomes: dict[str, int] = {}
-        if first:  # A reading too: a source without any would not be seen to fall silent.
+        if first:  # counted as a fetch: alerts on missing fetches need a first one
             self._count("ok")
         self._fault: str | None = None
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
         self._failures = 0
         self._fetched_s = -_NEVER
         self._due_s = -_NEVER
@@ -88,30 +88,30 @@ class LiveGrid:
         self._adopt(clock())
 
     def at(self, unix_s: float) -> Figure | None:
-        """The figure that stands at that Unix time; None: take the bundled one. Never blocks, never raises."""
+        """The figure that is valid at that Unix time; None: use the bundled one. Never blocks, never raises."""
         return self._history.at(unix_s)
 
     @property
     def source(self) -> str:
-        """The source's name, fit for a metric label."""
+        """The source's name, short enough for a metric label."""
         return self._provider.source
 
     @property
     def outcomes(self) -> Mapping[str, int]:
-        """How many fetches ended how since the start: ``ok``, or why they gave no figure."""
+        """Number of fetches by outcome since the start: ``ok``, or the reason why there was no figure."""
         return self._outcomes  # replaced, never changed, by the thread
 
     @property
     def problem(self) -> str | None:
-        """The present fault with its remedy and what stands meanwhile, in one line; None while all is well."""
+        """The present fault with its remedy and the figure used meanwhile, in one line; None without a fault."""
         now = self._clock()
         fault = self._fault
         if fault is None and len(self._history) and self.at(now) is None:
             fault = f"{self._key}: {self.source} has no figure for this time"
-        return None if fault is None else f"{fault}; {self._standing(now)}"
+        return None if fault is None else f"{fault}; {self._in_force(now)}"
 
     def start(self) -> None:
-        """Begin to fetch in the background. Does nothing when that has been done, or in a forked child."""
+        """Begin to fetch in the background. A second call does nothing, nor does one in a forked child."""
         if self._thread is not None or self._stop.is_set() or os.getpid() != self._pid:
             return
         self._thread = threading.Thread(target=self._run, name="ecolyzer-live-grid", daemon=True)
@@ -120,7 +120,7 @@ class LiveGrid:
     def close(self, timeout: float = 1.0) -> None:
         """End the thread, waiting at most ``timeout`` seconds for it; figures stay. Idempotent."""
         if os.getpid() != self._pid:
-            return  # a forked child has no such thread, and may have inherited its lock
+            return  # a forked child has no such thread, and may have inherited a locked lock
         self._stop.set()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout)
@@ -128,26 +128,26 @@ class LiveGrid:
     def _run(self) -> None:
         while not self._stop.is_set():
             try:
-                sleep = self._turn()
-            except Exception as error:  # noqa: BLE001 - figures must go on whatever a source makes us do
-                self._failed(Problem("error", f"a fault of ours ({type(error).__name__})", "please report it"))
+                sleep = self._cycle()
+            except Exception as error:  # noqa: BLE001 - a fault in a source must not end the thread
+                self._failed(Problem("error", f"internal error ({type(error).__name__})", "please report it"))
                 sleep = self._due_s - self._clock()
             self._stop.wait(min(max(sleep, 0.01), _LONGEST_SLEEP))
 
-    def _turn(self) -> float:
-        """Do what is due; the seconds until more is."""
+    def _cycle(self) -> float:
+        """Fetch if that is due; returns the seconds until the next fetch."""
         now = self._clock()
         if now < self._last_s - 1.0 and self._due_s < _NEVER:
             self._due_s = min(self._due_s, now + self._pace.refresh)  # the clock was set back
         self._last_s = now
         if now >= self._due_s:
-            with _flights.setdefault(self._cache.path, threading.Lock()) if self._cache.path else nullcontext():
+            with _fetch_locks.setdefault(self._cache.path, threading.Lock()) if self._cache.path else nullcontext():
                 if not self._adopt(now) or now >= self._due_s:
-                    self._attempt(now)
-        self._tell_expiry()
+                    self._fetch(now)
+        self._report_expiry()
         return self._due_s - self._clock()
 
-    def _attempt(self, now_s: float) -> None:
+    def _fetch(self, now_s: float) -> None:
         try:
             figures = self._provider.fetch(now_s)
             if figures is None:
@@ -159,12 +159,12 @@ class LiveGrid:
             self._failed(problem)
 
     def _take(self, figures: Sequence[Figure], now_s: float) -> None:
-        """Put fetched figures in place. Raises Problem for what cannot be true."""
+        """Use fetched figures. Raises Problem for figures that are not plausible."""
         if self._provider.replaces:
             self._history = History(figures, self._max_age, fixed=self._provider.fixed)
         else:
             if not figures:
-                raise Problem("no_data", "the answer holds no figure")
+                raise Problem("no_data", "the answer contains no figure")
             check_age(figures[-1], now_s, self._max_age)
             self._history = self._history.merged(figures)
             self._cache.write(now_s, figures)
@@ -175,7 +175,7 @@ class LiveGrid:
         self._due_s = self._after(now_s, self._history.newest)
 
     def _after(self, now_s: float, newest: Figure | None) -> float:
-        """When to ask next: ``refresh`` from now, or when the newest figure ends, each with some jitter."""
+        """Unix time of the next fetch: ``refresh`` from now, or when the newest figure ends, with some jitter."""
         wait = self._pace.refresh
         if newest is not None and newest.until_s is not None and newest.until_s > now_s:
             wait = min(wait, newest.until_s - now_s)
@@ -183,7 +183,7 @@ class LiveGrid:
         return now_s + wait + self._uniform(0.0, _JITTER * wait)
 
     def _adopt(self, now_s: float) -> bool:
-        """Take the cache's figures where they are newer than ours; whether they spare a fetch."""
+        """Use the cache's figures where they are newer; returns whether they replace a fetch."""
         found: Cached | None = self._cache.read()
         if found is None or not self._fetched_s < found.fetched_s <= now_s + 1.0 or not found.figures:
             return False
@@ -208,48 +208,48 @@ class LiveGrid:
         self._due_s = _NEVER if problem.permanent else now + wait
         text = f"{problem.text}; {problem.remedy}" if problem.remedy else problem.text
         self._fault = self._clean(f"{self._key}: {self.source}: {text}")
-        self._tell(problem.outcome, f"{self._fault}; {self._standing(now)}")
+        self._report(problem.outcome, f"{self._fault}; {self._in_force(now)}")
 
     def _recovered(self) -> None:
         self._fault = None
-        if self._told:
-            self._told = set()
-            self._say(self._clean(f"{self._key}: {self.source} gives figures again"), well=True)
+        if self._reported:
+            self._reported = set()
+            self._notify(self._clean(f"{self._key}: {self.source} delivers figures again"), recovered=True)
 
-    def _tell_expiry(self) -> None:
-        """Say once that there were figures and now none is young enough."""
+    def _report_expiry(self) -> None:
+        """Report once that all figures have become too old."""
         now = self._clock()
         if len(self._history) and self.at(now) is None:
-            self._tell("expired", self.problem or "")
+            self._report("expired", self.problem or "")
 
-    def _tell(self, kind: str, text: str) -> None:
-        if kind not in self._told:
-            self._told.add(kind)
-            self._say(text, well=False)
+    def _report(self, kind: str, text: str) -> None:
+        if kind not in self._reported:
+            self._reported.add(kind)
+            self._notify(text, recovered=False)
 
-    def _say(self, text: str, *, well: bool) -> None:
-        say = self.on_problem
+    def _notify(self, text: str, *, recovered: bool) -> None:
+        callback = self.on_problem
         try:
-            if well and say is self._default:
+            if recovered and callback is self._default:
                 _log.info("%s", text)
-            elif say is self._default:
+            elif callback is self._default:
                 _log.warning("%s", text)
             else:
-                say(text)
-        except Exception:  # noqa: BLE001 - a listener's fault is not ours
-            _log.debug("a listener of problems failed", exc_info=True)
+                callback(text)
+        except Exception:  # noqa: BLE001 - a broken callback must not end the thread
+            _log.debug("the callback for problems failed", exc_info=True)
 
-    def _standing(self, now_s: float) -> str:
+    def _in_force(self, now_s: float) -> str:
         figure = self.at(now_s)
         if figure is None:
             return self._fallback
         if self._provider.fixed:
-            return f"its {figure.grams_per_kwh:g} g/kWh stand"
-        return f"its figure of {clock_time(figure.from_s)} stands until {clock_time(figure.own_s + self._max_age)}"
+            return f"its {figure.grams_per_kwh:g} g/kWh are used"
+        return f"its figure of {clock_time(figure.from_s)} is used until {clock_time(figure.own_s + self._max_age)}"
 
     def _count(self, outcome: str) -> None:
         if outcome == "ok" and self._provider.fixed:
-            return  # A figure that stands always cannot get old: nobody is to be alarmed that it is of a year.
+            return  # a figure that is always valid never expires: alerts on its age would be wrong
         self._outcomes = {**self._outcomes, outcome: self._outcomes.get(outcome, 0) + 1}
 
     def _clean(self, text: str) -> str:

@@ -1,7 +1,7 @@
 """RTE éCO2mix by ODRÉ: France by quarter-hours, no token (odre.opendatasoft.com, Licence Ouverte).
 
-``taux_co2`` is an estimate of the CO2 that generation in mainland France emits by burning fuel, per kWh generated:
-no imports, no life cycle (rte-france.com/eco2mix/les-emissions-de-co2-par-kwh-produit-en-france).
+``taux_co2`` is an estimate of the combustion CO2 of generation in mainland France, per kWh generated: no imports,
+no life cycle (rte-france.com/eco2mix/les-emissions-de-co2-par-kwh-produit-en-france).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["Rte"]
 
 _PUBLIC: Final = "https://odre.opendatasoft.com"
 _PATH: Final = "/api/explore/v2.1/catalog/datasets/eco2mix-national-tr/records"
-#: It publishes some quarter-hours at once; two hours of them give a request of some minutes ago its own figure.
+#: It publishes several quarter-hours at once; two hours of them cover requests of some minutes ago.
 _QUERY: Final = {"where": "taux_co2 is not null", "order_by": "date_heure desc", "limit": "8"}
 
 
@@ -40,24 +40,24 @@ class Rte:
 
     @classmethod
     def open(cls, request: LiveRequest) -> Rte:
-        """Raises ConfigError: outside France, or with a part of it."""
+        """Raises ConfigError: outside France, or for a part of it."""
         request.average_only(cls.source)
         if request.zone != "FR":
             raise ConfigError(
                 request.key, f"rte covers France, not {request.zone}", "give --zone FR, or another source"
             )
         if request.region is not None and request.region.upper() not in ("FR", "FRANCE"):
-            raise ConfigError(request.region_key, "rte tells the CO2 of all France alone", "leave it out")
+            raise ConfigError(request.region_key, "rte covers France as a single region", "remove it")
         return cls(request.base(_PUBLIC), request.floor_s, Fetcher(request.environ))
 
     def fetch(self, now_s: float) -> Sequence[Figure]:
-        """The last quarter-hours that are known. Raises Problem."""
+        """The last published quarter-hours. Raises Problem."""
         answer = self._fetcher.get_json(self._url)
         rows = answer.get("results") if isinstance(answer, dict) else None
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             raise Problem("bad_value", "the answer has no results")
         if not rows:
-            raise Problem("no_data", "it has no figure of late")
+            raise Problem("no_data", "it has no recent figure")
         if any(row.get("perimetre", "France") != "France" for row in rows):
             raise Problem("wrong_zone", "it answered for another place than France")
         values = {

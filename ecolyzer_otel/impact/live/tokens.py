@@ -1,4 +1,4 @@
-"""Secrets from the environment or from files that containers mount, kept out of every text."""
+"""Secrets from the environment or from mounted files, kept out of every text."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from ecolyzer_otel.common.errors import ConfigError
 
 __all__ = ["Secret", "find_secret", "need_secret", "redact"]
 
-_LONGEST: Final = 4096
+_MAX_LENGTH: Final = 4096
 _HIDDEN: Final = "***"
-#: Anything shorter is no secret, and taking it out would spoil every word.
-_SHORTEST: Final = 4
+#: A shorter text is not a secret; redacting it would damage ordinary words.
+_MIN_LENGTH: Final = 4
 
 
 class Secret:
-    """A token or password that shows itself only where it is asked to."""
+    """A token or password that only :meth:`reveal` shows."""
 
     __slots__ = ("_text", "variable")
 
@@ -27,14 +27,14 @@ class Secret:
         self.variable = variable
 
     def reveal(self) -> str:
-        """The text itself, for a request and nothing else."""
+        """The text itself, for use in a request only."""
         return self._text
 
     def __repr__(self) -> str:
         return f"Secret({self.variable}, {_HIDDEN})"
 
     def __reduce__(self) -> str | tuple[object, ...]:
-        raise TypeError("a secret is not to be written anywhere")
+        raise TypeError("a secret must not be stored")
 
 
 def find_secret(environ: Mapping[str, str], variable: str) -> Secret | None:
@@ -49,27 +49,31 @@ def find_secret(environ: Mapping[str, str], variable: str) -> Secret | None:
         origin = f"{variable}_FILE"
         try:
             with open(path, encoding="utf-8") as file:
-                text = file.read(_LONGEST + 1).strip()
+                text = file.read(_MAX_LENGTH + 1).strip()
         except OSError as error:
             raise ConfigError(
-                origin, f"{path} cannot be read ({error.strerror})", "name a readable file that holds the token"
+                origin, f"{path} cannot be read ({error.strerror})", "name a readable file that contains the token"
             ) from None
         except ValueError:
-            text = "\0"  # not text at all: refused below
+            text = "\0"  # not text: refused below
         if not text:
-            raise ConfigError(origin, f"{path} is empty", "name a readable file that holds the token")
+            raise ConfigError(origin, f"{path} is empty", "name a readable file that contains the token")
     if not text:
         return None
-    if len(text) > _LONGEST or not all("!" <= letter <= "~" or letter == " " for letter in text):
-        raise ConfigError(origin, "holds characters that no token has", "copy the token anew, in one line of ASCII")
+    if len(text) > _MAX_LENGTH or not all("!" <= letter <= "~" or letter == " " for letter in text):
+        raise ConfigError(
+            origin,
+            "contains characters that are not allowed in a token",
+            "copy the token again, in one line of ASCII",
+        )
     return Secret(text, variable)
 
 
 def need_secret(environ: Mapping[str, str], variable: str, key: str, source: str) -> Secret:
-    """As :func:`find_secret`, for a source that cannot do without.
+    """As :func:`find_secret`, for a source that requires one.
 
     Raises:
-        ConfigError: there is none, or it cannot be used.
+        ConfigError: it is missing, or cannot be used.
     """
     secret = find_secret(environ, variable)
     if secret is None:
@@ -82,12 +86,12 @@ def need_secret(environ: Mapping[str, str], variable: str, key: str, source: str
 
 
 def redact(text: str, secrets: Iterable[Secret]) -> str:
-    """``text`` without the secrets, in each form in which a request carries them."""
+    """``text`` without the secrets, in every form in which a request contains them."""
     for secret in secrets:
         plain = secret.reveal()
         forms = {plain, quote(plain), quote(plain, safe=""), quote_plus(plain)}
         forms.add(base64.b64encode(plain.encode()).decode())
         for form in sorted(forms, key=len, reverse=True):
-            if len(form) >= _SHORTEST:
+            if len(form) >= _MIN_LENGTH:
                 text = text.replace(form, _HIDDEN)
     return text

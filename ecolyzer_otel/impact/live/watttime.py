@@ -28,7 +28,7 @@ _WINDOW_SECONDS: Final = 2 * 3600.0
 
 
 class WattTime:
-    """``GET /v3/historical`` of the last two hours, behind ``GET /login`` whose token lasts for half an hour."""
+    """``GET /v3/historical`` of the last two hours, after ``GET /login``, whose token is valid for half an hour."""
 
     source = "WattTime"
     replaces = False
@@ -46,24 +46,24 @@ class WattTime:
 
     @classmethod
     def open(cls, request: LiveRequest) -> WattTime:
-        """Raises ConfigError: asked for as an average, no account, or no region."""
+        """Raises ConfigError: average figures requested, no account, or no region."""
         if not request.marginal:
             raise ConfigError(
                 request.key,
-                "WattTime gives marginal carbon intensities, which must not be taken for average ones",
+                "WattTime has marginal carbon intensities, not average ones",
                 "give --marginal watttime (ECOLYZER_MARGINAL)",
             )
         name = need_secret(request.environ, _NAME, request.key, cls.source)
         password = need_secret(request.environ, _PASSWORD, request.key, cls.source)
         if request.region is None:
             raise ConfigError(
-                request.key, "WattTime has regions of its own", f"give {request.region_key}: CAISO_NORTH ..."
+                request.key, "WattTime has its own region names", f"give {request.region_key}: CAISO_NORTH ..."
             )
         return cls(request.base(_PUBLIC), name, password, request.region, request.floor_s, Fetcher(request.environ))
 
     @property
     def secrets(self) -> tuple[Secret, ...]:
-        """Password, login header and the token of the half-hour."""
+        """Password, login header and the current token."""
         pair = Secret(f"{self._name.reveal()}:{self._password.reveal()}", _PASSWORD)
         return (pair, self._password, *((self._token,) if self._token else ()))
 
@@ -74,7 +74,7 @@ class WattTime:
         try:
             return self._figures(self._historical(token, now_s))
         except Problem as problem:
-            # A token that has run out is answered with 401; one made just now that is refused stays refused.
+            # An expired token is answered with 401; a new token that is refused stays refused.
             if problem.outcome != "unauthorized" or fresh:
                 raise
         return self._figures(self._historical(self._login(), now_s))
@@ -89,7 +89,7 @@ class WattTime:
         )
         token = answer.get("token") if isinstance(answer, dict) else None
         if not isinstance(token, str) or not token or not all("!" <= letter <= "~" for letter in token):
-            raise Problem("bad_value", "its login gave no token")
+            raise Problem("bad_value", "its login returned no token")
         self._token = Secret(token, "token")
         return self._token
 
@@ -114,7 +114,7 @@ class WattTime:
         if not same_name(region, self._region):
             raise Problem("wrong_zone", f"it answered for {region} instead of {self._region}")
         if meta.get("units") != _UNITS or meta.get("signal_type") != _SIGNAL:
-            # An index of 0 to 100 or dollars of health damage would look like a plausible intensity.
+            # An index of 0 to 100, or dollars of health damage, would look like a plausible intensity.
             raise Problem("bad_value", f"the answer is not {_SIGNAL} in {_UNITS}")
         values = {instant(point.get("point_time"), "point_time"): point.get("value") for point in map(_row, data)}
         starts = sorted(values)

@@ -64,12 +64,12 @@ def test_a_fault_is_counted_said_once_and_recovered_from(case, fault, server, ru
     # The figure that was there still stands, and the fault says so with the option's name.
     assert grid.at(time.time()).grams_per_kwh == before.grams_per_kwh
     assert grid.problem.startswith(f"--grid (ECOLYZER_GRID): {case.label}: ")
-    assert "stands until" in grid.problem
+    assert "is used until" in grid.problem
     assert len(said) == 1
     server.answer = good
     until(lambda: grid.problem is None)
     assert len(said) == 2
-    assert said[1].endswith("gives figures again")
+    assert said[1].endswith("delivers figures again")
 
 
 def test_slow(case, server, run):

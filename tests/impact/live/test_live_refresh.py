@@ -75,7 +75,7 @@ class Turns:
     def turn(self, after: float = 0.0) -> float:
         """Seconds until the next one is due."""
         self.now += after
-        return self.grid._turn()
+        return self.grid._cycle()
 
 
 def test_asked_anew_after_the_refresh_time_with_some_jitter():
@@ -124,7 +124,7 @@ def test_stale_while_error_until_the_age_limit_and_then_said_once():
     turns.turn()
     turns.turn(950.0)
     assert turns.grid.at(turns.now).grams_per_kwh == 100.0
-    assert "stands until" in turns.grid.problem
+    assert "is used until" in turns.grid.problem
     turns.now = T + 3600.0
     assert turns.grid.at(turns.now) is not None
     turns.turn(1.0)
