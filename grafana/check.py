@@ -1,10 +1,10 @@
-"""Asks a Prometheus for everything that the dashboards show, and says what has no data.
+"""Runs all queries of the dashboards against a Prometheus, and lists those without data.
 
     python grafana/check.py --prometheus http://127.0.0.1:9090 [--minutes 5] [DASHBOARD.json ...]
 
-Each variable, annotation and query of each panel is asked as Grafana asks it, with every variable at "All". What
-answers with an error, or without a single finite sample, is named; the command then ends with 1. Queries of other data
-sources (traces) are named as not asked.
+Each variable, annotation and query of each panel is sent as Grafana sends it, with every variable at "All". Queries
+with an error, or without a finite sample, are listed, and the exit status is then 1. Queries of other data sources
+(traces) are listed as not checked.
 """
 
 from __future__ import annotations
@@ -27,48 +27,51 @@ _TIMEOUT_SECONDS = 30
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """One query of a dashboard: where it stands, what it asks, and how: ``labels``, ``instant``, ``range``, ``other``."""
+class DashboardQuery:
+    """One query of a dashboard.
+
+    ``place`` is its panel, variable or annotation; ``kind`` one of ``labels``, ``instant``, ``range`` and ``other``.
+    """
 
     dashboard: str
-    where: str
+    place: str
     expr: str
-    way: str
+    kind: str
     exemplars: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came: an error, or how many finite samples and exemplars."""
+    """The answer to a query: an error, or the numbers of finite samples and exemplars."""
 
-    asked: Asked
+    query: DashboardQuery
     error: str = ""
     samples: int = 0
     exemplars: int = 0
 
     @property
     def good(self) -> bool:
-        """Whether there is something to show."""
+        """Whether the answer has data."""
         return not self.error and self.samples > 0
 
 
-def queries(path: Path) -> Iterator[Asked]:
-    """Everything that a dashboard asks."""
+def queries(path: Path) -> Iterator[DashboardQuery]:
+    """All queries of a dashboard."""
     board = json.loads(path.read_text(encoding="utf-8"))
     name = path.stem
     for variable in board["templating"]["list"]:
         if variable["type"] == "query":
-            yield Asked(name, f"variable {variable['name']}", variable["query"]["query"], "labels")
+            yield DashboardQuery(name, f"variable {variable['name']}", variable["query"]["query"], "labels")
     for annotation in board.get("annotations", {}).get("list", ()):
-        yield Asked(name, f"annotation {annotation['name']}", annotation["expr"], "range")
+        yield DashboardQuery(name, f"annotation {annotation['name']}", annotation["expr"], "range")
     for panel in panels(board):
         for target in panel.get("targets", ()):
-            where = f"{panel['title']} {target['refId']}"
+            place = f"{panel['title']} {target['refId']}"
             if "expr" not in target:
-                yield Asked(name, where, target.get("query", ""), "other")
+                yield DashboardQuery(name, place, target.get("query", ""), "other")
             else:
-                way = "instant" if target.get("instant") else "range"
-                yield Asked(name, where, target["expr"], way, bool(target.get("exemplar")))
+                kind = "instant" if target.get("instant") else "range"
+                yield DashboardQuery(name, place, target["expr"], kind, bool(target.get("exemplar")))
 
 
 def panels(board: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -78,11 +81,11 @@ def panels(board: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield from panel.get("panels", ())
 
 
-def filled(expr: str, board_variables: Iterable[str], seconds: float, step: float) -> str:
-    """The expression with Grafana's own variables and every variable of the dashboard at "All".
+def substituted(expr: str, board_variables: Iterable[str], seconds: float, step: float) -> str:
+    """The expression with Grafana's own variables, and every variable of the dashboard at "All".
 
     Raises:
-        ValueError: it has a variable that is none of both.
+        ValueError: it has an unknown variable.
     """
     values = dict.fromkeys(board_variables, ".*") | {
         # The larger of four scrapes and the step plus one: Grafana's rule for $__rate_interval.
@@ -96,14 +99,14 @@ def filled(expr: str, board_variables: Iterable[str], seconds: float, step: floa
         if name.isdigit():  # a group of label_replace
             return match[0]
         if name not in values:
-            raise ValueError(f"${name} is no variable")
+            raise ValueError(f"unknown variable ${name}")
         return values[name]
 
     return re.sub(r"\$(?:\{(\w+)(?::\w+)?\}|(\w+))", value, expr)
 
 
 class Prometheus:
-    """A server's HTTP API."""
+    """A client of the HTTP API."""
 
     def __init__(self, url: str, minutes: float = 5.0) -> None:
         self.url = url.rstrip("/")
@@ -111,10 +114,10 @@ class Prometheus:
         self.start = self.end - 60 * minutes
 
     def get(self, path: str, **parameters: str) -> Any:
-        """The data of an answer.
+        """Send a request; returns the data of the answer.
 
         Raises:
-            RuntimeError: what Prometheus says against the query, or that it does not answer.
+            RuntimeError: Prometheus rejects the query, or does not answer.
         """
         body = urllib.parse.urlencode(parameters).encode()
         method = "GET" if "label/" in path else "POST"
@@ -131,39 +134,39 @@ class Prometheus:
         except OSError as error:
             raise RuntimeError(f"{self.url} does not answer: {error}") from error
 
-    def ask(self, asked: Asked, variables: Iterable[str]) -> Answer:
-        """One query of a dashboard."""
+    def ask(self, query: DashboardQuery, variables: Iterable[str]) -> Answer:
+        """Send one query of a dashboard."""
         span = {"start": f"{self.start:.3f}", "end": f"{self.end:.3f}"}
         step = max(5.0, (self.end - self.start) / 200)
         try:
-            expr = filled(asked.expr, variables, self.end - self.start, step)
-            if asked.way == "labels":
+            expr = substituted(query.expr, variables, self.end - self.start, step)
+            if query.kind == "labels":
                 match = re.fullmatch(r"label_values\((.+), (\w+)\)", expr)
                 if match is None:
-                    raise ValueError(f"{expr} is no label_values(metric, label)")
+                    raise ValueError(f"{expr} is not label_values(metric, label)")
                 found = self.get(f"label/{match[2]}/values", **{"match[]": match[1]}, **span)
-                return Answer(asked, samples=len(found))
-            if asked.way == "instant":
+                return Answer(query, samples=len(found))
+            if query.kind == "instant":
                 result = self.get("query", query=expr, time=span["end"])["result"]
             else:
                 result = self.get("query_range", query=expr, step=f"{step:g}", **span)["result"]
             texts = [pair[1] for one in result for pair in one.get("values", [one.get("value")])]
             samples = sum(math.isfinite(float(text)) for text in texts)
             exemplars = 0
-            if asked.exemplars:
+            if query.exemplars:
                 exemplars = sum(len(one["exemplars"]) for one in self.get("query_exemplars", query=expr, **span))
-            return Answer(asked, samples=samples, exemplars=exemplars)
+            return Answer(query, samples=samples, exemplars=exemplars)
         except (RuntimeError, ValueError) as error:
-            return Answer(asked, error=str(error))
+            return Answer(query, error=str(error))
 
 
 def check(paths: Iterable[Path], server: Prometheus) -> list[Answer]:
-    """The answers to everything that these dashboards ask of a Prometheus."""
+    """The answers to all Prometheus queries of these dashboards."""
     answers = []
     for path in paths:
         board = json.loads(path.read_text(encoding="utf-8"))
         variables = [one["name"] for one in board["templating"]["list"]]
-        answers += [server.ask(asked, variables) for asked in queries(path) if asked.way != "other"]
+        answers += [server.ask(query, variables) for query in queries(path) if query.kind != "other"]
     return answers
 
 
@@ -179,9 +182,9 @@ def main() -> int:
     for answer in answers:
         if not answer.good:
             what = answer.error or "no data"
-            print(f"{answer.asked.dashboard}: {answer.asked.where}: {what}\n    {answer.asked.expr}")
-    for asked in (one for path in paths for one in queries(path) if one.way == "other"):
-        print(f"{asked.dashboard}: {asked.where}: not asked (traces)")
+            print(f"{answer.query.dashboard}: {answer.query.place}: {what}\n    {answer.query.expr}")
+    for query in (one for path in paths for one in queries(path) if one.kind == "other"):
+        print(f"{query.dashboard}: {query.place}: not checked (traces)")
     good = sum(answer.good for answer in answers)
     print(f"{good} of {len(answers)} queries have data, {sum(one.exemplars for one in answers)} exemplars")
     return 0 if good == len(answers) else 1

@@ -1,10 +1,10 @@
-"""Writes everything that is generated for Grafana, Prometheus and Kubernetes; what it writes is committed.
+"""Writes all generated files for Grafana, Prometheus and Kubernetes; they are committed.
 
     python grafana/generate.py                                   # write the files
-    python grafana/generate.py --check                           # only say which are not what it would write
-    python grafana/generate.py --grafana-url https://g.example   # links in alerts lead there
+    python grafana/generate.py --check                           # only list files that differ
+    python grafana/generate.py --grafana-url https://g.example   # address of links in alerts
 
-Needs Python 3.11 and the dependency group ``dashboards``; ``make dashboards`` sees to both.
+Needs Python 3.11 and the dependency group ``dashboards``; ``make dashboards`` provides both.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def files(grafana: str = GRAFANA) -> dict[str, str]:
-    """Path from the project's root, and text, of every generated file."""
+    """The texts of all generated files, by path from the root of the project."""
     dashboards = {
         "fleet.json": fleet(),
         "models.json": models(),
@@ -46,16 +46,18 @@ def files(grafana: str = GRAFANA) -> dict[str, str]:
 
 
 def main() -> int:
-    """The command; 1 when ``--check`` finds a difference."""
+    """The command; returns 1 if ``--check`` finds a difference."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--check", action="store_true", help="write nothing, tell what differs")
-    parser.add_argument("--grafana-url", default=GRAFANA, metavar="URL", help=f"where alerts link to ({GRAFANA})")
+    parser.add_argument("--check", action="store_true", help="write nothing, list files that differ")
+    parser.add_argument(
+        "--grafana-url", default=GRAFANA, metavar="URL", help=f"address of Grafana in alerts ({GRAFANA})"
+    )
     options = parser.parse_args()
     made = files(options.grafana_url.rstrip("/"))
     stale = [name for name, text in made.items() if not _same(ROOT / name, text)]
     if options.check:
         for name in stale:
-            print(f"{name} is not what grafana/generate.py writes: run make dashboards")
+            print(f"{name} differs from the output of grafana/generate.py: run make dashboards")
         return 1 if stale else 0
     for name in stale:
         (ROOT / name).parent.mkdir(parents=True, exist_ok=True)

@@ -1,1 +1,1 @@
-"""The parts of ``generate.py``: what the dashboards, rules and manifests are made from."""
+"""The parts of ``generate.py``: definitions of dashboards, rules and manifests."""

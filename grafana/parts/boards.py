@@ -1,9 +1,13 @@
-"""What all dashboards have in common: variables, links, annotations, and how they are written."""
+"""Shared by all dashboards: variables, links, annotations, rows, and the conversion to JSON.
+
+Each dashboard has a module with one function per row. Such a function is a table of panels, and may be long.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from grafana_foundation_sdk.builders import dashboard
@@ -12,13 +16,13 @@ from grafana_foundation_sdk.models import dashboard as board
 
 from parts.panels import DATASOURCE
 
-#: What a panel of models is about.
+#: Label matchers of panels by model.
 MODELS = 'job=~"$job", service=~"$service", model=~"$model"'
-#: What a panel of meters is about, and one of their devices.
+#: Label matchers of panels by meter, and by device.
 METERS = 'job=~"$job", instance=~"$instance"'
 DEVICES = f'{METERS}, device=~"$device"'
 
-#: Name, label, query and what it means.
+#: Label and query of each variable, by name.
 _VARIABLES = {
     "job": ("Job", "label_values(ecolyzer_build_info, job)"),
     "instance": ("Meter", 'label_values(ecolyzer_build_info{job=~"$job"}, instance)'),
@@ -28,42 +32,48 @@ _VARIABLES = {
 }
 
 
-def rows(title: str, panels: Sequence[Any], *, collapsed: bool = False) -> tuple[str, Sequence[Any], bool]:
-    """A row with its panels; a collapsed one is not queried until it is opened."""
-    return title, panels, collapsed
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row with its panels. A collapsed row is not queried until it is opened; one without title has no header."""
+
+    title: str
+    panels: Sequence[Any]
+    collapsed: bool = False
 
 
 def make(
     uid: str,
     title: str,
-    about: str,
+    description: str,
     variables: Iterable[str],
-    contents: Iterable[tuple[str, Sequence[Any], bool]],
+    rows: Iterable[Row],
     *,
     traces: bool = False,
     span: str = "now-1h",
-    more: Sequence[Any] = (),
+    extra_variables: Sequence[Any] = (),
 ) -> str:
     """The JSON text of one dashboard.
 
     Args:
         uid: its identifier in links.
         title: its title, without the product's name.
-        about: one sentence.
+        about: its description, one sentence.
         variables: names of variables, in order.
-        contents: rows.
+        rows: its rows, in order.
         traces: whether it has panels of traces.
-        span: the time range at first.
-        more: further variables.
+        span: the initial time range, up to now.
+        extra_variables: variables beside those of this module.
     """
-    built = dashboard.Dashboard(f"Ecolyzer / {title}").uid(uid).description(about).tags(["ecolyzer"]).readonly()
+    built = (
+        dashboard.Dashboard(f"Ecolyzer / {title}").uid(uid).description(description).tags(["ecolyzer"]).readonly()
+    )
     built.timezone("browser").time(span, "now").refresh("30s").tooltip(board.DashboardCursorSync.CROSSHAIR)
     built.with_variable(_datasource("datasource", "Prometheus", "prometheus"))
     if traces:
         built.with_variable(_datasource("traces", "Traces", "tempo"))
     for name in variables:
         built.with_variable(_variable(name))
-    for one in more:
+    for one in extra_variables:
         built.with_variable(one)
     built.link(
         dashboard.DashboardLink("Ecolyzer")
@@ -78,17 +88,17 @@ def make(
     )
     if uid != "ecolyzer-runbooks":
         built.annotation(_alerts())
-    for name, panels, collapsed in contents:
-        row = dashboard.Row(name).collapsed(collapsed)
-        if name and not collapsed:
-            built.with_row(row)
-        for panel in panels:
-            if collapsed:
-                row.with_panel(panel)
+    for row in rows:
+        header = dashboard.Row(row.title).collapsed(row.collapsed)
+        if row.title and not row.collapsed:
+            built.with_row(header)
+        for panel in row.panels:
+            if row.collapsed:
+                header.with_panel(panel)
             else:
                 built.with_panel(panel)
-        if collapsed:
-            built.with_row(row)
+        if row.collapsed:
+            built.with_row(header)
     document = json.loads(json.dumps(built.build(), cls=JSONEncoder))
     return json.dumps(_normal(document), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
@@ -118,7 +128,7 @@ def _alerts() -> dashboard.AnnotationQuery:
 
 
 def _normal(document: dict[str, Any]) -> dict[str, Any]:
-    """What the SDK leaves open: numbers of panels, links and annotations in sight rather than in a menu."""
+    """Set what the SDK leaves open: ids of panels; show links and annotations directly, not in a menu."""
     number = 0
     for panel in document["panels"]:
         for one in (panel, *panel.get("panels", ())):

@@ -1,7 +1,7 @@
-"""The kinds of panel that the dashboards use, each with the settings that make them look and behave alike.
+"""The kinds of panel of the dashboards, with common settings.
 
-Units are Grafana's own identifiers. All of them scale by themselves (``joule`` shows 3.2 µJ and 4.1 MJ, ``watth``
-12 kWh and 1.2 MWh); grafana/previews/units.mjs prints what each shows from 1e-9 to 1e12.
+Units are Grafana's own identifiers. All of them scale automatically (``joule`` shows 3.2 µJ and 4.1 MJ, ``watth``
+12 kWh and 1.2 MWh); grafana/previews/units.mjs prints each from 1e-9 to 1e12.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ SECONDS, RATIO, CELSIUS, NUMBER, PER_SECOND = "s", "percentunit", "celsius", "si
 DATASOURCE = models.DataSourceRef(type_val="prometheus", uid="${datasource}")
 TRACES = models.DataSourceRef(type_val="tempo", uid="${traces}")
 _CALM, _WARN, _BAD = "green", "orange", "red"
-#: Pixels of columns of labels that would be cut off, or take more room than they need.
+#: Widths in pixels of label columns whose default is too narrow or too wide.
 _WIDTHS = {"model": 230, "framework": 160, "device": 90, "dtype": 80, "component": 100, "year": 70, "unit": 110}
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One expression and what its results are called; ``exemplars`` asks for those of its histogram as well."""
+    """One expression and the legend of its results; ``exemplars``: query those of its histogram, too."""
 
     expr: str
     legend: str = "__auto"
@@ -51,7 +51,7 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One figure of a table: its header, expression and unit; ``gauge`` draws it as a bar of 0 to 1."""
+    """One figure of a table: header, expression and unit; ``gauge`` draws it as a bar from 0 to 1."""
 
     head: str
     expr: str
@@ -64,13 +64,13 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What may differ between panels of one kind."""
+    """The settings that differ between panels of one kind."""
 
     unit: str = NUMBER
     height: int = 8
     #: Of 24 columns.
     width: int = 12
-    #: What is shown instead of "No data".
+    #: Text that is shown instead of "No data".
     empty: str = "No data"
     #: Levels of orange and red; a single one is red.
     levels: tuple[float, ...] = ()
@@ -78,7 +78,7 @@ class Look:
     logarithmic: bool = False
     minimum: float | None = 0
     maximum: float | None = None
-    #: The axis reaches so far at least.
+    #: Minimum for the upper end of the axis.
     reach: float | None = None
     decimals: int | None = None
     #: Series drawn as dashed lines without fill, by name.
@@ -100,8 +100,8 @@ def _set(name: str, value: object) -> board.DynamicConfigValue:
     return board.DynamicConfigValue(id_val=name, value=value)
 
 
-def _common(panel: Any, title: str, about: str, look: Look) -> Any:
-    panel.title(title).description(about).datasource(DATASOURCE)
+def _common(panel: Any, title: str, description: str, look: Look) -> Any:
+    panel.title(title).description(description).datasource(DATASOURCE)
     panel.span(look.width).height(look.height).unit(look.unit).no_value(look.empty)
     panel.thresholds(_thresholds(look.levels))
     if look.decimals is not None:
@@ -120,10 +120,10 @@ def _targets(panel: Any, queries: Sequence[Query], *, instant: bool, kind: str =
     return panel
 
 
-def number(title: str, about: str, queries: Query | Sequence[Query], look: Look) -> Any:
-    """A figure or a few, over the whole time range."""
+def number(title: str, description: str, queries: Query | Sequence[Query], look: Look) -> Any:
+    """One or a few figures, of the complete time range."""
     queries = [queries] if isinstance(queries, Query) else queries
-    panel = _common(stat.Panel(), title, about, look)
+    panel = _common(stat.Panel(), title, description, look)
     panel.reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]).values(False).fields(""))
     panel.graph_mode(models.BigValueGraphMode.NONE)
     panel.color_mode(models.BigValueColorMode.VALUE)
@@ -135,10 +135,10 @@ def number(title: str, about: str, queries: Query | Sequence[Query], look: Look)
     return _targets(panel, queries, instant=True)
 
 
-def lines(title: str, about: str, queries: Query | Sequence[Query], look: Look) -> Any:
+def lines(title: str, description: str, queries: Query | Sequence[Query], look: Look) -> Any:
     """Values over time."""
     queries = [queries] if isinstance(queries, Query) else queries
-    panel = _common(timeseries.Panel(), title, about, look)
+    panel = _common(timeseries.Panel(), title, description, look)
     panel.draw_style(models.GraphDrawStyle.LINE).line_width(1 if look.stack else 2)
     panel.line_interpolation(models.LineInterpolation.LINEAR).show_points(models.VisibilityMode.NEVER)
     panel.fill_opacity(30 if look.stack else 0).span_nulls(False)
@@ -154,7 +154,7 @@ def lines(title: str, about: str, queries: Query | Sequence[Query], look: Look) 
         panel.axis_soft_max(look.reach)
     if look.levels:
         panel.thresholds_style(common.GraphThresholdsStyleConfig().mode(models.GraphThresholdsStyleMode.DASHED))
-    # Beside the lines where there is room; below them many models would leave no room for the lines.
+    # Beside the lines in wide panels; below them, a table of many models would cover the lines.
     wide = look.width >= 12
     panel.legend(
         common.VizLegendOptions()
@@ -186,9 +186,9 @@ def _units(panel: Any, look: Look) -> None:
         panel.override_by_name(name, [_set("unit", unit)])
 
 
-def bars(title: str, about: str, query: Query, look: Look) -> Any:
-    """One bar for each result, the largest first."""
-    panel = _common(bargauge.Panel(), title, about, look)
+def bars(title: str, description: str, query: Query, look: Look) -> Any:
+    """One bar per result."""
+    panel = _common(bargauge.Panel(), title, description, look)
     panel.reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]).values(False).fields(""))
     panel.orientation(models.VizOrientation.HORIZONTAL).display_mode(models.BarGaugeDisplayMode.GRADIENT)
     panel.show_unfilled(True).min(0)
@@ -201,7 +201,7 @@ def bars(title: str, about: str, query: Query, look: Look) -> Any:
 
 def sheet(
     title: str,
-    about: str,
+    description: str,
     by: Sequence[str],
     columns: Sequence[Column],
     look: Look,
@@ -213,7 +213,7 @@ def sheet(
 
     ``links`` are (title, address) by label.
     """
-    panel = _common(table.Panel(), title, about, look)
+    panel = _common(table.Panel(), title, description, look)
     panel.show_header(True).cell_height(models.TableCellHeight.SM).min_width(80)
     _targets(panel, [Query(column.expr) for column in columns], instant=True, kind="table")
     heads = {label: label.replace("_", " ").capitalize() for label in by}
@@ -230,7 +230,7 @@ def sheet(
         ]
     )
     for label, head in heads.items():
-        # A year or a version is no number with a prefix.
+        # Years and versions are strings, not numbers with a unit prefix.
         changes = [_set("unit", "string"), _set("noValue", "-")]
         if label in _WIDTHS:
             changes.append(_set("custom.width", _WIDTHS[label]))
@@ -260,9 +260,9 @@ def sheet(
     return panel
 
 
-def heat(title: str, about: str, expr: str, look: Look) -> Any:
-    """How many requests fell into each bucket of a histogram over time; exemplars lead to traces."""
-    panel = _common(heatmap.Panel(), title, about, look)
+def heat(title: str, description: str, expr: str, look: Look) -> Any:
+    """Requests in each bucket of a histogram over time; exemplars link to traces."""
+    panel = _common(heatmap.Panel(), title, description, look)
     panel.calculate(False).cell_gap(1).show_legend()
     panel.y_axis(heatmap.YAxisConfig().unit(look.unit).axis_placement(models.AxisPlacement.LEFT))
     panel.cell_values(heatmap.CellValues().unit("short").decimals(0))
@@ -280,9 +280,9 @@ def heat(title: str, about: str, expr: str, look: Look) -> Any:
     return _targets(panel, [Query(expr, "{{le}}", exemplars=True)], instant=False, kind="heatmap")
 
 
-def states(title: str, about: str, query: Query, look: Look, texts: dict[str, tuple[str, str]]) -> Any:
+def states(title: str, description: str, query: Query, look: Look, texts: dict[str, tuple[str, str]]) -> Any:
     """States over time; ``texts`` has (text, colour) by value."""
-    panel = _common(statetimeline.Panel(), title, about, look)
+    panel = _common(statetimeline.Panel(), title, description, look)
     panel.merge_values(True).show_value(models.VisibilityMode.AUTO).row_height(0.8)
     panel.mappings(
         [
@@ -304,15 +304,15 @@ def states(title: str, about: str, query: Query, look: Look, texts: dict[str, tu
     return _targets(panel, [query], instant=False)
 
 
-def words(title: str, markdown: str, *, width: int = 24, height: int = 4) -> Any:
-    """Text for people."""
+def markdown_panel(title: str, markdown: str, *, width: int = 24, height: int = 4) -> Any:
+    """A Markdown text."""
     panel = text.Panel().title(title).content(markdown).mode(text_models.TextMode.MARKDOWN)
     return panel.span(width).height(height)
 
 
-def traces(title: str, about: str, search: str, look: Look) -> Any:
+def traces(title: str, description: str, search: str, look: Look) -> Any:
     """Spans that a TraceQL search finds."""
-    panel = _common(table.Panel(), title, about, look).datasource(TRACES)
+    panel = _common(table.Panel(), title, description, look).datasource(TRACES)
     query = tempo.Dataquery()
     query.ref_id("A").query_type("traceql").query(search).limit(20).table_type(
         tempo_models.SearchTableType.SPANS

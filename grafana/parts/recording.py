@@ -1,16 +1,16 @@
 """Recording rules, named ``level:metric:operations`` (newest operation first, ``_total`` dropped once rated).
 
-Numerators and denominators are aggregated apart and then divided. Both grow at settlement, so their quotient does not
-lie when traffic changes.
+Numerators and denominators are aggregated separately and then divided. Both increase at settlement, so their quotient
+is correct while traffic changes.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-#: Of one model of one service, over all its replicas.
+#: Labels of one model of one service, over all replicas.
 MODEL = "job, service, model"
-#: Of one meter.
+#: Labels of one meter.
 METER = "job, instance"
 MONTH_SECONDS = 2_592_000
 
@@ -26,7 +26,7 @@ ESS = "job_service_model_device_dtype:ecolyzer_ess:avg"
 ESS_7D = "job_service_model_device_dtype:ecolyzer_ess:avg7d_avg"
 OUTCOMES = "job_service_outcome:ecolyzer_requests:increase10m"
 MODELLED = "job_instance_device:ecolyzer_modelled_energy:ratio_rate1h"
-#: How fast the month's budget is used, by window: 1 uses it up in exactly 30 days.
+#: Burn rate of the monthly budget by window: 1 uses it up in exactly 30 days.
 BURN = {
     window: f"job_instance:ecolyzer_carbon_budget_burn:ratio_{way}"
     for window, way in (
@@ -50,7 +50,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Rules that are evaluated together, in this order; ``interval`` only where the server's own is too often."""
+    """Rules that are evaluated together, in this order; ``interval`` is empty for the default of the server."""
 
     name: str
     rules: tuple[Rule, ...]
@@ -58,7 +58,7 @@ class Group:
 
 
 def _rates(window: str) -> tuple[Rule, ...]:
-    """What the models of all services use, and that per request."""
+    """Rates of each model of each service, and their values per request."""
     found = [
         Rule(
             f"job_service_model:{stem}:rate{window}",
@@ -66,7 +66,7 @@ def _rates(window: str) -> tuple[Rule, ...]:
         )
         for stem in ("ecolyzer_requests", "ecolyzer_energy_joules", "ecolyzer_co2e_grams", "ecolyzer_water_liters")
     ]
-    # > 0: nothing per request where there was none, rather than a division by 0.
+    # > 0: no value per request where there was none, instead of a division by 0.
     requests = f"(job_service_model:ecolyzer_requests:rate{window} > 0)"
     found += [
         Rule(
@@ -79,7 +79,7 @@ def _rates(window: str) -> tuple[Rule, ...]:
 
 
 def _baseline(level: str, stem: str) -> str:
-    """The mean over the 7 days that ended a day ago, so that what is wrong now is not compared with itself.
+    """The mean over the 7 days that ended a day ago, so that a current problem is not part of its baseline.
 
     A subquery of 15 min keeps it at 672 points per series whatever the evaluation interval is.
     """
@@ -98,7 +98,7 @@ GROUPS: tuple[Group, ...] = (
         (
             *_rates("1h"),
             Rule(REQUESTS_1H, f"sum by ({MODEL}) (increase(ecolyzer_requests_total[1h]))"),
-            # The strictest, where replicas are configured differently.
+            # The strictest budget, if replicas are configured differently.
             Rule(BUDGET, "min by (job, model) (ecolyzer_carbon_budget_grams_per_request)"),
             Rule(
                 ESS,
@@ -135,7 +135,7 @@ GROUPS: tuple[Group, ...] = (
                 )
                 for window in ("5m", "30m", "1h")
             ),
-            # Of the recorded rate: three days of every label set would be read anew each time.
+            # From the recorded rate, as three days of every label set are too much to read each time.
             *(
                 Rule(
                     f"job_instance:ecolyzer_co2e_grams:avg{window}_rate5m",
@@ -153,12 +153,12 @@ GROUPS: tuple[Group, ...] = (
     Group(
         "ecolyzer-baseline",
         (
-            # Weighted by requests: quiet nights, when each request carries more idle power, count as little as they are.
+            # Weighted by requests, so that quiet hours, with more idle power per request, have little weight.
             Rule(
                 JOULES_7D,
                 f"(\n  {_baseline('job_service_model', 'ecolyzer_energy_joules:rate1h')}\n  /\n"
                 f"  ({_baseline('job_service_model', 'ecolyzer_requests:rate1h')} > 0)\n)\n"
-                # A day of it at least, else it is no baseline.
+                # Only with at least a day of data.
                 "and\ncount_over_time(job_service_model:ecolyzer_requests:rate1h[7d:15m] offset 1d) >= 96",
             ),
             Rule(

@@ -20,7 +20,7 @@ from ecolyzer_otel.version import __version__
 from .tools import ROOT, read_documents, read_yaml
 
 sys.path.insert(0, str(ROOT / "grafana"))
-from parts.kubernetes import MOST_BYTES, dashboard_documents, documents, rule_documents
+from parts.kubernetes import MAX_BYTES, dashboard_documents, documents, rule_documents
 
 FOLDER = ROOT / "deploy" / "kubernetes"
 RELEASE = "1.33"
@@ -236,7 +236,7 @@ def test_generated_objects_are_valid_and_hold_the_files_as_they_are() -> None:
 
 def test_a_dashboard_too_large_for_a_config_map_is_refused() -> None:
     with pytest.raises(ValueError, match=r"huge.json: .* do not fit"):
-        dashboard_documents({"huge.json": "x" * (MOST_BYTES + 1)}, namespace="n")
+        dashboard_documents({"huge.json": "x" * (MAX_BYTES + 1)}, namespace="n")
 
 
 def test_our_own_rules_and_dashboards_can_be_wrapped() -> None:

@@ -88,13 +88,13 @@ def test_every_query_of_every_dashboard_has_data(stack: Stack) -> None:
         time.sleep(5)
     assert not bad, "\n".join(_told(one) for one in bad)
     assert len(answers) > 150
-    exemplars = {one.asked.where: one.exemplars for one in answers if one.asked.exemplars}
+    exemplars = {one.query.place: one.exemplars for one in answers if one.query.exemplars}
     assert exemplars["Energy of requests A"] > 0
     assert exemplars["CO2e of requests A"] > 0
 
 
 def _told(answer: Answer) -> str:
-    return f"{answer.asked.dashboard}: {answer.asked.where}: {answer.error or 'no data'}: {answer.asked.expr}"
+    return f"{answer.query.dashboard}: {answer.query.place}: {answer.error or 'no data'}: {answer.query.expr}"
 
 
 def test_the_other_faults_are_noticed(stack: Stack) -> None:
@@ -120,7 +120,7 @@ def test_an_exemplar_is_the_trace_of_a_span_that_was_exported(stack: Stack) -> N
 
     def missing() -> set[str]:
         with stack.receiver.lock:
-            return traces - {trace.hex() for trace in stack.receiver.asked}
+            return traces - {trace.hex() for trace in stack.receiver.inferred}
 
     # The SDK exports every 5 s.
     wait_for(lambda: not missing(), 20, "the spans of all exemplars")
@@ -146,5 +146,5 @@ def test_a_renamed_metric_is_found(stack: Stack, tmp_path: Path) -> None:
     broken = tmp_path / "broken.json"
     broken.write_text(board.replace("ecolyzer_water_liters_total{", "ecolyzer_water_litres_total{"))
     answers = check([broken], Prometheus(f"http://{stack.at['prometheus']}", minutes=4))
-    assert {one.asked.where for one in answers if not one.good} >= {"Water A", "Water by scope A"}
-    assert any(one.way == "other" for one in queries(ROOT / "grafana" / "dashboards" / "requests.json"))
+    assert {one.query.place for one in answers if not one.good} >= {"Water A", "Water by scope A"}
+    assert any(one.kind == "other" for one in queries(ROOT / "grafana" / "dashboards" / "requests.json"))
