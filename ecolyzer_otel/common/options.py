@@ -79,7 +79,7 @@ def _sensors(text: str) -> str:
 
 
 def _renames(text: str) -> Renames:
-    """comma-separated NAME=NEW pairs, where NAME may contain * and ?"""
+    """NAME=NEW pairs separated by commas, where NAME may contain * and ?"""
     pairs = [pair.partition("=") for pair in text.split(",")]
     rules = tuple((pattern.strip(), name.strip()) for pattern, _, name in pairs)
     if not all(pattern and name for pattern, name in rules):
@@ -102,7 +102,7 @@ def _live(*names: str) -> Callable[[str], str]:
 
 
 def _pairs(text: str) -> Pairs:
-    """comma-separated NAME=VALUE pairs, each name once"""
+    """NAME=VALUE pairs separated by commas, each name once"""
     pairs = [pair.partition("=") for pair in text.split(",")]
     found = tuple((name.strip(), value.strip()) for name, _, value in pairs)
     if not all(name and value for name, value in found) or len(dict(found)) < len(found):
@@ -124,7 +124,7 @@ def _numbers(alone: str, low: float, high: float, expects: str) -> Callable[[str
 
 
 def _quantization(text: str) -> str:
-    """paper-tool, bits, or comma-separated DTYPE=FACTOR pairs"""
+    """paper-tool, bits, or DTYPE=FACTOR pairs separated by commas"""
     text = text.strip()
     if text.lower() in ("paper-tool", "bits"):
         return text.lower()
@@ -251,7 +251,7 @@ OPTIONS: Final[tuple[Option, ...]] = (
     ),
     Option(
         "lifetime",
-        _numbers("", 0.1, 50.0, "years, or comma-separated NAME=YEARS pairs"),
+        _numbers("", 0.1, 50.0, "years, or NAME=YEARS pairs separated by commas"),
         "YEARS",
         "lifetime of the hardware: years, or PART=YEARS,...",
     ),
@@ -306,9 +306,7 @@ OPTIONS: Final[tuple[Option, ...]] = (
     Option("model_names", _renames, "NAME=NEW,...", "rename models (BertModel=support-bot,*/tmp*=draft)"),
     Option(
         "carbon_budget_per_request",
-        _numbers(
-            "*", 1e-15, 1e9, "grams above 0, or comma-separated NAME=GRAMS pairs, where NAME may contain * and ?"
-        ),
+        _numbers("*", 1e-15, 1e9, "grams above 0, or NAME=GRAMS pairs separated by commas (NAME with * and ?)"),
         "MODEL=GRAMS,...",
         "gCO2e budget per request, for alerts and dashboards: for all models or by name (bert*=0.002,*=0.05)",
     ),

@@ -1,12 +1,12 @@
-"""Embodied emissions: what making the hardware emitted, spread over the time that it is used for.
+"""Embodied emissions: the emissions of making the hardware, spread over its lifetime.
 
 SCI (ISO/IEC 21031:2024)::
 
     M = TE x TS x RS,  TS = TiR / EL,  RS = RR / ToR
 
 with TE the embodied emissions of the hardware, TiR the time for which it is used here, EL its expected lifespan, RR
-and ToR the resources reserved and the total. A request's time is its part of the device's: each instant is divided
-equally among the requests in flight, so that the requests of one device never add up to more than the device's own
+and ToR the resources reserved and the total. A request's time is its share of the device's time: each instant is
+divided equally among the requests in flight, so the requests of one device never add up to more than the device's
 time.
 """
 
@@ -27,11 +27,11 @@ __all__ = ["SECONDS_PER_YEAR", "Device", "Embodied", "EmbodiedPart", "embodied_o
 #: A year of 365 days, as the worked examples of the SCI guidance count lifespans.
 SECONDS_PER_YEAR: Final = 365 * 86400.0
 _KEY: Final = "--embodied (ECOLYZER_EMBODIED)"
-_MOST_KILOGRAMS: Final = 100_000.0
-#: Factors that a figure and its inverse bound in 95 of 100 cases, by what the table says of its own confidence: a
-#: reviewed footprint of the very product; a figure of the same kind of product; one of its class.
+_MAX_KILOGRAMS: Final = 100_000.0
+#: 95 % factors (the range is the figure divided and multiplied by one) by the confidence that the table states: a
+#: reviewed footprint of the same product; a figure of the same kind of product; a figure of its class.
 _FACTOR: Final = {"high": 1.2, "medium": 1.5, "low": 2.0}
-#: A part of the name that NVML gives a GPU, to its row.
+#: A pattern of NVML's name of a GPU, and its row.
 _GPUS: Final = (
     (r"\bH100 (SXM|80GB HBM3)", "NVIDIA H100 SXM 80GB"),
     (r"\bB200\b", "NVIDIA B200 SXM"),
@@ -41,7 +41,7 @@ _GPUS: Final = (
 
 
 class Device(Protocol):
-    """A device of the host, as far as its embodied emissions need it: a sensor's facts."""
+    """The facts of a device of the host that its embodied emissions need, from its sensor."""
 
     @property
     def id(self) -> str:
@@ -58,7 +58,7 @@ class Device(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class EmbodiedPart:
-    """One thing with embodied emissions: kgCO2e, lifetime in years, the part of it reserved here, and its source.
+    """One item with embodied emissions: kgCO2e, lifetime in years, the fraction reserved here, and its source.
 
     ``uncertainty`` is relative, one standard uncertainty; None where the figure is the user's own.
     """
@@ -73,13 +73,13 @@ class EmbodiedPart:
 
     @property
     def grams_per_second(self) -> float:
-        """gCO2e per second of its lifetime, of the part reserved."""
+        """gCO2e per second of its lifetime, of the reserved fraction."""
         return time_share_grams(self.kilograms, self.lifetime_years, 1.0, self.reserved)
 
 
 @dataclass(frozen=True, slots=True)
 class Embodied:
-    """Embodied emissions of a host: its parts, gCO2e per second by sensor, and what was wrong with the settings.
+    """Embodied emissions of a host: its parts, gCO2e per second by sensor, and problems of the settings.
 
     ``uncertainty`` is the relative standard uncertainty of a request's embodied grams: the largest of its parts'.
     """
@@ -90,13 +90,13 @@ class Embodied:
     problems: tuple[ConfigError, ...] = ()
 
     def grams(self, seconds: Iterable[tuple[str, float]]) -> float | None:
-        """gCO2e of a request by its (sensor, part of the device's time in s).
+        """gCO2e of a request by its (sensor, share of the device's time in s).
 
         Returns:
-            None where no embodied emissions of any device that it used are known: unknown, not zero.
+            None where no device that it used has embodied emissions: unknown, not zero.
         """
-        known = [self.by_sensor[sensor] * time for sensor, time in seconds if sensor in self.by_sensor]
-        return math.fsum(known) if known else None
+        grams = [self.by_sensor[sensor] * time for sensor, time in seconds if sensor in self.by_sensor]
+        return math.fsum(grams) if grams else None
 
 
 def time_share_grams(total_kg: float, lifetime_years: float, seconds: float, reserved: float = 1.0) -> float:
@@ -112,14 +112,14 @@ def time_share_grams(total_kg: float, lifetime_years: float, seconds: float, res
 
 
 def embodied_of(pairs: Pairs, lifetimes: Pairs, reserved: float, sensors: Iterable[Device]) -> Embodied:
-    """What the settings say of a host with these sensors. Never raises: what cannot be used is in ``problems``.
+    """The embodied emissions of a host with these sensors, by the settings. Never raises: see ``problems``.
 
     Args:
-        pairs: of ``server``, ``gpu`` (each GPU) or the id of a sensor, to kgCO2e or the name of a row of the table,
-            or a part of it that fits one row only; ``gpu=auto`` finds the row by the GPU's name.
-        lifetimes: years by the same words, "" for all. Without, the row's own.
-        reserved: the part of the server that is reserved for what is measured (of a virtual machine: its share).
-        sensors: what is known of the host's devices.
+        pairs: ``server``, ``gpu`` (each GPU) or the id of a sensor, each with kgCO2e or the name of a row of the
+            table, or a part of the name that only one row contains; ``gpu=auto`` finds the row by the GPU's name.
+        lifetimes: years by the same words, "" for all. Default: the row's own.
+        reserved: the fraction of the server reserved for the measured services (for a virtual machine: its share).
+        sensors: the host's devices.
     """
     infos = list(sensors)
     years = dict(lifetimes)
@@ -144,10 +144,10 @@ def embodied_of(pairs: Pairs, lifetimes: Pairs, reserved: float, sensors: Iterab
 def _targets(
     word: str, text: str, infos: list[Device], problems: list[ConfigError]
 ) -> list[tuple[list[Device], str]]:
-    """Sensors that stand for what ``word`` names, with the figure or the row for them."""
+    """The sensors of the part that ``word`` names, with their figure or row."""
     gpus = [info for info in infos if info.component == "gpu"]
     if word == "server":
-        # The processors' time stands for the server's; a host of which only GPUs are measured has none.
+        # The processors' time is the server's; a host without measured processors uses that of its GPUs.
         hosts = [info for info in infos if info.component == "cpu"] or gpus
         return [(hosts, text)] if hosts else []
     if word == "gpu" and text.lower() == "auto":
@@ -162,14 +162,14 @@ def _targets(
         return found
     named = gpus if word == "gpu" else [info for info in infos if info.id == word]
     if not named and word != "gpu":
-        known = ", ".join(["server", "gpu", *(info.id for info in infos)])
-        problems.append(ConfigError(_KEY, f"{word!r} is no part of this host", f"give one of {known}"))
+        parts = ", ".join(["server", "gpu", *(info.id for info in infos)])
+        problems.append(ConfigError(_KEY, f"{word!r} is not a part of this host", f"give one of {parts}"))
     return [(named, text)] if named else []
 
 
 def _part(word: str, text: str, years: Mapping[str, str], reserved: float) -> EmbodiedPart:
-    told = years.get(word, years.get("gpu" if word.startswith("gpu") else "", years.get("")))
-    lifetime = float(told) if told is not None else None
+    configured = years.get(word, years.get("gpu" if word.startswith("gpu") else "", years.get("")))
+    lifetime = float(configured) if configured is not None else None
     uncertainty: float | None = None
     try:
         kilograms = float(text)
@@ -179,18 +179,16 @@ def _part(word: str, text: str, years: Mapping[str, str], reserved: float) -> Em
         kilograms, source, boundary = row.kilograms, f"{row.item}: {row.source}", row.boundary
         uncertainty = math.log(_FACTOR.get(row.confidence, _FACTOR["low"])) / 2.0
     else:
-        if not 0.0 <= kilograms <= _MOST_KILOGRAMS:  # also refuses NaN
-            raise ConfigError(_KEY, f"{word}={text} cannot be", f"give kgCO2e from 0 to {_MOST_KILOGRAMS:g}")
+        if not 0.0 <= kilograms <= _MAX_KILOGRAMS:  # also refuses NaN
+            raise ConfigError(_KEY, f"{word}={text} is out of range", f"give kgCO2e from 0 to {_MAX_KILOGRAMS:g}")
         source, boundary = "configured", "configured"
     if lifetime is None:
-        raise ConfigError(
-            _KEY, f"{word}={text}: no lifetime is known, and no vendor states one", "give --lifetime YEARS (3 to 6)"
-        )
+        raise ConfigError(_KEY, f"{word}={text}: the lifetime is missing", "give --lifetime YEARS (3 to 6)")
     return EmbodiedPart(word, kilograms, lifetime, reserved, source, boundary, uncertainty)
 
 
 def _row(text: str) -> EmbodiedRow:
-    """The row of this name, else the only one whose name ends in it, else the only one whose name holds it."""
+    """The row of this name, else the only one whose name ends with it, else the only one that contains it."""
     names = {row.item.casefold(): row for row in embodied_table().values()}
     key = text.strip().casefold()
     found = [row for name, row in names.items() if name == key or name.endswith(f" {key}")]
@@ -198,6 +196,6 @@ def _row(text: str) -> EmbodiedRow:
     if len(found) == 1:
         return found[0]
     if not found:
-        raise ConfigError(_KEY, f"the table has nothing named {text!r}", "give kgCO2e as a number")
+        raise ConfigError(_KEY, f"the table has no row named {text!r}", "give kgCO2e as a number")
     some = ", ".join(repr(row.item) for row in found[:4])
-    raise ConfigError(_KEY, f"{text!r} may be {len(found)} things", f"give one of {some} in full, or kgCO2e")
+    raise ConfigError(_KEY, f"{text!r} matches {len(found)} rows", f"give the full name of one: {some}; or kgCO2e")

@@ -1,7 +1,7 @@
 """ESS, the environmental sustainability score of ML-EcoLyzer: effective parameters in millions per gram of CO2e.
 
 Source: arXiv 2511.06694, ESS = (N x QF / 1e6) / gCO2e, with N parameters and QF the quantization factor of their
-dtype. Why QF is 1 by default, and what ESS can and cannot say: ``docs/methodology.md``.
+dtype. Why QF is 1 by default, and the limits of ESS: ``docs/methodology.md``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ecolyzer_otel.impact.window import TrailingSums
 __all__ = ["EssWindow", "effective_parameters", "ess", "quantization_factor"]
 
 _FULL_BITS: Final = 32
-_ALSO_CALLED: Final = {"half": "float16", "float": "float32", "single": "float32", "double": "float64"}
+_ALIASES: Final = {"half": "float16", "float": "float32", "single": "float32", "double": "float64"}
 _LONG: Final = {"bf": "bfloat", "fp": "float", "f": "float", "i": "int", "u": "uint"}
 #: float16, fp16, f16, bfloat16, bf16, int8, uint8, u8, qint8, nf4, mxfp4, float8_e4m3fn ... but not tf32, which is
 #: a compute mode of parameters that stay 32 bits wide.
@@ -33,8 +33,8 @@ def quantization_factor(dtype: str | None, preset: str) -> float:
     Args:
         dtype: the parameters' dtype in any usual spelling (``float16``, ``fp16``, ``torch.float16``), or None.
         preset: ``paper-tool`` (1 for every dtype, as the tool released with the paper computes), ``bits``
-            (bits / 32; 1 for a dtype that is unknown), or a table of one's own, ``int8=0.3,float16=0.6,*=1``: ``*``
-            stands for every dtype that it does not name, else 1.
+            (bits / 32; 1 for an unknown dtype), or a custom table, ``int8=0.3,float16=0.6,*=1``, where ``*`` is the
+            factor of every other dtype, by default 1.
 
     Raises:
         ConfigError: ``preset`` is none of these.
@@ -43,12 +43,12 @@ def quantization_factor(dtype: str | None, preset: str) -> float:
         return 1.0
     if preset == "bits":
         return (_bits(dtype) or _FULL_BITS) / _FULL_BITS
-    table = _own_table(preset)
+    table = _custom_table(preset)
     return table.get(_usual(dtype), table.get("*", 1.0))
 
 
 @lru_cache(maxsize=8)
-def _own_table(text: str) -> Mapping[str, float]:
+def _custom_table(text: str) -> Mapping[str, float]:
     """The factors of ``DTYPE=FACTOR,...`` by the usual name of each dtype."""
     table: dict[str, float] = {}
     for pair in text.split(","):
@@ -59,21 +59,21 @@ def _own_table(text: str) -> Mapping[str, float]:
             value = math.nan
         if not dtype.strip() or not 0.0 < value <= 64.0:
             remedy = "give paper-tool, bits, or a table such as int8=0.25,float16=0.5,*=1"
-            raise ConfigError("quantization", f"{text!r} is no preset and no table of factors", remedy)
+            raise ConfigError("quantization", f"{text!r} is neither a preset nor a table of factors", remedy)
         table[_usual(dtype)] = value
     return table
 
 
 def _usual(dtype: str | None) -> str:
-    """One name for all spellings: fp16, f16, half, torch.float16 are float16."""
+    """One name for all spellings: fp16, f16, half and torch.float16 are float16."""
     name = _WRAPPING.sub("", (dtype or "").strip().lower())
-    name = _ALSO_CALLED.get(name, name)
+    name = _ALIASES.get(name, name)
     short = re.fullmatch(r"(bf|fp|f|i|u)(\d{1,2})(\w*)", name)
     return _LONG[short[1]] + short[2] + short[3] if short else name
 
 
 def _bits(dtype: str | None) -> int | None:
-    """Bits of one parameter, or None where the name does not say."""
+    """Bits of one parameter, or None where the name does not contain them."""
     sized = _SIZED.fullmatch(_usual(dtype))
     return int(sized[1]) if sized else None
 
@@ -91,7 +91,7 @@ def ess(effective_parameters: float | None, operational_grams: float) -> float |
     """Millions of effective parameters per gram: (N x QF / 1e6) / g (arXiv 2511.06694).
 
     Returns:
-        The score, or None where it is undefined: no parameters known, or 0 g. Never 0 and never infinite.
+        The score, or None where it is undefined: unknown parameters, or 0 g. Never 0 and never infinite.
     """
     if not effective_parameters or not operational_grams > 0.0:
         return None
@@ -103,8 +103,8 @@ class EssWindow:
     """ESS over the trailing 300 s: the sum of P over the requests (or their items) by the sum of their grams.
 
     P is N x QF in millions. Where every request has the same P, as in a metric with model and dtype labels, that
-    is P x count / sum of g: the harmonic mean of the requests' own scores, in which a cheap request does not
-    outweigh all others as it would in the arithmetic mean.
+    is P x count / sum of g: the harmonic mean of the requests' own scores. In the arithmetic mean, one cheap
+    request would outweigh all others.
     """
 
     __slots__ = ("_sums",)
@@ -118,15 +118,15 @@ class EssWindow:
     ) -> None:
         """Count settled requests, in O(1) and in any order of time.
 
-        Ignored: requests whose parameters are not known (their grams would dilute the others' score), amounts that
-        are negative or not finite (one NaN would spoil five minutes), and times already overwritten by later ones.
+        Ignored: requests with unknown parameters (their grams would lower the score of the others), amounts that
+        are negative or not finite (one NaN would invalidate five minutes), and times already overwritten.
 
         Args:
-            t_seconds: when they ended, on any clock that :meth:`value` shares.
+            t_seconds: their end, on the same clock as :meth:`value`.
             effective_parameters: N x QF of one request.
-            requests: how many.
-            items: batch elements of all of them together.
-            grams: operational gCO2e of all of them together.
+            requests: their number.
+            items: batch elements of all of them.
+            grams: operational gCO2e of all of them.
         """
         if not effective_parameters or not 0.0 < effective_parameters < math.inf or not 0.0 <= grams < math.inf:
             return
@@ -136,5 +136,5 @@ class EssWindow:
     def value(self, now: float, per: Literal["request", "item"]) -> float | None:
         """ESS per request or per item at ``now``, or None where undefined: nothing in the window, or 0 g."""
         by_request, by_item, grams = self._sums.totals(now)
-        # The sums are in millions already; ess() takes parameters and keeps the one rule of what is undefined.
+        # The sums are in millions; ess() takes parameters and defines where the score is undefined.
         return ess((by_request if per == "request" else by_item) * 1e6, grams)

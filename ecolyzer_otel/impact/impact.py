@@ -19,11 +19,11 @@ _JOULES_PER_KWH: Final = 3.6e6
 
 @dataclass(frozen=True, slots=True)
 class Impact:
-    """What some joules cost the world: grams of CO2e and litres of water.
+    """The impact of some joules: grams of CO2e and litres of water.
 
     ``embodied_grams`` is None when no embodied emissions are configured: unknown, not zero. ``market_grams`` are
     the operational ones by the contractual factor, ``marginal_grams`` by the marginal intensity; None without one.
-    They are figures of their own, in no sum.
+    They are separate figures and part of no sum.
     """
 
     operational_grams: float
@@ -53,17 +53,17 @@ class Impact:
 
         Args:
             energy: relative standard uncertainty of the joules.
-            factor: of the carbon intensity.
-            embodied: of the embodied emissions.
+            factor: relative standard uncertainty of the carbon intensity.
+            embodied: relative standard uncertainty of the embodied emissions.
         """
-        made = (self.embodied_grams or 0.0) * embodied
-        return math.hypot(self.operational_grams * math.hypot(energy, factor), made)
+        hardware = (self.embodied_grams or 0.0) * embodied
+        return math.hypot(self.operational_grams * math.hypot(energy, factor), hardware)
 
     def range_liters(self, energy: float, place: Place) -> tuple[float, float]:
-        """Between which litres the water lies in some 95 of 100 cases.
+        """The range of the water in litres, at about 95 % confidence.
 
-        Off-site water has the range of its factor and, in quadrature on the scale of logarithms, two standard
-        uncertainties of the joules (``energy``, relative); on-site water these alone.
+        Off-site water has the range of its factor and, in quadrature on a logarithmic scale, two standard
+        uncertainties of the joules (``energy``, relative); on-site water only the latter.
         """
         low = high = self.onsite_liters
         low, high = low * math.exp(-2.0 * energy), high * math.exp(2.0 * energy)
@@ -82,19 +82,19 @@ def compute_impact(joules: float, place: Place, *, embodied_grams: float | None 
 
         grams = joules x PUE x grams_per_kwh / 3.6e6
 
-    and the same with the contractual factor (market-based) and the marginal intensity where there are such.
+    and the same with the contractual factor (market-based) and the marginal intensity where available.
 
     Water consumption (Li et al., "Making AI Less Thirsty", arXiv 2304.03271)::
 
         onsite  = joules / 3.6e6 x WUE
         offsite = joules / 3.6e6 x PUE x EWIF
 
-    WUE is litres per kWh of *IT* energy (The Green Grid, white paper 35), so that PUE must not multiply it.
+    WUE is litres per kWh of *IT* energy (The Green Grid, white paper 35), so it is not multiplied by PUE.
 
     Args:
-        joules: IT energy as the sensors see it, active and idle together.
-        place: where it was used.
-        embodied_grams: the share of the hardware's embodied gCO2e, when configured; passed through.
+        joules: IT energy as the sensors measure it, active and idle together.
+        place: where the energy was used.
+        embodied_grams: the share of the hardware's embodied gCO2e where configured; passed through.
 
     Raises:
         ValueError: an amount is negative or not finite.
@@ -116,21 +116,21 @@ def compute_impact(joules: float, place: Place, *, embodied_grams: float | None 
 
 
 def sum_impacts(impacts: Iterable[Impact]) -> Impact:
-    """Impacts of parts of one request, each at the factors of its own time, as one.
+    """The sum of the impacts of parts of one request, each at the factors of its own time.
 
-    A figure that one part lacks is of the others only: what was known of its time.
+    A figure that some parts lack is the sum over the other parts.
     """
     parts = list(impacts)
     return Impact(
         math.fsum(one.operational_grams for one in parts),
-        _sum_known(one.embodied_grams for one in parts),
+        _sum_available(one.embodied_grams for one in parts),
         math.fsum(one.onsite_liters for one in parts),
         math.fsum(one.offsite_liters for one in parts),
-        _sum_known(one.market_grams for one in parts),
-        _sum_known(one.marginal_grams for one in parts),
+        _sum_available(one.market_grams for one in parts),
+        _sum_available(one.marginal_grams for one in parts),
     )
 
 
-def _sum_known(amounts: Iterable[float | None]) -> float | None:
-    known = [amount for amount in amounts if amount is not None]
-    return math.fsum(known) if known else None
+def _sum_available(amounts: Iterable[float | None]) -> float | None:
+    available = [amount for amount in amounts if amount is not None]
+    return math.fsum(available) if available else None

@@ -1,4 +1,4 @@
-"""What a user or a cloud's metadata wrote as a place, to a row of the tables, or to what may have been meant."""
+"""Finds the row of a place that a user or a cloud's metadata spelled, or suggests similar places."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from ecolyzer_otel.impact.tables import CloudRow, GridRow, cloud_table, grid_tab
 __all__ = ["find_cloud", "find_zone", "unknown_place"]
 
 _SUGGESTIONS: Final = 3
-#: How providers write an availability zone: its region, and what is put behind it. A local zone (us-west-2-lax-1a)
-#: stands elsewhere than its region and does not fit.
+#: How providers write an availability zone: its region and a suffix. A local zone (us-west-2-lax-1a) is elsewhere
+#: than its region and does not match.
 _ZONE_OF_REGION: Final[Mapping[str, str]] = {
     "aws": r"([a-z]+(?:-[a-z]+)+-\d+)[a-z]",
     "gcp": r"([a-z]+-[a-z]+\d+)-[a-z]",
-    # GRA11 and RBX-A are parts of the sites GRA and RBX; EU-WEST-PAR and its zones are read below.
+    # GRA11 and RBX-A are parts of the sites GRA and RBX; EU-WEST-PAR and its zones are handled below.
     "ovhcloud": r"([a-z]{3})(?:\d+|-[a-z])",
 }
-#: OVHcloud's longer names of regions, by the site that the table knows them as.
+#: OVHcloud's longer names of regions, and their sites in the table.
 _OVH_REGIONS: Final[Mapping[str, str]] = {
     "eu-west-par": "PAR",
     "us-east-va": "VIN",
@@ -42,18 +42,18 @@ def find_zone(text: str) -> GridRow | None:
 def find_cloud(text: str) -> CloudRow | None:
     """The cloud region that ``text`` spells (``aws:eu-central-1``, ``azure:West Europe``), or None.
 
-    An availability zone (``gcp:europe-west1-b``), a part of a site (``ovhcloud:GRA11``) and the region that the
-    table knows by its zones (``scaleway:fr-par``) are understood as well.
+    An availability zone (``gcp:europe-west1-b``), a part of a site (``ovhcloud:GRA11``) and a region whose zones
+    are in the table (``scaleway:fr-par``) are accepted as well.
     """
     provider, colon, region = text.partition(":")
     if not colon:
         return None
     found = _clouds_by_key().get((_key(provider), _key(region)))
-    return cloud_table()[found] if found else _around(_key(provider), region)
+    return cloud_table()[found] if found else _enclosing(_key(provider), region)
 
 
 def unknown_place(text: str) -> ConfigError:
-    """The error for a place that no table knows, with at most three that may have been meant."""
+    """The error for a place that is in no table, with at most three suggestions."""
     shown = text.strip()[:60]
     near = search_places(shown)[:_SUGGESTIONS] if shown else []
     remedy = "give a grid zone such as FR or US-CA, or a cloud region such as aws:eu-central-1"
@@ -62,22 +62,22 @@ def unknown_place(text: str) -> ConfigError:
     return ConfigError("zone", f"{shown!r} is not a known grid zone or cloud region", remedy)
 
 
-def _around(provider: str, told: str) -> CloudRow | None:
-    """The row of the region that a zone belongs to, or of a region that the table knows by its zones."""
-    name = told.strip().casefold().replace("_", "-")
+def _enclosing(provider: str, text: str) -> CloudRow | None:
+    """The row of the region that contains a zone, or of a region whose zones are in the table."""
+    name = text.strip().casefold().replace("_", "-")
     if provider == "ovhcloud":
         region = re.sub(r"-(?:\d+|[a-z])$", "", name)
         if region in _OVH_REGIONS:
             return cloud_table()[provider, _OVH_REGIONS[region]]
     if provider == "scaleway":
         return _of_zones(provider, name)
-    fits = re.fullmatch(_ZONE_OF_REGION.get(provider, "(?!)"), name)
-    found = _clouds_by_key().get((provider, _key(fits[1]))) if fits else None
+    match = re.fullmatch(_ZONE_OF_REGION.get(provider, "(?!)"), name)
+    found = _clouds_by_key().get((provider, _key(match[1]))) if match else None
     return cloud_table()[found] if found else None
 
 
 def _of_zones(provider: str, region: str) -> CloudRow | None:
-    """A region by its zones' rows, as long as these say the same; of a zone without a row, what its region says."""
+    """A region by the rows of its zones where these agree; a zone without a row gets that of its region."""
     stem = re.sub(r"-\d+$", "", region)
     rows = [
         row for (owner, zone), row in cloud_table().items() if owner == provider and zone.startswith(f"{stem}-")
@@ -88,7 +88,7 @@ def _of_zones(provider: str, region: str) -> CloudRow | None:
 
 
 def _key(text: str) -> str:
-    """One spelling for all: case, spaces, ``_`` and ``-`` carry no meaning in any of the codes (tested)."""
+    """One spelling for all: case, spaces, ``_`` and ``-`` distinguish no two codes (tested)."""
     return re.sub(r"[\s_-]+", "", text).casefold()
 
 

@@ -1,4 +1,4 @@
-"""Every factor in use with its value, unit, basis, source and year: what an auditor asks for."""
+"""Every factor in use with its value, unit, basis, source and year, for audits."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def factors_of(place: Place, embodied: Embodied) -> Iterator[Factor]:
 
 
 def time_of(place: Place) -> str:
-    """The time in UTC that a live carbon figure stands for; "" where the figure is of a year."""
+    """The time in UTC that a live carbon figure is valid for; "" for the figure of a year."""
     if place.time_s is None:
         return ""
     return datetime.fromtimestamp(place.time_s, timezone.utc).strftime("%Y-%m-%dT%H:%MZ")

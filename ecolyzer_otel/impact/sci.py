@@ -10,7 +10,7 @@ from ecolyzer_otel.impact.window import TrailingSums
 __all__ = ["SCI_UNITS", "SciUnit", "SciWindow", "sci"]
 
 SciUnit = Literal["request", "item", "million_tokens", "million_output_tokens"]
-#: The functional units R, and by what each count is divided.
+#: The functional units R, and the divisor of each count.
 SCI_UNITS: Final[tuple[tuple[SciUnit, float], ...]] = (
     ("request", 1.0),
     ("item", 1.0),
@@ -23,12 +23,12 @@ def sci(operational_grams: float, embodied_grams: float, units: float) -> float:
     """(E x I + M) / R in gCO2e per functional unit.
 
     Args:
-        operational_grams: E x I; location-based, and PUE in E, as the standard demands.
+        operational_grams: E x I; location-based, with PUE in E, as the standard requires.
         embodied_grams: M.
-        units: R, how many functional units.
+        units: R, the number of functional units.
 
     Raises:
-        ValueError: there is no unit, or an amount is negative or not finite.
+        ValueError: ``units`` is 0, or an amount is negative or not finite.
     """
     for name, amount in (("operational_grams", operational_grams), ("embodied_grams", embodied_grams)):
         if not 0.0 <= amount < math.inf:
@@ -39,7 +39,7 @@ def sci(operational_grams: float, embodied_grams: float, units: float) -> float:
 
 
 class SciWindow:
-    """SCI over the trailing 300 s: grams of all requests by all of their units. Only requests whose M is known."""
+    """SCI over the trailing 300 s: grams of all requests with a known M, divided by their units."""
 
     __slots__ = ("_sums",)
 
@@ -51,16 +51,16 @@ class SciWindow:
         """Count a settled request.
 
         Args:
-            t_seconds: on any clock that :meth:`values` shares.
+            t_seconds: its end, on the same clock as :meth:`values`.
             grams: operational and embodied gCO2e.
             items: batch elements.
-            tokens: of input and output, where known.
+            tokens: of input and output, where available.
         """
         read, written = tokens or (0, 0)
         self._sums.add(t_seconds, grams, 1.0, items, read + written, written, grams if tokens else 0.0)
 
     def values(self, now: float) -> dict[SciUnit, float | None]:
-        """SCI at ``now`` by functional unit; None where there was none."""
+        """SCI at ``now`` by functional unit; None for a unit that did not occur."""
         grams, *counts, generated = self._sums.totals(now)
         found: dict[SciUnit, float | None] = {}
         for (unit, size), count in zip(SCI_UNITS, counts, strict=True):

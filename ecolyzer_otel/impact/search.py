@@ -1,6 +1,6 @@
-"""Grid zones and cloud regions by code or by the name of a place: for people, and for "did you mean".
+"""Searches grid zones and cloud regions by code or by the name of a place, for people and for suggestions.
 
-A search suggests; it never decides. What a figure rests on is spelled out by the user and found by
+A search only suggests. The place of a figure is spelled out by the user and found by
 :mod:`ecolyzer_otel.impact.lookup`. Names of places: ``data/cloud_places.csv``, from the providers' public lists.
 """
 
@@ -20,8 +20,8 @@ __all__ = ["Kind", "Match", "place_names", "plain", "search_places"]
 
 Kind = Literal["code", "name", "area", "prefix", "word", "part", "close"]
 
-#: Words that people use and the tables do not: a country's other names, a provider's.
-_ALSO_CALLED: Final[Mapping[str, tuple[str, ...]]] = {
+#: Other names of countries and providers, which the tables do not contain.
+_OTHER_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     "GB": ("UK", "Great Britain", "Britain", "England", "Scotland", "Wales"),
     "US": ("USA", "America", "United States of America"),
     "GR": ("EL",),
@@ -44,7 +44,7 @@ _ALSO_CALLED: Final[Mapping[str, tuple[str, ...]]] = {
     "azure": ("Microsoft",),
     "ovhcloud": ("OVH",),
 }
-#: Best first. A term of the place itself comes before one of the area that it lies in (``area``: the whole name).
+#: Best first. A term of the place itself comes before one of the area that contains it.
 _RANKS: Final[tuple[tuple[Kind, Kind], ...]] = (
     ("code", "area"),
     ("name", "area"),
@@ -53,7 +53,7 @@ _RANKS: Final[tuple[tuple[Kind, Kind], ...]] = (
     ("part", "part"),
 )
 _ORDER: Final[tuple[Kind, ...]] = ("code", "name", "area", "prefix", "word", "part", "close")
-#: Shorter texts occur within too many names: "us" in Austria.
+#: Shorter texts are part of too many names: "us" of Austria.
 _SHORTEST_PART: Final = 3
 _CLOSE_ENOUGH: Final = 0.75
 _CLOSE_WORDS: Final = 3
@@ -61,11 +61,11 @@ _CLOSE_WORDS: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A place that a text may mean.
+    """A place that matches a text.
 
-    ``code`` is what ``--zone`` takes (``FR``, ``aws:eu-central-1``), ``name`` what the place is called, ``zone``
-    the grid zone that feeds it, ``kind`` how the text fits: the whole code or name, the whole name of the country,
-    state or provider it belongs to (``area``), the start of any of these, one of their words, a part of one;
+    ``code`` is the value for ``--zone`` (``FR``, ``aws:eu-central-1``), ``name`` the name of the place, ``zone``
+    the grid zone that supplies it, ``kind`` how the text matches: the complete code or name, the complete name of
+    the country, state or provider (``area``), the start of any of these, one of their words, a part of one;
     ``close`` is a guess at a mistyped one.
     """
 
@@ -77,10 +77,10 @@ class Match:
 
 @dataclass(frozen=True, slots=True)
 class _Term:
-    """A text by which a place may be asked for."""
+    """A text that identifies a place in a search."""
 
-    text: str  #: accents and case taken away
-    squeezed: str  #: letters and digits alone
+    text: str  #: without accents and case
+    squeezed: str  #: letters and digits only
     words: str  #: with a space around each word
     is_code: bool
     is_area: bool
@@ -95,10 +95,10 @@ class _Entry:
 
 
 def search_places(text: str) -> list[Match]:
-    """The places that ``text`` may mean, best first; every place, in the tables' order, for a blank text.
+    """The places that match ``text``, best first; every place, in the tables' order, for a blank text.
 
-    Case, accents and punctuation do not matter. Several words are taken as one phrase first, then each by itself
-    (``aws germany``). Parts of names count only where nothing fits better, guesses only where nothing fits at all.
+    Case, accents and punctuation do not matter. Several words are matched as one phrase first, then one by one
+    (``aws germany``). Parts of names count only without a better match, guesses only without any match.
 
     Raises:
         FactorTableError: a packaged table is damaged.
@@ -111,12 +111,12 @@ def search_places(text: str) -> list[Match]:
     words = [_term(word) for word in wanted.words.split()]
     found: list[tuple[int, bool, int, Match]] = []
     for index, entry in enumerate(_entries()):
-        rank = _fit(wanted, entry)
+        rank = _rank(wanted, entry)
         if rank is None and len(words) > 1:
-            ranks = [_fit(word, entry) for word in words]
+            ranks = [_rank(word, entry) for word in words]
             rank = None if None in ranks else max(one for one in ranks if one is not None)
         if rank is not None:
-            # us-east-1 of one provider and us-east1 of another are one to the search, not to who wrote the hyphen.
+            # us-east-1 and us-east1 of different providers match the same text; the exact spelling comes first.
             as_written = any(term.text == wanted.text for term in entry.terms)
             found.append((rank, not as_written, index, Match(entry.code, entry.name, entry.zone, _ORDER[rank])))
     if not found:
@@ -128,7 +128,7 @@ def search_places(text: str) -> list[Match]:
 
 @cache
 def place_names() -> Mapping[tuple[str, str], str]:
-    """What each cloud region's place is called, by (provider, region). Raises FactorTableError."""
+    """The name of each cloud region's place, by (provider, region). Raises FactorTableError."""
     rows = read_rows("cloud_places")
     try:
         return {(row["provider"], row["region"]): row["place"] for row in rows}
@@ -148,13 +148,13 @@ def _worst_shown(best: int, length: int) -> int:
     return _ORDER.index("word") if best <= _ORDER.index("word") else _ORDER.index("part")
 
 
-def _fit(wanted: _Term, entry: _Entry) -> int | None:
-    """How well an entry fits as an index of _ORDER, or None."""
-    ranks = [rank for rank in (_fit_term(wanted, term) for term in entry.terms) if rank is not None]
+def _rank(wanted: _Term, entry: _Entry) -> int | None:
+    """The best match of an entry as an index of _ORDER, or None."""
+    ranks = [rank for rank in (_rank_term(wanted, term) for term in entry.terms) if rank is not None]
     return min(ranks, default=None)
 
 
-def _fit_term(wanted: _Term, term: _Term) -> int | None:
+def _rank_term(wanted: _Term, term: _Term) -> int | None:
     text = wanted.squeezed
     if text == term.squeezed:
         kinds = _RANKS[0] if term.is_code else _RANKS[1]
@@ -170,14 +170,14 @@ def _fit_term(wanted: _Term, term: _Term) -> int | None:
 
 
 def _close(wanted: _Term) -> list[Match]:
-    """Places whose code or name looks like the text, the likest first."""
-    known: dict[str, list[_Entry]] = {}
+    """Places whose code or name resembles the text, the closest first."""
+    by_text: dict[str, list[_Entry]] = {}
     for entry in _entries():
         for term in entry.terms:
             if not term.is_area:
-                known.setdefault(term.text, []).append(entry)
-    near = difflib.get_close_matches(wanted.text, known, n=_CLOSE_WORDS, cutoff=_CLOSE_ENOUGH)
-    entries = dict.fromkeys(entry for text in near for entry in known[text])
+                by_text.setdefault(term.text, []).append(entry)
+    near = difflib.get_close_matches(wanted.text, by_text, n=_CLOSE_WORDS, cutoff=_CLOSE_ENOUGH)
+    entries = dict.fromkeys(entry for text in near for entry in by_text[text])
     return [Match(entry.code, entry.name, entry.zone, "close") for entry in entries]
 
 
@@ -189,10 +189,10 @@ def _term(text: str, *, is_code: bool = False, is_area: bool = False) -> _Term:
 
 @cache
 def _entries() -> tuple[_Entry, ...]:
-    """Every grid zone and cloud region with what it may be asked for by."""
+    """Every grid zone and cloud region with its search terms."""
     entries: list[_Entry] = []
     for zone, row in grid_table().items():
-        terms = [_term(zone, is_code=True), _term(row.name), *(_term(name) for name in _ALSO_CALLED.get(zone, ()))]
+        terms = [_term(zone, is_code=True), _term(row.name), *(_term(name) for name in _OTHER_NAMES.get(zone, ()))]
         country = zone.partition("-")[0]
         if country != zone:
             terms += _area(country)
@@ -202,7 +202,7 @@ def _entries() -> tuple[_Entry, ...]:
         name = places.get((provider, region), "")
         average = region == "*"
         terms = [_term(f"{provider}:{region}", is_code=True)]
-        terms += [_term(one, is_area=not average) for one in (provider, *_ALSO_CALLED.get(provider, ()))]
+        terms += [_term(one, is_area=not average) for one in (provider, *_OTHER_NAMES.get(provider, ()))]
         terms += [_term(places.get((provider, "*"), ""), is_area=True)]
         terms += [_term(one) for one in (name, *name.split(", ")) if one]
         if not average:
@@ -212,6 +212,6 @@ def _entries() -> tuple[_Entry, ...]:
 
 
 def _area(zone: str) -> list[_Term]:
-    """The terms of the zone that a place lies in."""
-    names = (zone, grid_table()[zone].name, *_ALSO_CALLED.get(zone, ()))
+    """The terms of the zone that contains a place."""
+    names = (zone, grid_table()[zone].name, *_OTHER_NAMES.get(zone, ()))
     return [_term(name, is_area=True) for name in names]

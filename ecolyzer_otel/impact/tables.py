@@ -1,7 +1,7 @@
 """The packaged factor tables, read once each when first needed, and checked row by row.
 
-The csv module reads them and nothing cleverer: zone ``NA`` is Namibia, not a missing value. What each table holds,
-where it comes from and how far to trust it: ``docs/methodology.md`` and ``NOTICE``.
+The csv module reads them, without any guessing of types: zone ``NA`` is Namibia, not a missing value. Contents,
+sources and limits of each table: ``docs/methodology.md`` and ``NOTICE``.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ __all__ = [
 
 Row = Mapping[str, str]
 
-#: Short name of what water factors are derived from.
+#: Short name of the source of derived water factors.
 MIX_SOURCE: Final = "Macknick 2012 x OWID mix"
-#: A source's text to a name short enough for a metric label; the first that occurs in the text counts.
+#: Short names of sources for metric labels: the first marker that the source's text contains applies.
 _SHORT_SOURCES: Final = (
-    ("derived: sum_k", MIX_SOURCE),  # before the mixes' own sources, which such rows name as well
+    ("derived: sum_k", MIX_SOURCE),  # before the sources of the mixes, which such rows name as well
     ("Canada Energy Regulator", "CER mix x IPCC"),
     ("Our World in Data", "OWID/Ember"),
     ("EPA eGRID2023", "EPA eGRID"),
@@ -56,7 +56,7 @@ _SHORT_SOURCES: Final = (
 
 
 class FactorTableError(EcolyzerError):
-    """A packaged table cannot be what it should be: the installation is damaged or the table was edited badly."""
+    """A packaged table is invalid: the installation is damaged, or the table was edited incorrectly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class GridRow:
 
     @property
     def estimated(self) -> bool:
-        """Whether the figure was computed from a generation mix rather than published."""
+        """Whether the figure is computed from a generation mix instead of published."""
         return self.basis.startswith("derived")
 
 
@@ -82,8 +82,8 @@ class GridRow:
 class WaterRow:
     """Water consumed to generate a zone's electricity (EWIF) in litres per kWh.
 
-    ``derived`` is the figure computed from the generation mix, ``without_hydro`` the same with no evaporation from
-    reservoirs; both are None where no mix is known.
+    ``derived`` is the figure computed from the generation mix, ``without_hydro`` the same without evaporation from
+    reservoirs; both are None where no mix is available.
     """
 
     zone: str
@@ -99,7 +99,7 @@ class WaterRow:
 
 @dataclass(frozen=True, slots=True)
 class CloudRow:
-    """A cloud region; region ``*`` holds its provider's average. PUE is a ratio, WUE litres per IT kWh."""
+    """A cloud region; region ``*`` is its provider's average. PUE is a ratio, WUE litres per IT kWh."""
 
     provider: str
     region: str
@@ -114,7 +114,7 @@ class CloudRow:
 
 @dataclass(frozen=True, slots=True)
 class EmbodiedRow:
-    """Emissions of making one thing, in kgCO2e; ``lifetime_years`` is None where its source states none."""
+    """Embodied emissions of one item in kgCO2e; ``lifetime_years`` is None where its source states none."""
 
     kind: str
     item: str
@@ -163,7 +163,7 @@ def read_rows(table: str) -> list[dict[str, str]]:
 
 
 def parse_grid(rows: Iterable[Row]) -> dict[str, GridRow]:
-    """Rows of the carbon table by zone. Raises FactorTableError for a row that cannot be true."""
+    """Rows of the carbon table by zone. Raises FactorTableError for an invalid row."""
     table: dict[str, GridRow] = {}
     for row in rows:
         zone = _new_zone(row, table)
@@ -172,7 +172,7 @@ def parse_grid(rows: Iterable[Row]) -> dict[str, GridRow]:
         table[zone] = GridRow(
             zone=zone,
             name=_text(row, "name", zone),
-            # 2000 g/kWh is above the dirtiest lignite plant: a unit mistake, not a grid.
+            # 2000 g/kWh is more than the dirtiest lignite plant: a larger figure is a wrong unit.
             grams_per_kwh=_number(row, "gco2e_per_kwh", zone, 0.0, 2000.0),
             year=int(_number(row, "year", zone, 1990, 2100)),
             basis=_text(row, "basis", zone),
@@ -184,7 +184,7 @@ def parse_grid(rows: Iterable[Row]) -> dict[str, GridRow]:
 
 
 def parse_water(rows: Iterable[Row]) -> dict[str, WaterRow]:
-    """Rows of the water table by zone. Raises FactorTableError for a row that cannot be true."""
+    """Rows of the water table by zone. Raises FactorTableError for an invalid row."""
     table: dict[str, WaterRow] = {}
     for row in rows:
         zone = _new_zone(row, table)
@@ -193,7 +193,7 @@ def parse_water(rows: Iterable[Row]) -> dict[str, WaterRow]:
             raise FactorTableError(f"{zone}: method {method!r} is neither published nor derived")
         table[zone] = WaterRow(
             zone=zone,
-            # Hydro reservoirs evaporate up to some 30 L/kWh (Brazil by WRI); far above is a unit mistake.
+            # Hydro reservoirs evaporate up to some 30 L/kWh (Brazil by WRI); far more is a wrong unit.
             litres_per_kwh=_number(row, "litres_per_kwh", zone, 0.0, 100.0),
             derived=_optional(row, "litres_per_kwh_derived", zone, 0.0, 100.0),
             without_hydro=_optional(row, "litres_per_kwh_excl_hydro", zone, 0.0, 100.0),
@@ -207,7 +207,7 @@ def parse_water(rows: Iterable[Row]) -> dict[str, WaterRow]:
 
 
 def parse_cloud(rows: Iterable[Row]) -> dict[tuple[str, str], CloudRow]:
-    """Rows of the cloud table by (provider, region). Raises FactorTableError for a row that cannot be true."""
+    """Rows of the cloud table by (provider, region). Raises FactorTableError for an invalid row."""
     table: dict[tuple[str, str], CloudRow] = {}
     for row in rows:
         provider, region = _text(row, "provider", "a row"), _text(row, "region", "a row")
@@ -229,7 +229,7 @@ def parse_cloud(rows: Iterable[Row]) -> dict[tuple[str, str], CloudRow]:
 
 
 def parse_embodied(rows: Iterable[Row]) -> dict[str, EmbodiedRow]:
-    """Rows of the table of embodied emissions by item. Raises FactorTableError for a row that cannot be true."""
+    """Rows of the table of embodied emissions by item. Raises FactorTableError for an invalid row."""
     table: dict[str, EmbodiedRow] = {}
     for row in rows:
         item = _text(row, "item", "a row")
@@ -238,7 +238,7 @@ def parse_embodied(rows: Iterable[Row]) -> dict[str, EmbodiedRow]:
         table[item] = EmbodiedRow(
             kind=_text(row, "kind", item),
             item=item,
-            # The largest servers with eight accelerators are at some 10 t.
+            # The largest servers with eight accelerators have some 10 t.
             kilograms=_number(row, "embodied_kgco2e", item, 0.0, 100_000.0),
             lifetime_years=_optional(row, "lifetime_years", item, 0.1, 50.0),
             boundary=_text(row, "boundary", item),
@@ -249,7 +249,7 @@ def parse_embodied(rows: Iterable[Row]) -> dict[str, EmbodiedRow]:
 
 
 def _basis(row: Row, quantity: str) -> str:
-    """What a PUE or WUE stands for, with its year where known: ``region_disclosed 2024``."""
+    """The basis of a PUE or WUE, with its year where available: ``region_disclosed 2024``."""
     return f"{row.get(f'{quantity}_basis') or ''} {row.get(f'{quantity}_year') or ''}".strip()
 
 

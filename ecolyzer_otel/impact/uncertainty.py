@@ -1,10 +1,9 @@
-"""How uncertain the factors are, as relative standard uncertainties (sigma of the logarithm).
+"""Uncertainty of the factors, as relative standard uncertainties (sigma of the logarithm).
 
-Publishers of grid factors state none. Yearly figures get those of the pedigree matrix of ecoinvent 2, which the GHG
-Protocol's "Quantitative Uncertainty Guidance" took over (as transcribed in the package ``pedigree-matrix`` 0.2.2):
-factors U, an expert judgement, that a figure and its inverse bound in 95 of 100 cases, combined as
-``exp(sqrt(sum of ln(U)^2))``. Ranges of water, and of a place that is not known, are read off our own tables, where
-the spread can be seen.
+Publishers of grid factors state none. Yearly figures use the pedigree matrix of ecoinvent 2, which the GHG
+Protocol's "Quantitative Uncertainty Guidance" adopted (as transcribed in the package ``pedigree-matrix`` 0.2.2):
+95 % factors U by expert judgement (the true value lies between the figure / U and the figure x U), combined as
+``exp(sqrt(sum of ln(U)^2))``. The ranges of water, and of an unknown place, come from the spread of our own tables.
 """
 
 from __future__ import annotations
@@ -24,22 +23,22 @@ _PUBLISHED, _DERIVED = 1.0, 1.2
 #: Temporal representativeness by years of age: below 3, 6, 10, and above.
 _AGES: Final = ((3, 1.0), (6, 1.1), (10, 1.2))
 _OLD: Final = 1.5
-#: A figure of a larger area that holds the place (EU).
+#: A figure of a larger area that contains the place (EU).
 _LARGER_AREA: Final = 1.1
-#: The two methods to find a water factor differ by a factor of 1.7 at the median and 3.1 at the 90th percentile of
+#: The two methods for a water factor differ by a factor of 1.7 at the median and 3.1 at the 90th percentile of
 #: the 50 rows that have both.
 _WATER_TYPICAL, _WATER_WIDE = 1.7, 3.1
 
 
 def pedigree(*factors: float) -> float:
-    """The relative standard uncertainty that 95 % factors give together: ``sqrt(sum of ln(U)^2) / 2``."""
+    """The combined relative standard uncertainty of 95 % factors: ``sqrt(sum of ln(U)^2) / 2``."""
     return math.sqrt(math.fsum(math.log(factor) ** 2 for factor in factors)) / 2.0
 
 
 def carbon_uncertainty(row: GridRow, year: int) -> float:
-    """Of a yearly average taken for ``year``: of the figure itself, not of the hour of the day.
+    """The uncertainty of a yearly average used in ``year``: of the average itself, not of the hour of the day.
 
-    The world's average stands for a place that is not known: its uncertainty is the spread of all countries.
+    The world's average is used for an unknown place: its uncertainty is the spread of all countries.
     """
     if row.zone == "WORLD":
         return world_spread()
@@ -50,7 +49,7 @@ def carbon_uncertainty(row: GridRow, year: int) -> float:
 
 
 def live_uncertainty(*, estimated: bool) -> float:
-    """Of a live figure whose source tells none."""
+    """The uncertainty of a live figure whose source reports none."""
     return pedigree(_BASIC, _DERIVED if estimated else _PUBLISHED)
 
 
@@ -64,18 +63,18 @@ def world_spread() -> float:
 
 
 def water_range(row: WaterRow, litres_per_kwh: float, *, fallback: bool) -> tuple[float, float]:
-    """The lowest and highest litres per kWh between which the true figure is taken to lie (some 95 %).
+    """The range of the true figure in litres per kWh, at about 95 % confidence.
 
-    A published figure: a factor of 1.7 both ways, and the figure derived for the same zone wherever it lies. A
-    derived one, or one of another zone: a factor of 3.1.
+    A published figure: a factor of 1.7 both ways, extended to the figure derived for the same zone. A derived
+    figure, or one of another zone: a factor of 3.1.
 
     Args:
-        row: where the figure is from.
-        litres_per_kwh: the figure that is used.
-        fallback: whether it is of another zone.
+        row: the row of the figure.
+        litres_per_kwh: the figure in use.
+        fallback: whether it is the figure of another zone.
     """
-    known = not fallback and row.zone != "WORLD"  # the world's average stands for a place that is not known
-    published = row.method == "published" and litres_per_kwh == row.litres_per_kwh and known
+    own = not fallback and row.zone != "WORLD"  # the world's average is used for an unknown place
+    published = row.method == "published" and litres_per_kwh == row.litres_per_kwh and own
     factor = _WATER_TYPICAL if published else _WATER_WIDE
     low, high = litres_per_kwh / factor, litres_per_kwh * factor
     if published and row.derived is not None:

@@ -9,10 +9,10 @@ __all__ = ["TrailingSums"]
 
 
 class TrailingSums:
-    """Several sums over the trailing 300 s: sums of 5 s each, in a ring of 60. So they cover the last 295 to 300 s.
+    """Several sums over the trailing 300 s, in a ring of 60 sums of 5 s each: they cover the last 295 to 300 s.
 
     Args:
-        width: how many sums.
+        width: the number of sums.
     """
 
     __slots__ = ("_epochs", "_sums", "_width")
@@ -22,15 +22,15 @@ class TrailingSums:
 
     def __init__(self, width: int) -> None:
         self._width = width
-        #: Which 5 s each slot of the ring holds, and its sums.
+        #: The index of the 5 s in each slot of the ring, and its sums.
         self._epochs: list[int | None] = [None] * self._BUCKETS
         self._sums: list[list[float]] = [[0.0] * width for _ in range(self._BUCKETS)]
 
     def add(self, t_seconds: float, *amounts: float) -> None:
-        """Add to all sums, in O(1) and in any order of time; a time already overwritten by later ones is ignored.
+        """Add to all sums, in O(1) and in any order of time; a time already overwritten is ignored.
 
         Args:
-            t_seconds: on any clock that :meth:`totals` shares.
+            t_seconds: the time, on the same clock as :meth:`totals`.
             amounts: one for each sum.
         """
         epoch = int(t_seconds // self._BUCKET_SECONDS)

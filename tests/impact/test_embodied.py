@@ -74,14 +74,14 @@ def test_one_gpu_by_its_id():
 @pytest.mark.parametrize(
     ("pairs", "lifetimes", "said"),
     [
-        ((("server", "1000"),), (), "server=1000: no lifetime is known, and no vendor states one; give --lifetime"),
-        ((("gpu", "NVIDIA B200 SXM"),), (), "no lifetime is known"),
-        ((("server", "-1"),), (("", "4"),), "server=-1 cannot be; give kgCO2e from 0 to 100000"),
-        ((("server", "nan"),), (("", "4"),), "server=nan cannot be"),
-        ((("server", "1e9"),), (("", "4"),), "server=1e9 cannot be"),
-        ((("server", "PowerEdge R7"),), (), "may be 7 things; give one of"),
-        ((("server", "abacus"),), (), "the table has nothing named 'abacus'; give kgCO2e as a number"),
-        ((("tpu", "5"),), (("", "4"),), "'tpu' is no part of this host; give one of server, gpu, package-0"),
+        ((("server", "1000"),), (), "server=1000: the lifetime is missing; give --lifetime"),
+        ((("gpu", "NVIDIA B200 SXM"),), (), "the lifetime is missing"),
+        ((("server", "-1"),), (("", "4"),), "server=-1 is out of range; give kgCO2e from 0 to 100000"),
+        ((("server", "nan"),), (("", "4"),), "server=nan is out of range"),
+        ((("server", "1e9"),), (("", "4"),), "server=1e9 is out of range"),
+        ((("server", "PowerEdge R7"),), (), "matches 7 rows; give the full name of one"),
+        ((("server", "abacus"),), (), "the table has no row named 'abacus'; give kgCO2e as a number"),
+        ((("tpu", "5"),), (("", "4"),), "'tpu' is not a part of this host; give one of server, gpu, package-0"),
     ],
 )
 def test_what_cannot_be_used_is_one_problem_that_names_key_and_remedy(pairs, lifetimes, said):

@@ -94,7 +94,7 @@ def test_a_token_that_cannot_be_sent_is_not_shown(token):
 
 @pytest.mark.parametrize(
     ("content", "problem"),
-    [(None, "cannot be read"), (b"", "is empty"), (b"\xff\xfe", "not allowed"), (b"a\nb", "no token")],
+    [(None, "cannot be read"), (b"", "is empty"), (b"\xff\xfe", "not allowed"), (b"a\nb", "not allowed")],
 )
 def test_a_token_file_that_cannot_be_used(tmp_path: Path, content, problem):
     file = tmp_path / "token"
