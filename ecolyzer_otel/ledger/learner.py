@@ -93,19 +93,7 @@ class Learner:
             _, squares, _ = self._columns(observation)
             self.individuals.assume(observation.members, squares)
             return self._expected(observation), observation
-        capped = 0.0
-        learned = charged = observation
-        if len(observation.live) > 1:
-            due = self.ceiling.is_due(active / seconds) and intensity.observations >= _SETTLED
-            if due or self.ceiling.watts is not None:
-                spans, base = self._spans(observation)
-                if self.ceiling.watts is not None:
-                    learned, charged, capped = self._under_ceiling(observation, spans, base, self.ceiling.watts)
-                if due:
-                    before = self.ceiling.watts
-                    self.ceiling.learn(spans, base, seconds, active)
-                    if (before is None) != (self.ceiling.watts is None):
-                        intensity.add_uncertainty()  # intensities were learned under the opposite assumption
+        learned, charged, capped = self._at_ceiling(observation, active)
         expected = self._expected(learned) + capped
         if self._steady_watts is None:
             self._steady_watts = active / seconds
@@ -113,6 +101,24 @@ class Learner:
         self._steady_watts += _STEADY_RATE * steady / seconds
         self._update(learned, active - capped, (_CEILING_ERROR * capped) ** 2, steady)
         return expected, charged
+
+    def _at_ceiling(self, observation: Observation, active: float) -> tuple[Observation, Observation, float]:
+        """Apply the ceiling found so far, then learn it. Returns the same as :meth:`_under_ceiling`."""
+        ceiling, watts = self.ceiling, self.ceiling.watts
+        if len(observation.live) < 2:
+            return observation, observation, 0.0
+        due = ceiling.is_due(active / observation.seconds) and self.intensity.observations >= _SETTLED
+        if not due and watts is None:
+            return observation, observation, 0.0
+        spans, base = self._spans(observation)
+        parts = observation, observation, 0.0
+        if watts is not None:
+            parts = self._under_ceiling(observation, spans, base, watts)
+        if due:
+            ceiling.learn(spans, base, observation.seconds, active)
+            if (watts is None) != (ceiling.watts is None):
+                self.intensity.add_uncertainty()  # intensities were learned under the opposite assumption
+        return parts
 
     def _expected(self, observation: Observation) -> float:
         watts = self.intensity.watts
