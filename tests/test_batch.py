@@ -47,7 +47,7 @@ def test_the_joules_of_the_batch_go_to_those_that_it_served_and_add_up(start: Ca
     running = start()
     blocks = served(3)
     energies = [one.energy for one in blocks]
-    assert ecolyzer_otel.flush()
+    assert ecolyzer_otel.flush(60)
     assert ecolyzer_otel.counts() == {"served": 3, "accounted": 3, "dropped": 0, "pending": 0}
     seen = Scrape(get(running.url))
     assert seen.total("ecolyzer_requests_total") == 3, "the batched call is no request"
@@ -122,7 +122,7 @@ def test_contexts_without_a_request_become_requests_of_the_model(start: Callable
     ]
     with batch(contexts, model="ranker", operation="rank", parameters=1000):
         burn(60)
-    assert ecolyzer_otel.flush()
+    assert ecolyzer_otel.flush(60)
     seen = Scrape(get(running.url))
     (one,) = seen.find("ecolyzer_requests_total")
     assert (one.value, one.labels["model"], one.labels["operation"]) == (3, "ranker", "rank")
@@ -197,7 +197,7 @@ with request("shop", operation="rank") as r:
         pass
     with batch([r, web.get_span_context()], model="ranker"):
         burn(60)
-assert ecolyzer_otel.flush()
+assert ecolyzer_otel.flush(60)
 show = lambda context: format(context.span_id, "016x")
 spans = [{"name": s.name, "id": show(s.context), "parent": s.parent and show(s.parent),
           "links": [show(link.context) for link in s.links], "attributes": dict(s.attributes),

@@ -10,10 +10,11 @@ import time
 from pathlib import Path
 
 import pytest
+from support.scrape import get
 
 from .conftest import ENGINE, seconds_until_gone
 
-HOLD = "\nimport ecolyzer_otel; assert ecolyzer_otel.flush(5); print('done', flush=True); time.sleep(30)"
+HOLD = "\nimport ecolyzer_otel; assert ecolyzer_otel.flush(60); print('done', flush=True); time.sleep(240)"
 
 
 def test_known_calls_from_four_threads_are_counted_exactly_and_add_up(launch):
@@ -32,10 +33,7 @@ threads = [threading.Thread(target=work) for _ in range(4)]
     )
     service = launch(code, "--zone", "FR", env={"OTEL_SERVICE_NAME": "shop"})
     service.wait_for("done")
-    metrics = service.metrics()
-
-    def total(name: str, *parts: str) -> float:
-        return sum(v for k, v in metrics.items() if k.partition("{")[0] == name and all(p in k for p in parts))
+    total = service.scrape().total
 
     assert total("ecolyzer_requests_total", 'operation="infer"', 'status="ok"', 'service="shop"') == 240
     assert total("ecolyzer_requests_total", 'operation="fail"', 'status="error"') == 240
@@ -73,7 +71,7 @@ def test_the_last_requests_of_a_short_script_are_settled_on_their_spans(launch):
 
 
 def test_sigterm_settles_the_last_requests_too(launch):
-    code = ENGINE + "for _ in range(20): engine.infer()\nprint('up', flush=True); time.sleep(30)"
+    code = ENGINE + "for _ in range(20): engine.infer()\nprint('up', flush=True); time.sleep(240)"
     service = launch(code, env={"OTEL_TRACES_EXPORTER": "console"})
     service.wait_for("up")
     service.process.terminate()
@@ -90,7 +88,7 @@ if os.fork() == 0:
     os._exit(0)
 os.wait()
 print("done", flush=True)
-time.sleep(30)
+time.sleep(240)
 """
     )
     service = launch(code)
@@ -131,14 +129,8 @@ for n in range(10):
 
 
 def test_exemplars_reach_an_openmetrics_scrape_only_for_exported_spans(launch):
-    import urllib.request
-
     def scrape(service) -> str:
-        request = urllib.request.Request(
-            service.metrics_url(), headers={"Accept": "application/openmetrics-text; version=1.0.0"}
-        )
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            return answer.read().decode()
+        return get(service.metrics_url(), "application/openmetrics-text; version=1.0.0")
 
     code = ENGINE + "for _ in range(5): engine.infer()" + HOLD
     exported = launch(code, env={"OTEL_TRACES_EXPORTER": "console"})
@@ -288,7 +280,7 @@ def span_attribute(span, key: str) -> float:
 
 
 def test_a_service_restarted_at_once_gets_the_same_port(launch):
-    code = ENGINE + "engine.infer(); print('up', flush=True); time.sleep(30)"
+    code = ENGINE + "engine.infer(); print('up', flush=True); time.sleep(240)"
     first = launch(code)
     port = re.search(r":(\d+)/metrics", first.metrics_url())[1]
     first.wait_for("up")

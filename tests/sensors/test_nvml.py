@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from itertools import pairwise
 
 import pytest
 from nvml_library import build
+from support.ports import free_port
 
 from ecolyzer_otel.sensors import SensorError
 from ecolyzer_otel.sensors.nvml import open_nvml
@@ -481,9 +481,7 @@ print(urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics").read().decode()
 def test_a_service_beside_a_gpu_shows_it_in_its_metrics(driver, library):
     """The whole road: launcher, meter process, dynamic linker, binding, ledger, /metrics."""
     driver.set(gpu0_reasons=0x4)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
+    port = str(free_port())
     launcher = os.path.join(os.path.dirname(sys.executable), "ecolyzer-instrument")
     done = subprocess.run(
         [launcher, "--port", port, sys.executable, "-c", _SERVICE],

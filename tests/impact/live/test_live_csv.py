@@ -6,7 +6,8 @@ import os
 import time
 
 import pytest
-from live_server import KEY, until
+from live_server import KEY
+from support.waiting import until
 
 from ecolyzer_otel.errors import ConfigError
 from ecolyzer_otel.impact.live import open_live
