@@ -293,6 +293,7 @@ print(json.dumps(found))
 """
 
 
+@pytest.mark.slow
 def test_no_framework_is_imported_for_the_user_and_a_late_import_is_patched() -> None:
     assert script(FRAMEWORKS) == {
         "import": [], "instrument": [], "start": [], "again": 0,
@@ -471,6 +472,7 @@ print(json.dumps({"ours": ours, "theirs": theirs}))
 """
 
 
+@pytest.mark.slow
 def test_the_apps_own_provider_gives_the_same_names_labels_and_values(tmp_path: Path) -> None:
     texts = script(PROVIDER, str(recording(tmp_path / "r.json")))
 
@@ -530,6 +532,7 @@ print(json.dumps({"child": json.loads(os.read(reading, 1000)), "parent": told}))
 """
 
 
+@pytest.mark.slow
 def test_a_forked_child_measures_its_own_calls_and_the_parent_its_own() -> None:
     told = script(FORK)
     assert (told["child"]["accounted"], told["parent"]["accounted"]) == (2, 4)
@@ -567,6 +570,7 @@ print(json.dumps({"statuses": statuses, "counted": list(counted.values())}))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="abstract sockets are Linux's")
 def test_what_is_forked_after_start_reports_to_the_same_meter() -> None:
     assert script(FORKED) == {"statuses": [0, 0, 0], "counted": [17, 0, 0]}

@@ -103,6 +103,7 @@ def test_the_background_thread_takes_no_more_instructions_than_it_did(here: Stat
     assert (many[1] - few[1]) / 1000 <= MOST_TOLD_FRAMES
 
 
+@pytest.mark.slow
 def test_the_meter_takes_no_more_instructions_than_it_did() -> None:
     config = load({"zone": "FR", "port": "0", "sensors": "modelled", "cloud_metadata": "off"}, environ={}).config
     setup = prepare(config)
@@ -169,6 +170,7 @@ def test_brief_calls_read_the_threads_clock_twice_in_eight(here: State, monkeypa
     assert reads <= 800 * 0.4
 
 
+@pytest.mark.slow
 def test_nothing_is_kept_of_a_call_that_was_told_of(here: State) -> None:
     engine, x = Wrapped(), [1]
 
@@ -218,6 +220,7 @@ def instructions(hundreds: int) -> int | None:
     return None
 
 
+@pytest.mark.slow
 def test_instructions_of_the_processor_where_somebody_counts_them() -> None:
     few, many = instructions(10), instructions(60)
     if few is None or many is None:
