@@ -282,7 +282,7 @@ def test_phases_add_up_to_the_request_and_differ_by_their_work(start: Callable[.
     assert seen.total("ecolyzer_tokens_total", kind="input") == 200
     assert seen.total("ecolyzer_tokens_total", kind="output") == 4
     assert seen.total("ecolyzer_first_token_seconds_count") == 1
-    assert 0.1 < seen.total("ecolyzer_first_token_seconds_sum") < 5
+    assert 0.1 < seen.total("ecolyzer_first_token_seconds_sum") < 60
     active = seen.total("ecolyzer_energy_joules_total", share="active")
     assert active == pytest.approx(seen.total("ecolyzer_device_energy_joules_total", share="requests"))
 
