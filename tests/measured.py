@@ -15,18 +15,15 @@ from support.waiting import AGES
 __all__ = ["Scrape", "get", "recording", "script"]
 
 
-def recording(path: Path, watts: float = 40.0, idle_watts: float = 10.0, seconds: int = 60, still: int = 0) -> Path:
-    """A CPU and a DRAM counter that stand still at first, and then move every 20 ms for a minute."""
+def recording(path: Path, watts: float = 40.0, idle_watts: float = 10.0, seconds: int = 60) -> Path:
+    """A CPU and a DRAM counter that move every 20 ms for a minute."""
     sensors = [
         {
             "id": name,
             "component": name,
             "method": "measured",
             "idle_watts": idle_watts * part,
-            "samples": [
-                [still * 1_000_000_000 + step * 20_000_000, 100.0 + step * 0.02 * watts * part]
-                for step in range(seconds * 50)
-            ],
+            "samples": [[step * 20_000_000, 100.0 + step * 0.02 * watts * part] for step in range(seconds * 50)],
             "celsius": [[0, 51.0]],
         }
         for name, part in (("cpu", 1.0), ("dram", 0.25))

@@ -89,7 +89,9 @@ class Service:
     def meter(self) -> psutil.Process:
         """The meter that serves this process."""
         self.wait_for("/metrics", "stderr")
-        return next(meter for meter in meters() if f"ecolyzer-{self.process.pid}-" in " ".join(meter.cmdline()))
+        return next(
+            meter for meter in meters() if f"ecolyzer-{self.process.pid}-" in " ".join(meter.info["cmdline"])
+        )
 
 
 def seconds_until_gone(process: psutil.Process, limit: float = PATIENCE) -> float:
@@ -144,7 +146,9 @@ def launch(tmp_path):
 
     yield start
     for service in started:
-        left = [meter for meter in meters() if f"ecolyzer-{service.process.pid}-" in " ".join(meter.cmdline())]
+        left = [
+            meter for meter in meters() if f"ecolyzer-{service.process.pid}-" in " ".join(meter.info["cmdline"])
+        ]
         if service.process.poll() is None:
             service.process.send_signal(signal.SIGKILL)
             service.process.wait(PATIENCE)
