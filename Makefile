@@ -7,7 +7,7 @@ OLDER := onnxruntime==1.19.2 transformers==4.57.6 "huggingface-hub==0.36.*" "tok
 OLDER_TESTS := $(addprefix tests/integrations/test_,onnxruntime.py onnxruntime_files.py transformers.py generate.py)
 # Tests wait more than they work, so that there are more processes than CPUs; a file stays in one of them.
 WORKERS ?= 5
-PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 # What imports frameworks, starts servers or waits for them is left out, and single tests with the mark slow.
 QUICK_TESTS = $(filter-out $(addprefix tests/,agent benchmarks examples integrations launcher monitoring serving), \
 	$(wildcard tests/*))
