@@ -5,13 +5,19 @@ VENV := .venv
 BIN := $(VENV)/bin
 OLDER := onnxruntime==1.19.2 transformers==4.57.6 "huggingface-hub==0.36.*" "tokenizers==0.22.*"
 OLDER_TESTS := $(addprefix tests/integrations/test_,onnxruntime.py onnxruntime_files.py transformers.py generate.py)
+# Tests wait more than they work, so that there are more processes than CPUs; a file stays in one of them.
+WORKERS ?= 5
+PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+# What imports frameworks, starts servers or waits for them is left out, and single tests with the mark slow.
+QUICK_TESTS = $(filter-out $(addprefix tests/,agent benchmarks examples integrations launcher monitoring serving), \
+	$(wildcard tests/*))
 # The package of a model whose code needs PyTorch; its ONNX file, which is what is used, does not.
 SILERO = $(PIP) --no-deps silero-vad==6.2.3
 PROMETHEUS ?= http://127.0.0.1:9090
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-pythons older bench accuracy lint format docs dashboards stack previews clean
+.PHONY: help demo test test-fast test-pythons quiet older bench accuracy lint format docs dashboards stack previews clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,14 +25,20 @@ help: ## this list
 demo: $(VENV)/.demo $(if $(filter 1,$(FULL)),$(VENV)/.full) ## a real service, measured for 30 s (FULL=1 with torch; DEMO_SECONDS=5; DEMO=keep stays up)
 	@$(BIN)/python examples/demo.py
 
-test: $(VENV)/.test $(VENV)/.servers ## all tests (ARGS="-k ledger" chooses)
-	@$(BIN)/python -m pytest $(ARGS)
+test: $(VENV)/.test $(VENV)/.servers ## all tests (ARGS="-k ledger" chooses; WORKERS=0 in one process)
+	@$(PYTEST) $(ARGS)
+
+test-fast: $(VENV)/.test ## the quick ones of them: no servers, no frameworks, no launcher
+	@$(PYTEST) -m "not slow" $(QUICK_TESTS) $(ARGS)
+
+quiet: $(VENV)/.test ## checks of time, which need a quiet machine (ARGS="-k killed" chooses)
+	@$(BIN)/python -m pytest benchmarks/promptness.py $(ARGS)
 
 test-pythons: $(VENV)/.python ## the core's tests on every CPython at hand (PYTHONS="3.10 3.13" chooses; ARGS)
 	@$(BIN)/python tests/pythons.py $(ARGS)
 
 older: $(VENV)/.older ## tests of transformers and onnxruntime with an older release of each
-	@USE_TF=0 PYTHONPATH=$(VENV)/older $(BIN)/python -m pytest $(OLDER_TESTS) $(ARGS)
+	@USE_TF=0 PYTHONPATH=$(VENV)/older $(PYTEST) $(OLDER_TESTS) $(ARGS)
 
 bench: $(VENV)/.demo ## what the node agent settles on one core (ARGS="--records 10_000_000" is the full run)
 	@$(BIN)/python benchmarks/agent.py $(ARGS)

@@ -6,11 +6,13 @@ import json
 import subprocess
 import sys
 import textwrap
-import urllib.request
 from pathlib import Path
 from typing import Any
 
-from prometheus_client.parser import text_string_to_metric_families as parse_classic
+from support.scrape import Scrape, get
+from support.waiting import AGES
+
+__all__ = ["Scrape", "get", "recording", "script"]
 
 
 def recording(path: Path, watts: float = 40.0, idle_watts: float = 10.0, seconds: int = 60) -> Path:
@@ -30,26 +32,7 @@ def recording(path: Path, watts: float = 40.0, idle_watts: float = 10.0, seconds
     return path
 
 
-class Scrape:
-    """One look at /metrics."""
-
-    def __init__(self, text: str) -> None:
-        self.samples = [sample for family in parse_classic(text) for sample in family.samples]
-
-    def find(self, name: str, **labels: str) -> list[Any]:
-        return [one for one in self.samples if one.name == name and labels.items() <= one.labels.items()]
-
-    def total(self, name: str, **labels: str) -> float:
-        return sum(one.value for one in self.find(name, **labels))
-
-
-def get(url: str, accept: str = "text/plain") -> str:
-    request = urllib.request.Request(url, headers={"Accept": accept})
-    with urllib.request.urlopen(request, timeout=10) as answer:
-        return answer.read().decode()
-
-
-def script(body: str, *arguments: str, timeout: float = 100) -> Any:
+def script(body: str, *arguments: str, timeout: float = AGES) -> Any:
     """Run a script in a process of its own; what it prints last is JSON."""
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(body), *arguments], capture_output=True, text=True, timeout=timeout

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import subprocess
 import sys
 import time
-import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import pytest
+from support.environment import clean
+from support.scrape import Scrape, get
+from support.waiting import PATIENCE
 
 LAUNCHER = str(Path(sys.executable).with_name("ecolyzer-instrument"))
 
@@ -60,7 +61,7 @@ class Service:
     def stderr(self) -> str:
         return self.err.read_text()
 
-    def wait_for(self, text: str, where: str = "stdout", seconds: float = 30.0) -> str:
+    def wait_for(self, text: str, where: str = "stdout", seconds: float = PATIENCE) -> str:
         deadline = time.monotonic() + seconds
         while text not in getattr(self, where):
             ended = self.process.poll() is not None and where == "stdout"
@@ -69,31 +70,32 @@ class Service:
             time.sleep(0.01)
         return getattr(self, where)
 
-    def wait(self, seconds: float = 30.0) -> int:
+    def wait(self, seconds: float = PATIENCE) -> int:
         return self.process.wait(seconds)
 
     def metrics_url(self) -> str:
         # The last one: a meter that was started again has a port of its own where it may choose.
         return re.findall(r"http://\S+/metrics", self.wait_for("/metrics", "stderr"))[-1]
 
+    def scrape(self) -> Scrape:
+        return Scrape(get(self.metrics_url()))
+
     def metrics(self) -> dict[str, float]:
-        """Samples of the classic exposition, by name and labels as written."""
-        with urllib.request.urlopen(self.metrics_url(), timeout=10) as answer:
-            lines = answer.read().decode().splitlines()
-        return {key: float(value) for key, _, value in (line.rpartition(" ") for line in lines if line[0] != "#")}
+        """Values by name and labels as written."""
+        return self.scrape().written
 
     def total(self, name: str, *parts: str) -> float:
-        """Sum of the samples of ``name`` whose labels hold every part."""
-        found = self.metrics().items()
-        return sum(v for k, v in found if k.partition("{")[0] == name and all(part in k for part in parts))
+        return self.scrape().total(name, *parts)
 
     def meter(self) -> psutil.Process:
         """The meter that serves this process."""
         self.wait_for("/metrics", "stderr")
-        return next(meter for meter in meters() if f"ecolyzer-{self.process.pid}-" in " ".join(meter.cmdline()))
+        return next(
+            meter for meter in meters() if f"ecolyzer-{self.process.pid}-" in " ".join(meter.info["cmdline"])
+        )
 
 
-def seconds_until_gone(process: psutil.Process, limit: float = 10.0) -> float:
+def seconds_until_gone(process: psutil.Process, limit: float = PATIENCE) -> float:
     """How long a process goes on. A zombie is gone: when its new parent reaps it is not ours to say."""
     began = time.monotonic()
     while time.monotonic() - began < limit:
@@ -128,14 +130,13 @@ def launch(tmp_path):
         command = command or [sys.executable, str(script)]
         if not bare:
             command = [LAUNCHER, "--port", "0", *options, *command]
-        clean = {k: v for k, v in os.environ.items() if not k.startswith(("ECOLYZER_", "OTEL_"))}
         with out.open("wb") as stdout, err.open("wb") as stderr:
             process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=stdout,
                 stderr=stderr,
-                env=clean | (env or {}),
+                env=clean(**(env or {})),
                 cwd=tmp_path,
                 # Where the tests run in the background of a script, SIGINT is ignored, and what they start inherits
                 # it.
@@ -146,9 +147,11 @@ def launch(tmp_path):
 
     yield start
     for service in started:
-        left = [meter for meter in meters() if f"ecolyzer-{service.process.pid}-" in " ".join(meter.cmdline())]
+        left = [
+            meter for meter in meters() if f"ecolyzer-{service.process.pid}-" in " ".join(meter.info["cmdline"])
+        ]
         if service.process.poll() is None:
             service.process.send_signal(signal.SIGKILL)
-            service.process.wait(10)
+            service.process.wait(PATIENCE)
         for meter in left:
             seconds_until_gone(meter, 5.0)

@@ -20,10 +20,15 @@ import time
 from pathlib import Path
 from types import TracebackType
 
+from support.environment import clean
+from support.ports import free_ports
+from support.scrape import get
+from support.waiting import AGES, until
+
 from . import history
 from .faults import grid_file
 from .machine import Machine
-from .tools import ROOT, free_ports, page, read_yaml, tool, wait_for
+from .tools import ROOT, read_yaml, tool
 
 sys.path.insert(0, str(ROOT / "examples"))
 from demo_parts.receiver import Receiver
@@ -71,7 +76,7 @@ class Stack:
 
     def metrics(self) -> str:
         """The meter's page."""
-        return page(f"http://{self.at['meter']}/metrics")
+        return get(f"http://{self.at['meter']}/metrics")
 
     def __enter__(self) -> Stack:
         try:
@@ -94,9 +99,9 @@ class Stack:
         self._run("notifications", [sys.executable, "examples/notifications.py", "--host", host, "--port", port])
         self._start_alertmanager()
         self._start_prometheus()
-        wait_for(lambda: page(f"http://{self.at['service']}/"), 90, "the service")
+        until(lambda: get(f"http://{self.at['service']}/"), "the service", seconds=AGES, pause=0.25)
         for name in ("prometheus", "alertmanager"):
-            wait_for(lambda name=name: page(f"http://{self.at[name]}/-/ready"), 30, name)
+            until(lambda name=name: get(f"http://{self.at[name]}/-/ready"), name, seconds=AGES, pause=0.25)
         rate = ["--rate", str(self._rate)]
         self._run("load", [sys.executable, "examples/load.py", "--url", f"http://{self.at['service']}", *rate])
         return self
@@ -175,10 +180,9 @@ class Stack:
         return target
 
     def _run(self, name: str, command: list[str], settings: dict[str, str] | None = None) -> None:
-        clean = {key: value for key, value in os.environ.items() if not key.startswith(("ECOLYZER_", "OTEL_"))}
         with (self.folder / f"{name}.out").open("wb") as out:
             self._started[name] = subprocess.Popen(
-                command, cwd=ROOT, env=clean | (settings or {}), stdin=subprocess.DEVNULL,
+                command, cwd=ROOT, env=clean(**(settings or {})), stdin=subprocess.DEVNULL,
                 stdout=out, stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
 

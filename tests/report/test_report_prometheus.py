@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +11,8 @@ from typing import Any
 
 import pytest
 from monitoring.tools import tool
+from support.ports import free_port
+from support.waiting import AGES, until
 
 from ecolyzer_otel.common.errors import ConfigError
 from ecolyzer_otel.common.metrics import Metric
@@ -50,12 +51,6 @@ class Meter:
                 self.store.histogram(Metric.REQUEST_ENERGY, labels[:5]).observe(joules / requests)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @dataclass
 class Scraped:
     server: Prometheus
@@ -88,10 +83,10 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scraped]:
         stdout=log,
         stderr=log,
     )  # fmt: skip
-    server = Prometheus(f"http://127.0.0.1:{own}", timeout_seconds=10.0)
+    server = Prometheus(f"http://127.0.0.1:{own}", timeout_seconds=60.0)
     meter: Meter | None = None
     try:
-        until(lambda: bool(server.query("up", time.time())), 30.0)
+        scraped_until(lambda: bool(server.query("up", time.time())))
         begin = time.time() - 1.0
         meter = Meter(port)
         meter.work(100.0)  # before its first scrape
@@ -118,21 +113,19 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scraped]:
                 one.server.stop()
 
 
-def until(true: Callable[[], bool], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while True:
+def scraped_until(true: Callable[[], bool]) -> None:
+    def found() -> bool:
         try:
-            if true():
-                return
+            return true()
         except ConfigError:
-            pass
-        assert time.monotonic() < deadline, "Prometheus did not scrape in time"
-        time.sleep(0.1)
+            return False
+
+    until(found, "Prometheus did not scrape", seconds=AGES, pause=0.1)
 
 
 def seen(server: Prometheus, port: int, model: str, requests: float) -> None:
     name = f'ecolyzer_requests_total{{instance="127.0.0.1:{port}",model="{model}"}}'
-    until(lambda: [one.points[-1][1] for one in server.query(name, time.time())] == [requests], 20.0)
+    scraped_until(lambda: [one.points[-1][1] for one in server.query(name, time.time())] == [requests])
 
 
 def read(scraped: Scraped, seconds: float, **options: Any) -> Observations:

@@ -6,10 +6,9 @@ import time
 from pathlib import Path
 
 import pytest
+from support.waiting import AGES, until
 
 from .conftest import Running, recording
-
-pytestmark = pytest.mark.timeout(180)
 
 WATTS, IDLE, SECONDS = 40.0, 10.0, 7.0
 
@@ -22,33 +21,36 @@ def until_still(service: Running, began: float, seconds: float) -> None:
 @pytest.mark.parametrize("workers", [1, 2, 4, 8])
 def test_shares_close_with_any_number_of_workers(serve, tmp_path, heavy_file, workers):
     """The double-count factor is 1.000: what all workers' requests are charged is what one counter measured."""
-    file = recording(tmp_path / "cpu.json", WATTS, SECONDS, IDLE)
+    file = recording(tmp_path / "cpu.json", WATTS, 600.0, IDLE)
     command = ["gunicorn", "-b", "127.0.0.1:PORT", "-w", str(workers), "--no-control-socket", "app:wsgi"]
     began = time.monotonic()
     service = serve(command, env={"ECOLYZER_SENSORS": f"replay:{file}", "MODEL_FILE": str(heavy_file)})
     sent = service.wait_until_up()
-    while time.monotonic() < began + SECONDS - 1.5:
+
+    def enough() -> bool:
+        """Theirs is the larger part of what the service did, once the cost of its start is made up for."""
+        nonlocal sent
         sent += service.load(16, threads=8)
-    metrics = service.settled(sent)
-    until_still(service, began, SECONDS)
+        shares = service.metrics().shares()
+        return time.monotonic() > began + 5.0 and shares["requests"] > shares["process"] > 0
+
+    until(enough, lambda: service.metrics().shares(), seconds=AGES)
+    service.settled(sent)
+    until(lambda: service.metrics().shares()["pending"] == 0, lambda: service.metrics().shares())
     metrics = service.metrics()
     assert metrics.accounted == metrics.settled == sent
     assert len(service.workers) >= min(workers, 2)
 
     shares = metrics.shares()
-    measured = WATTS * SECONDS
-    # The first reading comes up to a sampling period after the recording began.
-    assert sum(shares.values()) == pytest.approx(measured, rel=0.02)
-    assert shares["pending"] == 0
-    # An interval at rest may reach over the end of the recording.
-    assert shares["idle"] == pytest.approx(measured * IDLE / WATTS, rel=0.06)
+    measured = metrics.total("ecolyzer_device_measured_joules_total")
+    assert 0 < measured <= WATTS * (time.monotonic() - began)
+    assert sum(shares.values()) == pytest.approx(measured, rel=1e-6)
+    assert shares["idle"] == pytest.approx(measured * IDLE / WATTS, rel=0.01)
     active = metrics.total("ecolyzer_energy_joules_total", 'share="active"')
     idle = metrics.total("ecolyzer_energy_joules_total", 'share="idle"')
     assert active / shares["requests"] == pytest.approx(1.0, abs=1e-6)
     assert idle <= shares["idle"]
     assert metrics.total("ecolyzer_request_energy_joules_sum") == pytest.approx(active + idle, rel=1e-9)
-    # Theirs is the larger part of what the service did, and leaves something to the web server around them.
-    assert shares["requests"] > shares["process"] > 0
 
 
 LOOP = """
@@ -60,9 +62,9 @@ count = 0
 while time.monotonic() < end:
     predict()
     count += 1
-assert ecolyzer_otel.flush(5)
+assert ecolyzer_otel.flush(60)
 print("made", count, flush=True)
-time.sleep(30)
+time.sleep(240)
 """
 
 
@@ -72,9 +74,7 @@ def test_two_meters_on_one_host_do_not_charge_it_twice_and_advise_the_agent(serv
     began = time.monotonic()
     services = [serve(["python", "-c", LOOP, "4"], env=env) for _ in range(2)]
     for service in services:
-        deadline = time.monotonic() + 30
-        while "made" not in service.output and time.monotonic() < deadline:
-            time.sleep(0.05)
+        until(lambda service=service: "made" in service.output, service.output)
     until_still(services[1], began + 0.5, SECONDS)
     found = [service.metrics() for service in services]
     active = [one.total("ecolyzer_energy_joules_total", 'share="active"') for one in found]

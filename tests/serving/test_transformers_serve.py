@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.ports import free_port
+from support.waiting import AGES, until
 
-from tests.serving.conftest import BIN, Metrics, environment, free_port
+from tests.serving.conftest import BIN, Metrics, environment
 
 pytest.importorskip("openai")
 sys.path.insert(0, str(Path(__file__).parents[1] / "integrations"))
@@ -41,7 +43,7 @@ def ask(port: int, model: Path, text: str, *, stream: bool) -> dict[str, Any]:
         json.dumps(body).encode(),
         {"Content-Type": "application/json"},
     )
-    with urllib.request.urlopen(request, timeout=60) as answer:
+    with urllib.request.urlopen(request, timeout=AGES) as answer:
         text = answer.read().decode()
     if not stream:
         return json.loads(text)["usage"]  # type: ignore[no-any-return]
@@ -49,7 +51,7 @@ def ask(port: int, model: Path, text: str, *, stream: bool) -> dict[str, Any]:
     return next(part["usage"] for part in reversed(parts) if part.get("usage"))  # type: ignore[no-any-return]
 
 
-def wait_until_up(port: int, seconds: float = 60.0) -> None:
+def wait_until_up(port: int, seconds: float = AGES) -> None:
     deadline = time.monotonic() + seconds
     while True:
         try:
@@ -77,9 +79,8 @@ def test_answers_are_requests_with_route_tokens_and_phases(model: Path, tmp_path
                 for index in range(6)
             ]
             usages = [one.result() for one in asked]
-        deadline = time.monotonic() + 15
-        while (metrics := Metrics.of(meter_port)).settled < 6 and time.monotonic() < deadline:
-            time.sleep(0.1)
+        until(lambda: Metrics.of(meter_port).settled >= 6, lambda: Metrics.of(meter_port).written)
+        metrics = Metrics.of(meter_port)
         labels = 'model="tinychat"', 'operation="generate"', 'route="/v1/chat/completions"'
         assert metrics.settled == metrics.accounted == metrics.total("ecolyzer_requests_total", *labels) == 6
         for kind, key in (("input", "prompt_tokens"), ("output", "completion_tokens")):
