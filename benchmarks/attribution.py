@@ -1,15 +1,15 @@
-"""How well the ledger divides measured joules over overlapping requests, beside an oracle and beside peers.
+"""Measures how well the ledger divides joules over overlapping requests, compared with an oracle and with peers.
 
     python benchmarks/attribution.py                                   # every scenario, at most about 5 minutes
     python benchmarks/attribution.py --scenarios gpu_base,drift --seeds 5 --json result.json
     python benchmarks/attribution.py --list
 
-A simulator (``attribution_lib``, which shares no code with the ledger) draws hidden power for every request and
-shows what real counters would show of it; the ledger gets that as a replay file. So the truth is known, as it never
-is on hardware. The oracle knows the true mean watts of each class and is the best that learning them can reach.
-Peers are their formulas on the same trace, without the faults; see ``attribution_lib/peers.py``.
+A simulator (``attribution_lib``, which shares no code with the ledger) draws the true power of every request and
+produces the readings of real counters; the ledger receives them as a replay file. The truth is therefore known,
+unlike on hardware. The oracle has the true mean watts of each class, which is the best that learning them can
+reach. Peers are compared by their formulas on the same trace, without faults; see ``attribution_lib/peers.py``.
 
-The picture needs matplotlib (``pip install --group bench``); without it the table comes alone.
+The picture needs matplotlib (``pip install --group bench``); without it there is only the table.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Row = dict[str, Any]
 
 
 def run(scenario: str, seed: int, seconds: float | None) -> Row:
-    """One trace: the ledger's scores, and everyone else's WAPE."""
+    """Returns the scores of one trace: those of the ledger, and the WAPE of oracle and peers."""
     document, truth = make_trace(scenario, seed, seconds)
     row: Row = {"scenario": scenario, "seed": seed, "requests": len(truth.ids)}
     row["oracle"] = score(document, truth, oracle(document, truth)).as_dict()
@@ -41,7 +41,7 @@ def run(scenario: str, seed: int, seconds: float | None) -> Row:
     try:
         result = replay(document)
     except Exception as error:
-        # One broken scenario must not hide the others.
+        # A failed scenario must not hide the others.
         row["failed"] = f"{type(error).__name__}: {error}"
         return row
     row["ledger"] = score(document, truth, result, time.perf_counter() - start).as_dict()
@@ -108,7 +108,7 @@ def misses(row: Row) -> list[str]:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """The whole table with its legend."""
+    """Returns the table with its legend."""
     widths = (7, 7, 6, 7, 7, 6, 6, 8, 8, 7)
     head = " ".join(f"{name:>{width}}" for name, width in zip(HEADER, widths, strict=True))
     names = " ".join(f"{name:>6}" for name in PEERS)
@@ -119,17 +119,17 @@ def table(rows: Sequence[Row]) -> str:
         "against measured_joules. counter: measured_joules against an independent sum over the counter's readings",
         "(nan where a fault leaves that undefined).",
     ]
-    missed = [(row["scenario"], misses(row)) for row in rows if SCENARIOS[row["scenario"]].told]
+    missed = [(row["scenario"], misses(row)) for row in rows if SCENARIOS[row["scenario"]].has_target]
     out.append(f"{sum(not m for _, m in missed)} of {len(missed)} scenarios within every target; beyond:")
     out += [f"  {name:18} {', '.join(m)}" for name, m in missed if m]
-    untold = [row["scenario"] for row in rows if not SCENARIOS[row["scenario"]].told]
-    if untold:
-        out.append(f"without a target, since their document does not tell enough: {', '.join(untold)}")
+    without = [row["scenario"] for row in rows if not SCENARIOS[row["scenario"]].has_target]
+    if without:
+        out.append(f"without a target, because the document lacks information: {', '.join(without)}")
     return "\n".join(out)
 
 
 def main() -> int:
-    """Run what was asked for."""
+    """Run the scenarios."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scenarios", help="names with commas between (default: all)")
     parser.add_argument("--seeds", type=int, default=2, help="traces per scenario (default: 2)")
@@ -142,10 +142,10 @@ def main() -> int:
         "--out", type=Path, default=Path("build"), help="folder for attribution.png (default: build)"
     )
     parser.add_argument("--json", type=Path, help="file for every score of every trace")
-    parser.add_argument("--list", action="store_true", help="say what the scenarios are")
+    parser.add_argument("--list", action="store_true", help="list the scenarios and exit")
     arguments = parser.parse_args()
     if arguments.list:
-        print("\n".join(f"{name:18} {world.says}" for name, world in SCENARIOS.items()))
+        print("\n".join(f"{name:18} {world.description}" for name, world in SCENARIOS.items()))
         return 0
     names = arguments.scenarios.split(",") if arguments.scenarios else list(SCENARIOS)
     if unknown := [name for name in names if name not in SCENARIOS]:

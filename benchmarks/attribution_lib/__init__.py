@@ -1,6 +1,6 @@
-"""Hidden truth, sensors that show a part of it, and the scores of those who divide it over requests.
+"""Simulated power with its truth, sensors that measure it, and the scores of methods that divide it over requests.
 
-The simulator shares no code with ``ecolyzer_otel.ledger``: it knows only the replay file's format.
+The simulator shares no code with ``ecolyzer_otel.ledger``; both use only the format of replay files.
 """
 
 from .oracle import oracle

@@ -67,7 +67,7 @@ def document_of(
                 "id": sensor.id,
                 "component": sensor.component,
                 "method": "measured",
-                "idle_watts": sensor.idle * (1 + sensor.idle_error) if sensor.idle_told else None,
+                "idle_watts": sensor.idle * (1 + sensor.idle_error) if sensor.idle_in_document else None,
                 "wrap_joules": sensor.wrap,
                 "samples": [[clock_ns(t), joules] for t, joules in readings],
             }

@@ -1,4 +1,4 @@
-"""The best that class means can do: an attribution that knows what a learner could at most have learned.
+"""The best attribution by class means: it has the information that a learner could reach at most.
 
 It knows the true idle watts, the true mean watts of each class (given items, and at each time where a class
 drifts) and of everything that is no request, and it reads the counter as it was before wraps and faults. It splits

@@ -148,7 +148,7 @@ def causal_nnls(truth: Truth, sensor: str) -> Floats:
     """Mean watts of each class by non-negative least squares over the past, as weights of the time split.
 
     Windows are counter intervals (of 0.1 s at least); refitted each second to all before it. The family of Power
-    Containers' recalibration (ASPLOS 2013). It is told what is no request, as the oracle is.
+    Containers' recalibration (ASPLOS 2013). It has the true power of everything but requests, as the oracle has.
     """
     edges, joules = active_joules(truth, sensor)
     names = sorted(set(truth.kinds))

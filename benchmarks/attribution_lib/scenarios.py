@@ -14,8 +14,8 @@ RAPL = Sensor("package-0", "cpu", period=0.001, jitter=0.00005, poll=0.1, quantu
 DRAM = Sensor("dram-0", "dram", period=0.001, jitter=0.00005, poll=0.1, quantum=15.3e-6, idle=6.0)
 
 
-def _models(*watts: float, seconds: float = 0.030, **more: float | str | None) -> list[Model]:
-    return [Model(f"model-{round(w)}w", {"gpu": w}, seconds, **more) for w in watts]  # type: ignore[arg-type]
+def _models(*watts: float, seconds: float = 0.030, **details: float | str | None) -> list[Model]:
+    return [Model(f"model-{round(w)}w", {"gpu": w}, seconds, **details) for w in watts]  # type: ignore[arg-type]
 
 
 FOUR = _models(25, 60, 100, 140)
@@ -30,16 +30,18 @@ CPU_FOUR = [
 
 
 def _lanes(
-    models: Sequence[Model], n: int = 3, pids: Sequence[int] = (100,), **more: float | str | None
+    models: Sequence[Model], n: int = 3, pids: Sequence[int] = (100,), **details: float | str | None
 ) -> list[Lane]:
     return [
-        Lane([[model] for model in models], pid=pids[i % len(pids)], **more)  # type: ignore[arg-type]
+        Lane([[model] for model in models], pid=pids[i % len(pids)], **details)  # type: ignore[arg-type]
         for i in range(n)
     ]
 
 
-def _gpu(says: str, models: Sequence[Model] = FOUR, sensor: Sensor = GPU, lanes: int = 3, **more: object) -> World:
-    return World(says, [sensor], _lanes(models, lanes), **more)  # type: ignore[arg-type]
+def _gpu(
+    description: str, models: Sequence[Model] = FOUR, sensor: Sensor = GPU, lanes: int = 3, **details: object
+) -> World:
+    return World(description, [sensor], _lanes(models, lanes), **details)  # type: ignore[arg-type]
 
 
 BASE = _gpu(
@@ -62,12 +64,12 @@ CPU = World(
 _FINE = replace(RAPL, poll=0.01)
 
 
-def _sensor(says: str, sensor: Sensor, base: World = BASE, **more: object) -> World:
-    return replace(base, says=says, sensors=[sensor], **more)  # type: ignore[arg-type]
+def _sensor(description: str, sensor: Sensor, base: World = BASE, **details: object) -> World:
+    return replace(base, description=description, sensors=[sensor], **details)  # type: ignore[arg-type]
 
 
-def _fault(says: str, *faults: str) -> World:
-    return replace(BASE, says=f"base, {says}", faults=faults)
+def _fault(description: str, *faults: str) -> World:
+    return replace(BASE, description=f"base, {description}", faults=faults)
 
 
 _LLM = [
@@ -93,7 +95,7 @@ def _sweep(lanes: int) -> World:
         [replace(GPU, quantum=1e-3)],
         _lanes(models, lanes, load=1.0),
         seconds=max(10.0, min(60.0, 40000 / lanes)),
-        told=lanes <= 8,
+        has_target=lanes <= 8,
     )
 
 
@@ -136,14 +138,14 @@ HELD_OUT: dict[str, World] = {
     "held_cap": _gpu("held out: the six, 5 lanes at 45 %, 300 W cap", limits={"gpu0": Limit(cap=300.0)}),
     "held_tenant": replace(
         BASE,
-        says="held out: the six, 3 lanes at 70 %, a bursty tenant told, 50 ms counter",
+        description="held out: the six, 3 lanes at 70 %, a bursty tenant reported, 50 ms counter",
         sensors=[replace(GPU, period=0.05)],
         tenants=[Tenant(900, {"gpu0": 110.0}, on=0.05, off=0.2)],
         activity=("devices", "processes"),
     ),
     "held_no_idle": _gpu(
         "held out: the six, 2 lanes at 50 %, 50 ms counter, idle unknown",
-        sensor=replace(GPU, period=0.05, idle=85.0, idle_told=False),
+        sensor=replace(GPU, period=0.05, idle=85.0, idle_in_document=False),
     ),
     "held_cpu": World(
         "held out: other CPU models, 4 lanes in 2 processes at 35 %, RAPL read each 50 ms",
@@ -190,38 +192,38 @@ SCENARIOS: dict[str, World] = {
     ),
     "tenant": replace(
         BASE,
-        says="base, and a foreign process of 70 W on the GPU, its use told",
+        description="base, and a foreign process of 70 W on the GPU, its use reported",
         tenants=[Tenant(900, {"gpu0": 70.0})],
         activity=("devices", "processes"),
     ),
     "tenant_untold": replace(
         BASE,
-        says="base, and a foreign process of 40 W that nobody tells of",
+        description="base, and a foreign process of 40 W that no source reports",
         tenants=[Tenant(900, {"gpu0": 40.0})],
-        told=False,
+        has_target=False,
     ),
     "many_processes": World(
-        "base, with 6 lanes in 6 processes, their use told",
+        "base, with 6 lanes in 6 processes, their use reported",
         [GPU],
         _lanes(FOUR, 6, range(100, 106), load=0.4),
         activity=("devices", "processes"),
     ),
     "wrap": _sensor("base, the counter wraps each 500 J", replace(GPU, wrap=500.0)),
-    "wrap_cpu": replace(CPU, says="CPU, the counter wraps each 500 J", sensors=[replace(RAPL, wrap=500.0)]),
-    "fault_reset": _fault("one reset that is told", "reset"),
-    "fault_reset_silent": _fault("one reset that nobody tells", "reset_silent"),
-    "fault_lost": _fault("3 s without readings, told", "lost"),
-    "fault_lost_silent": _fault("3 s without readings, not told", "lost_silent"),
+    "wrap_cpu": replace(CPU, description="CPU, the counter wraps each 500 J", sensors=[replace(RAPL, wrap=500.0)]),
+    "fault_reset": _fault("one reset, announced", "reset"),
+    "fault_reset_silent": _fault("one reset, not announced", "reset_silent"),
+    "fault_lost": _fault("3 s without readings, announced", "lost"),
+    "fault_lost_silent": _fault("3 s without readings, not announced", "lost_silent"),
     "fault_repeated": _fault("every reading four times", "repeated"),
     "fault_missing": _fault("a tenth of the readings missing", "missing"),
     "fault_backwards": _fault("one step backwards", "backwards"),
     "fault_spike": _fault("one reading a million joules too high", "spike"),
     "fault_stuck": _fault("the counter stands for 3 s, then jumps", "stuck"),
-    "fault_suspend": _fault("the machine sleeps, told; 2000 J when it wakes", "suspend"),
+    "fault_suspend": _fault("the machine sleeps, announced; 2000 J when it wakes", "suspend"),
     "fault_late": _sensor("base, readings up to 20 ms late", replace(GPU, late=0.02)),
-    "fault_gain": _sensor("base, the counter shows 5 % too little", replace(GPU, gain=0.95), told=False),
+    "fault_gain": _sensor("base, the counter shows 5 % too little", replace(GPU, gain=0.95), has_target=False),
     "fault_idle": _sensor(
-        "base, the idle watts in the table 20 % too high", replace(GPU, idle_error=0.2), told=False
+        "base, the idle watts in the table 20 % too high", replace(GPU, idle_error=0.2), has_target=False
     ),
     "faults_all": replace(
         _fault(
@@ -239,23 +241,33 @@ SCENARIOS: dict[str, World] = {
         seconds=90.0,
     ),
     "cpu_base": CPU,
-    "cpu_10ms": replace(CPU, says="CPU, RAPL and CPU times read each 10 ms", sensors=[_FINE], activity_period=0.01),
-    "cpu_ticks": replace(CPU, says="CPU, host CPU time in ticks of 10 ms", host_tick=0.01),
-    "cpu_alone": replace(CPU, says="CPU, no foreign process, no work outside of requests", tenants=()),
+    "cpu_10ms": replace(
+        CPU, description="CPU, RAPL and CPU times read each 10 ms", sensors=[_FINE], activity_period=0.01
+    ),
+    "cpu_ticks": replace(CPU, description="CPU, host CPU time in ticks of 10 ms", host_tick=0.01),
+    "cpu_alone": replace(CPU, description="CPU, no foreign process, no work outside of requests", tenants=()),
     "cpu_quiet_start": replace(
-        CPU, says="CPU, idle unknown, 5 s quiet start", sensors=[replace(RAPL, idle_told=False)], quiet=5.0
+        CPU,
+        description="CPU, idle unknown, 5 s quiet start",
+        sensors=[replace(RAPL, idle_in_document=False)],
+        quiet=5.0,
     ),
     "cpu_no_idle": replace(
-        CPU, says="CPU, idle unknown, no quiet start", sensors=[replace(RAPL, idle_told=False)], quiet=0.0
+        CPU,
+        description="CPU, idle unknown, no quiet start",
+        sensors=[replace(RAPL, idle_in_document=False)],
+        quiet=0.0,
     ),
-    "gpu_quiet_start": _sensor("base, idle unknown, 5 s quiet start", replace(GPU, idle_told=False), quiet=5.0),
-    "gpu_no_idle": _sensor("base, idle unknown, no quiet start", replace(GPU, idle_told=False), quiet=0.0),
+    "gpu_quiet_start": _sensor(
+        "base, idle unknown, 5 s quiet start", replace(GPU, idle_in_document=False), quiet=5.0
+    ),
+    "gpu_no_idle": _sensor("base, idle unknown, no quiet start", replace(GPU, idle_in_document=False), quiet=0.0),
     "gpu_steady": World(
         "base, idle unknown, and a load that never pauses",
-        [replace(GPU, idle_told=False)],
+        [replace(GPU, idle_in_document=False)],
         _lanes(FOUR, load=1.0),
         quiet=0.0,
-        told=False,
+        has_target=False,
     ),
     "whole_host": World(
         "2 packages, DRAM, 2 GPUs: 2 lanes on each GPU and 2 on the CPU, a foreign process",
@@ -276,7 +288,7 @@ SCENARIOS: dict[str, World] = {
         "two models that always run together, and two others",
         [GPU],
         [Lane([[FOUR[3]]], companions=[FOUR[0]]), *_lanes([FOUR[1], FOUR[2]], 2)],
-        told=False,
+        has_target=False,
     ),
     "phases": World(
         "prefill and decode of two language models as phases, 3 lanes",
@@ -296,7 +308,7 @@ SCENARIOS: dict[str, World] = {
     "boxcar": _sensor("base, the sensor sees 25 ms of each 100 ms", replace(GPU, boxcar=0.025)),
     "mean_1s": _sensor("base, the sensor shows the mean of the last second", replace(GPU, mean=1.0), tail=1.5),
     "watt_1s": _sensor(
-        "base, the sensor shows whole watts each second",
+        "base, the sensor shows integer watts each second",
         replace(GPU, period=1.0, mean=1.0, watt_quantum=1.0),
         tail=1.5,
     ),

@@ -1,4 +1,4 @@
-"""How good an attribution is: per request against the truth, and as a ledger against itself."""
+"""The scores of an attribution: per request against the truth, and the conservation of its ledger."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def score(
     real = np.sum(list(truth.active.values()), axis=0)
     real_idle = np.array([truth.requests[name].idle_joules for name in truth.ids])
     error = np.abs(active - real)
-    told = np.isfinite(u)
+    reported = np.isfinite(u)
     ape = error / np.maximum(real, 1e-12)
     kinds = np.array(truth.kinds)
     ours, measured = _residuals(truth, result, active, idle)
@@ -74,10 +74,12 @@ def score(
         },
         rank_correlation=_spearman(active, real),
         zero_rate=float(np.mean((real > 0) & ~(active > 0))),
-        invalid=int(sum(np.sum(~np.isfinite(v) | (v < 0)) for v in (active, idle, u[told]))),
+        invalid=int(sum(np.sum(~np.isfinite(v) | (v < 0)) for v in (active, idle, u[reported]))),
         missing=sum(name not in charged for name in truth.ids),
-        coverage=float(np.mean(error[told] <= 2 * u[told] + 1e-12)) if told.any() else float("nan"),
-        u_over_mae=float(u[told].mean() / max(error[told].mean(), 1e-12)) if told.any() else float("nan"),
+        coverage=float(np.mean(error[reported] <= 2 * u[reported] + 1e-12)) if reported.any() else float("nan"),
+        u_over_mae=float(u[reported].mean() / max(error[reported].mean(), 1e-12))
+        if reported.any()
+        else float("nan"),
         wape_total=float(np.abs(active + idle - real - real_idle).sum() / (real + real_idle).sum()),
         idle_bias=float(idle.sum() / real_idle.sum() - 1) if real_idle.sum() > 0 else float("nan"),
         wape_sensor=_by_sensor(truth, charged),

@@ -31,7 +31,7 @@ class Sensor:
     """Joules of one step of the counter."""
     idle: float = 60.0
     """True idle watts."""
-    idle_told: bool = True
+    idle_in_document: bool = True
     """Whether the document gives ``idle_watts``."""
     idle_error: float = 0.0
     """Relative error of the ``idle_watts`` that the document gives."""

@@ -63,7 +63,7 @@ class Truth:
     """By sensor: joules that the readings measured, by an independent sum; None where faults leave it undefined."""
     ids: list[str]
     kinds: list[str]
-    """The class of each request, as far as the document tells it: model, or model/phase."""
+    """The class of each request in the document: model, or model/phase."""
     pid: Ints
     start: Floats
     end: Floats
@@ -73,7 +73,7 @@ class Truth:
     active: Mapping[str, Floats]
     """By sensor: active joules of each request."""
     expected: Mapping[str, Floats]
-    """By sensor: mean watts of a request given all that the document tells of it."""
+    """By sensor: mean watts of a request, given its entry in the document."""
     components: Mapping[str, str]
     usage: Mapping[str, Mapping[int, Floats]]
     """By sensor and pid: seconds of busy time (GPU) or of CPU time up to each 0.1 ms."""
@@ -142,7 +142,7 @@ def make_trace(scenario: str, seed: int, seconds: float | None = None) -> tuple[
 def _truth(scenario: str, seed: int, drawn: _Drawn, ids: list[str]) -> Truth:
     world, requests, real = drawn.world, drawn.requests, drawn.real
     kinds, cells = drawn.kinds, drawn.cells
-    expected = {s.id: _as_told(requests, j, kinds) for j, s in enumerate(world.sensors)}
+    expected = {s.id: _expected_watts(requests, j, kinds) for j, s in enumerate(world.sensors)}
     models = _means(world, requests, kinds, expected)
     when = START_NS + np.arange(cells + 1, dtype=np.int64) * round(STEP * 1e9)
     return Truth(
@@ -210,8 +210,8 @@ def _shares(truth: SensorTruth, seconds: float) -> dict[str, float]:
     }
 
 
-def _as_told(requests: Requests, column: int, kinds: list[str]) -> Floats:
-    """Mean watts of each request; hidden classes that the document tells under one name get their common mean."""
+def _expected_watts(requests: Requests, column: int, kinds: list[str]) -> Floats:
+    """Mean watts of each request; classes that have one name in the document get their common mean."""
     expected = requests.expected[:, column].copy()
     hidden: dict[str, set[tuple[str, str | None]]] = {}
     for kind, model in zip(kinds, requests.model, strict=True):

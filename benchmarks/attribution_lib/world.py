@@ -1,6 +1,6 @@
-"""The hidden truth: lanes that issue requests, and the power that each of them draws on a 0.1 ms grid.
+"""The simulated truth: lanes that issue requests, and the power that each request draws on a 0.1 ms grid.
 
-Nothing here knows how energy is attributed. Every sensor's power is idle + the sum of what runs at the
+It is independent of any attribution. Every sensor's power is idle + the sum of what runs at the
 instant, passed through the sensor's ``Limit`` where it has one (a power cap, a concave total).
 """
 
@@ -37,7 +37,7 @@ class Model:
     pool_cores: float = 0.0
     """CPU seconds per second that it makes the process's native threads work."""
     label: str | None = None
-    """The model's name as the document tells it; its own name when None."""
+    """The model's name in the document; its own name when None."""
     phase: str | None = None
     max_items: int = 1
     base_joules: float = 0.0
@@ -48,7 +48,7 @@ class Model:
     drift: float = 1.0
     """The factor on its watts in the second half of the trace."""
     wobble: float = 0.0
-    """Amplitude of a sine within the request, as a part of its mean power (whole periods: the mean stays)."""
+    """Amplitude of a sine within the request, as a part of its mean power (full periods: the mean is unchanged)."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class Limit:
 class World:
     """One scenario."""
 
-    says: str
+    description: str
     sensors: Sequence[Sensor]
     lanes: Sequence[Lane]
     tenants: Sequence[Tenant] = ()
@@ -110,8 +110,8 @@ class World:
     """Seconds before the first request."""
     tail: float = 0.5
     cores: int = 32
-    told: bool = True
-    """Whether the document tells enough to reach the targets at all."""
+    has_target: bool = True
+    """Whether the document has enough information to reach the targets."""
     activity: Sequence[str] = ()
     """Which parts of ``activity`` the document has: "host_cpu", "devices", "processes"."""
     activity_period: float = 0.1
@@ -138,7 +138,7 @@ class Requests:
     """Cores of native threads at work for it."""
     watts: Floats
     expected: Floats
-    """Mean watts given all that the document tells of it: class, items, time."""
+    """Mean watts, given its entry in the document: class, items, time."""
     gpu: list[str | None]
 
     def __len__(self) -> int:
@@ -273,7 +273,7 @@ def bouts(tenant: Tenant, rng: np.random.Generator, seconds: float) -> Bouts:
 def power(
     world: World, column: int, requests: Requests, tenants: Sequence[Bouts], cells: int, workers: set[int]
 ) -> SensorTruth:
-    """The hidden power of one sensor, and whose joules they are."""
+    """The true power of one sensor, and the true joules of each request."""
     sensor = world.sensors[column]
     limit = world.limits.get(sensor.id)
     first, watts = requests.first(sensor), requests.watts[:, column]
