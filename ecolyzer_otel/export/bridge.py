@@ -41,7 +41,7 @@ class MeterProviderBridge:
     """Records ``store`` into ``meter_provider`` from :meth:`start` until :meth:`stop`.
 
     Histograms begin with the observations made after :meth:`start`. A provider whose limit of label sets is below
-    the store's folds what is over it into ``otel.metric.overflow``.
+    the store's aggregates further sets into ``otel.metric.overflow``.
 
     Args:
         store: what is recorded.

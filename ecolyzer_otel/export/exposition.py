@@ -1,8 +1,8 @@
 """The store as text: OpenMetrics 1.0 and the classic Prometheus format 0.0.4.
 
-Why not prometheus_client's renderer: a scrape of 1000 label sets takes it over a second, and the stock
-OpenTelemetry exporter drops exemplars. Here each child's lines are kept as bytes and made anew only when the
-child has changed since the last scrape.
+Why not prometheus_client's renderer: it takes more than a second for 1000 label sets, and the stock OpenTelemetry
+exporter drops exemplars. Here each child's lines are kept as bytes and rendered again only when the child has
+changed since the last scrape.
 
 Formats: https://prometheus.io/docs/specs/om/open_metrics_spec/ and
 https://prometheus.io/docs/instrumenting/exposition_formats/
@@ -29,7 +29,7 @@ _SPECIAL: Final = frozenset('\\\n"')
 
 def render(store: MetricStore, openmetrics: bool) -> bytes:
     """Every family of ``store`` that has samples, as one scrape. May be called from any thread."""
-    with store.transaction():  # no lock of this module, which a fork could leave taken in a child
+    with store.transaction():  # not a lock of this module, which a fork could leave locked in the child
         pair = _renderers.get(store)
         if pair is None:
             pair = _renderers[store] = (_Renderer(False), _Renderer(True))
@@ -37,7 +37,7 @@ def render(store: MetricStore, openmetrics: bool) -> bytes:
 
 
 class _Renderer:
-    """One format of one store: remembers the text of every family."""
+    """One format of one store: keeps the text of every family."""
 
     def __init__(self, openmetrics: bool) -> None:
         self._openmetrics = openmetrics
@@ -67,7 +67,7 @@ class _Renderer:
 class _FamilyText:
     """The lines of one family: its metadata, and one block of bytes per child.
 
-    ``shared`` has the text of the labels that nearly all families begin with, by their values.
+    ``shared`` holds the text of the labels that nearly all families begin with, by their values.
     """
 
     def __init__(self, spec: MetricSpec, openmetrics: bool, shared: dict[Labels, str]) -> None:
@@ -78,18 +78,18 @@ class _FamilyText:
         self._all = ",".join(f'{label}="%s"' for label in spec.labels)
         self._first = ",".join(f'{label}="%s"' for label in spec.labels[: self._common])
         self._rest = ",".join(["%s", *(f'{label}="%s"' for label in spec.labels[self._common :])])
-        #: By child: of a histogram its labels, of others all before the value.
+        #: By child: the labels of a histogram, or everything before the value of a counter or gauge.
         self._heads: dict[Labels, str] = {}
         self._plain, self._marked = _skeletons(spec)
         self.header = _header(spec, openmetrics).encode()
         self.blocks: dict[Labels, bytes] = {}
 
     def update(self, family: FamilySnapshot) -> None:
-        """Make the blocks of the given points anew; forget the others when these are all."""
+        """Render the given points again; drop all others if the snapshot is complete."""
         if family.complete:
-            known = {point.labels for point in family.points}
-            self.blocks = {}  # also takes over the store's order
-            self._heads = {labels: text for labels, text in self._heads.items() if labels in known}
+            present = {point.labels for point in family.points}
+            self.blocks = {}  # also adopts the store's order
+            self._heads = {labels: text for labels, text in self._heads.items() if labels in present}
         heads, blocks = self._heads, self.blocks
         for point in family.points:
             labels = point.labels
@@ -137,7 +137,7 @@ class _FamilyText:
 
 
 def _skeletons(spec: MetricSpec) -> tuple[str, str]:
-    """The buckets of one child, to be filled in: NUL stands for its labels. The second has room for exemplars."""
+    """Templates for the buckets of one child: NUL marks its labels. The second has fields for exemplars."""
     bounds = [repr(bound) for bound in spec.buckets] + ["+Inf"]
     plain, marked = (
         "".join(f'{spec.stem}_bucket{{\0le="{bound}"}} {number}\n' for bound in bounds) for number in ("%d", "%d%s")
@@ -160,7 +160,7 @@ def _escape(value: str) -> str:
 
 
 def _exemplar(exemplar: Exemplar) -> str:
-    # 63 characters of names and ids: under the limit of 128. Milliseconds are what Prometheus keeps.
+    # 63 characters of names and ids: below the limit of 128. Prometheus keeps milliseconds.
     return (
         f' # {{trace_id="{exemplar.trace_id}",span_id="{exemplar.span_id}"}}'
         f" {float(exemplar.value)!r} {exemplar.timestamp_seconds:.3f}"

@@ -1,8 +1,8 @@
-"""The journal: what the store's counters grew by, minute by minute, in a folder of append-only files.
+"""The journal: the increments of the store's counters, minute by minute, in a folder of append-only files.
 
 For reports over a month or a year where no Prometheus keeps the figures (``ecolyzer report --journal``). Each entry
-holds increments, so entries of any number of meters and lives add up, and a lost one costs its minute alone. Lines,
-their checksum and the reader: :mod:`ecolyzer_otel.export.journal_entries`.
+holds increments, so entries of any number of meters and restarts add up, and a lost one costs its own minute only.
+Lines, their checksum and the reader: :mod:`ecolyzer_otel.export.journal_entries`.
 
 Usage::
 
@@ -35,7 +35,7 @@ __all__ = ["GAUGES", "Entry", "Journal", "Tally", "read_journal"]
 
 _log = logging.getLogger(__name__)
 
-#: What a report needs beside the counters: factors, their uncertainty, facts of models and sensors.
+#: Gauges that a report needs beside the counters: factors, their uncertainty, facts of models and sensors.
 GAUGES: Final[tuple[MetricSpec, ...]] = (
     Metric.GRID_CARBON_INTENSITY,
     Metric.GRID_CARBON_UNCERTAINTY,
@@ -58,13 +58,13 @@ GAUGES: Final[tuple[MetricSpec, ...]] = (
     Metric.BUILD_INFO,
 )
 _GAUGE_STEMS: Final = frozenset(spec.stem for spec in GAUGES)
-#: Points of one line; more are divided over several lines of the same time. Keeps a line below some megabytes.
-_POINTS: Final = 20_000
-#: A file that has grown beyond this is followed by another one of the same day.
+#: Points per line; more are split over several lines of the same time. Keeps a line below some megabytes.
+_MAX_POINTS: Final = 20_000
+#: A larger file is followed by another one of the same day.
 _FILE_BYTES: Final = 64 << 20
-#: Gauges are told again after so many entries, so that one damaged line cannot hide them for long.
+#: Gauges are repeated after this many entries, so that one damaged line cannot hide them for long.
 _GAUGES_EVERY: Final = 60
-#: Growth below this part of a counter is left for later entries: it is what rounding left behind.
+#: An increment below this fraction of a counter is a rounding error and is left for later entries.
 _NOISE: Final = 1e-12
 
 #: Stem and label values of a counter or histogram.
@@ -73,7 +73,7 @@ _Key = tuple[str, Labels]
 
 @dataclass(slots=True)
 class _Line:
-    """One line in the making, and what the counters' written values are once it is on the disk."""
+    """One line under construction, and the counters' written values once it is on the disk."""
 
     strings: dict[str, int] = field(default_factory=dict)
     families: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -81,7 +81,7 @@ class _Line:
     points: int = 0
 
     def add(self, spec: MetricSpec, labels: Labels, *numbers: float) -> None:
-        """A point of one family."""
+        """Add a point of one family."""
         kind = self.families.setdefault(f"{spec.type}s", {})
         family = kind.setdefault(spec.stem, {"labels": spec.labels, "points": []})
         indices = [self.strings.setdefault(text, len(self.strings)) for text in labels]
@@ -92,15 +92,15 @@ class _Line:
 class Journal:
     """Writes an entry every ``period_seconds`` from a daemon thread, and a last one at :meth:`stop`.
 
-    Entries end on whole multiples of the period, so that a report of a day or a month ends where an entry does.
-    What could not be written (disk full, folder gone) is in the next entry: nothing is lost while the meter lives.
+    Entries end on multiples of the period, so that a report of a day or a month ends with an entry. Increments that
+    could not be written (disk full, folder missing) are in the next entry: nothing is lost while the meter runs.
 
     Args:
-        store: what is kept. Its counters count from its start.
-        folder: made (0700) if it is not there; one that is there is used as it is.
+        store: the metrics to keep. Its counters count from its start.
+        folder: created (0700) if it is missing; an existing one is used as it is.
         keep_days: older files are removed.
         period_seconds: time between entries.
-        facts: names and texts told with each entry: version, host.
+        facts: texts by name in each entry: version, host.
 
     Raises:
         ConfigError: the folder cannot be used.
@@ -116,7 +116,7 @@ class Journal:
         facts: Mapping[str, str],
     ) -> None:
         self.folder: Final[Path] = files.prepare_folder(folder)
-        #: Random name of this life of the meter; part of the names of its files.
+        #: Random id of this run of the meter; part of the names of its files.
         self.life: Final = secrets.token_hex(8)
         self._store = store
         self._keep_days = keep_days
@@ -133,7 +133,7 @@ class Journal:
         self._file: tuple[date, int] | None = None
         self._gauges: list[tuple[MetricSpec, Labels, float]] | None = None
         self._gauges_age = 0
-        self._told_in: Path | None = None
+        self._gauges_path: Path | None = None
         self._torn = False
         self._failing = False
         self._tidied: date | None = None
@@ -145,30 +145,30 @@ class Journal:
             self._thread.start()
 
     def stop(self, timeout_seconds: float = 2.0) -> bool:
-        """Write what is left and end; the thread is waited for at most so long. True when all is kept."""
+        """Write the last entry and end. Returns True when everything is written."""
         if self._stopping.is_set():
             return not self._failing
         self._stopping.set()
         if self._thread is not None and self._pid == os.getpid():
             self._thread.join(timeout_seconds)
-            if self._thread.is_alive():  # a disk that does not answer
+            if self._thread.is_alive():  # the disk does not respond
                 return False
         return self.write()
 
     def write(self) -> bool:
         """Write one entry now. Never raises; False when it could not be written and is carried over."""
-        if self._pid != os.getpid():  # a forked child: the journal is its parent's
+        if self._pid != os.getpid():  # a forked child: the parent writes the journal
             return False
         with self._lock:
             try:
                 self._entry()
-            except Exception as error:  # noqa: BLE001 - no journal is worth the meter
+            except Exception as error:  # noqa: BLE001 - a fault of the journal must not stop the meter
                 self._torn = True
                 self._failed(error)
                 return False
             if self._failing:
                 self._failing = False
-                _log.warning("the journal in %s is written again; nothing is missing", self.folder)
+                _log.warning("the journal in %s is written again; no entry was lost", self.folder)
             return True
 
     def _run(self) -> None:
@@ -177,7 +177,7 @@ class Journal:
             self._tidy()
 
     def _pause(self) -> float:
-        """Seconds to the next multiple of the period that is worth an entry of its own."""
+        """Seconds to the next multiple of the period, at least a tenth of it away."""
         left = self._period - time.time() % self._period
         return left if left > 0.1 * self._period else left + self._period
 
@@ -193,27 +193,27 @@ class Journal:
         self._failing = True
         reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
         _log.warning(
-            "the journal in %s cannot be written (%s); what is missing is kept and tried again: "
-            "make room, or the folder, for it",
+            "the journal in %s cannot be written (%s); the entries are kept and written later: "
+            "free disk space or create the folder",
             self.folder, reason,
         )  # fmt: skip
 
     def _entry(self) -> None:
         snapshot = self._store.snapshot()
         now, clock = time.time(), time.monotonic()
-        # By a clock that does not jump and stands still while the machine sleeps: a gap then shows as one.
+        # By a clock that does not jump and stops during suspend: a gap then shows as a gap.
         from_s = now - (clock - self._from_clock)
         path, size = self._path(now)
         gauges = _gauges(snapshot)
-        # Each file can be read without the one before.
-        due = not size or path != self._told_in or self._gauges_age >= _GAUGES_EVERY or gauges != self._gauges
+        # Each file is readable without the previous one.
+        due = not size or path != self._gauges_path or self._gauges_age >= _GAUGES_EVERY or gauges != self._gauges
         for position, line in enumerate(self._lines(snapshot)):
-            tell = due and position == 0
+            with_gauges = due and position == 0
             document: dict[str, Any] = {
                 "v": VERSION, "life": self.life, "seq": self._seq,
                 "from": round(from_s, 3), "to": round(now, 3), "facts": self._facts,
             }  # fmt: skip
-            if tell:
+            if with_gauges:
                 for gauge in gauges:
                     line.add(*gauge)
                 document["gauges"] = {}
@@ -222,16 +222,16 @@ class Journal:
             self._torn = False
             self._seq += 1
             self._written.update(line.written)
-            if tell:
-                self._gauges, self._gauges_age, self._told_in = gauges, 0, path
+            if with_gauges:
+                self._gauges, self._gauges_age, self._gauges_path = gauges, 0, path
         self._gauges_age += 1
         self._from_s, self._from_clock = now, clock
 
     def _path(self, now: float) -> tuple[Path, int]:
         """The file for an entry that ends ``now``, and its size in bytes so far."""
         day = files.day_of(now)
-        known = self._file
-        index = known[1] if known is not None and known[0] == day else 0
+        current = self._file
+        index = current[1] if current is not None and current[0] == day else 0
         path = self.folder / files.file_name(day, self.life, index)
         size = _size(path)
         if size > _FILE_BYTES:
@@ -242,18 +242,18 @@ class Journal:
         return path, size
 
     def _lines(self, snapshot: Sequence[FamilySnapshot]) -> Iterator[_Line]:
-        """What grew since the last entry; at least one line, which says that the meter was there."""
+        """The increments since the last entry; at least one line, which shows that the meter ran."""
         line = _Line()
         for family in snapshot:
             for point in family.points if family.spec.type != "gauge" else ():
                 value = (float(point.count), point.sum) if isinstance(point, HistogramPoint) else (point.value, 0.0)
                 before = self._written.get((family.spec.stem, point.labels), (0.0, 0.0))
-                grown = _short(value[0] - before[0]), _short(value[1] - before[1])
-                if grown[0] <= _NOISE * value[0]:
+                growth = _short(value[0] - before[0]), _short(value[1] - before[1])
+                if growth[0] <= _NOISE * value[0]:
                     continue
-                line.add(family.spec, point.labels, *(grown if isinstance(point, HistogramPoint) else grown[:1]))
-                line.written[family.spec.stem, point.labels] = before[0] + grown[0], before[1] + grown[1]
-                if line.points >= _POINTS:
+                line.add(family.spec, point.labels, *(growth if isinstance(point, HistogramPoint) else growth[:1]))
+                line.written[family.spec.stem, point.labels] = before[0] + growth[0], before[1] + growth[1]
+                if line.points >= _MAX_POINTS:
                     yield line
                     line = _Line()
         yield line
@@ -277,7 +277,7 @@ def _size(path: Path) -> int:
 
 
 def _short(value: float) -> float:
-    """Twelve digits: what is cut off is in the next entry, because growth counts from what was written."""
+    """Twelve digits; the remainder is in the next entry, because increments count from the written value."""
     return float(f"{value:.12g}")
 
 

@@ -1,4 +1,4 @@
-"""What one line of the journal holds, and the reader of a folder of them.
+"""The format of one line of the journal, and the reader of its folder.
 
 Format (docs/report.md)::
 
@@ -8,9 +8,9 @@ Format (docs/report.md)::
      "gauges":{stem:{"labels":[…],"points":[[0,1,…,473.0]]}}}
 
 ``crc`` is the CRC-32 of everything after it up to the newline. A point is the index of each label's value in
-``strings``, then the value. Counters and histograms are increments since the entry before; ``gauges`` are all that
-is in force, and are left out while they have not changed. Labels are named in each line, so that a reader of
-another version finds its way.
+``strings``, then the value. Counters and histograms are increments since the previous entry; ``gauges`` are all
+present values, and are omitted while they have not changed. Each line names its labels, so that a reader of another
+version can interpret it.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ __all__ = ["VERSION", "Entry", "Table", "Tally", "decode", "encode", "read_journ
 
 VERSION: Final = 1
 _HEAD: Final = b'{"crc":"'
-#: Characters up to and with the comma after the checksum.
+#: Characters up to and including the comma after the checksum.
 _PREFIX: Final = len(_HEAD) + 8 + len(b'",')
-#: Longer lines are not ours: the writer splits what would be longer.
-_LONGEST: Final = 32 << 20
+#: The writer splits longer lines.
+_MAX_LINE: Final = 32 << 20
 
 _encoder: Final = msgspec.json.Encoder()
 _decoder: Final = msgspec.json.Decoder()
@@ -42,7 +42,7 @@ _decoder: Final = msgspec.json.Decoder()
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """One family: names of its labels, and rows of (label values, numbers)."""
+    """One family: the names of its labels, and rows of (label values, numbers)."""
 
     labels: tuple[str, ...]
     rows: tuple[tuple[tuple[str, ...], tuple[float, ...]], ...]
@@ -52,7 +52,8 @@ class Table:
 class Entry:
     """One entry. Times are Unix seconds; counters and histograms (count, sum) are increments within them.
 
-    ``gauges`` are those in force at its end, whether this entry or an earlier one of its meter told them.
+    ``gauges`` are the values at its end, from this entry or an earlier one of its meter; ``has_gauges`` where the
+    entry itself contains them.
     """
 
     life: str
@@ -63,23 +64,23 @@ class Entry:
     counters: Mapping[str, Table]
     histograms: Mapping[str, Table]
     gauges: Mapping[str, Table] = field(default_factory=dict)
-    tells_gauges: bool = False
+    has_gauges: bool = False
 
 
 @dataclass(slots=True)
 class Tally:
-    """What a reader met: entries read, and lines passed over by reason."""
+    """The statistics of a reader: entries read, and lines skipped by reason."""
 
     entries: int = 0
     skipped: dict[str, int] = field(default_factory=dict)
 
     def skip(self, reason: str) -> None:
-        """Count one line."""
+        """Count one skipped line."""
         self.skipped[reason] = self.skipped.get(reason, 0) + 1
 
     @property
     def lines_skipped(self) -> int:
-        """All of them."""
+        """The number of skipped lines."""
         return sum(self.skipped.values())
 
 
@@ -90,7 +91,7 @@ def encode(document: Mapping[str, Any]) -> bytes:
 
 
 def decode(line: bytes) -> Entry | str:
-    """The entry in ``line`` (without its newline), or why there is none."""
+    """The entry in ``line`` (without its newline), or the reason why it is skipped."""
     body = line[_PREFIX:]
     if not line.startswith(_HEAD) or line[len(_HEAD) : _PREFIX] != b'%08x",' % zlib.crc32(body):
         return "damaged"
@@ -115,7 +116,7 @@ def _entry(document: Mapping[str, Any]) -> Entry:
         counters=families[0],
         histograms=families[1],
         gauges=families[2],
-        tells_gauges="gauges" in document,
+        has_gauges="gauges" in document,
     )
 
 
@@ -136,10 +137,9 @@ def _tables(families: Mapping[str, Any], strings: list[str]) -> dict[str, Table]
 def read_journal(folder: str | Path, since_s: float, until_s: float, tally: Tally | None = None) -> Iterator[Entry]:
     """The entries whose middle lies in [``since_s``, ``until_s``), Unix seconds, meter by meter.
 
-    So each entry belongs to one of two neighbouring periods, and one that ends some milliseconds after midnight to
-    the day that it tells of. Lines that are torn, damaged, not understood or of another version are counted in
-    ``tally`` and passed over. An entry that was written again, because the meter could not know that it had reached
-    the disk, counts once.
+    So each entry belongs to one of two adjacent periods, and one that ends some milliseconds after midnight belongs
+    to the day before. Lines that are torn, damaged, not understood or of another version are skipped and counted in
+    ``tally``. An entry that was written twice, because the meter could not confirm the first write, counts once.
 
     Raises:
         OSError: the folder cannot be listed.
@@ -151,7 +151,7 @@ def read_journal(folder: str | Path, since_s: float, until_s: float, tally: Tall
         if file.day >= first:
             lives.setdefault(file.life, []).append(file)
     for files in lives.values():
-        for entry in _in_force(files, tally):
+        for entry in _with_gauges(files, tally):
             if entry.from_s >= until_s:
                 break
             if since_s <= (entry.from_s + entry.to_s) / 2 < until_s:
@@ -159,20 +159,20 @@ def read_journal(folder: str | Path, since_s: float, until_s: float, tally: Tall
                 yield entry
 
 
-def _in_force(files: list[JournalFile], tally: Tally) -> Iterator[Entry]:
-    """The entries of one meter, each once and with the gauges in force."""
+def _with_gauges(files: list[JournalFile], tally: Tally) -> Iterator[Entry]:
+    """The entries of one meter, each once and with the present gauges."""
     gauges: Mapping[str, Table] = {}
-    given: set[int] = set()
+    yielded: set[int] = set()
     waiting: Entry | None = None
     for entry in (entry for file in files for entry in _lines(file, tally)):
-        # The last of several with one number holds the increments of all before it.
+        # The last of several entries with one number contains the increments of the others.
         if waiting is not None and waiting.seq != entry.seq:
-            given.add(waiting.seq)
+            yielded.add(waiting.seq)
             yield waiting
             waiting = None
-        if entry.seq in given:
+        if entry.seq in yielded:
             continue
-        if entry.tells_gauges:
+        if entry.has_gauges:
             gauges = entry.gauges
         waiting = replace(entry, gauges=gauges)
     if waiting is not None:
@@ -181,7 +181,7 @@ def _in_force(files: list[JournalFile], tally: Tally) -> Iterator[Entry]:
 
 def _lines(file: JournalFile, tally: Tally) -> Iterator[Entry]:
     try:
-        with gzip.open(file.path, "rb") if file.packed else file.path.open("rb") as opened:
+        with gzip.open(file.path, "rb") if file.compressed else file.path.open("rb") as opened:
             for line in _split(cast("IO[bytes]", opened), tally):
                 entry = decode(line)
                 if isinstance(entry, str):
@@ -190,17 +190,17 @@ def _lines(file: JournalFile, tally: Tally) -> Iterator[Entry]:
                     yield entry
                 else:
                     tally.skip("of another meter")
-    except (OSError, EOFError, zlib.error):  # a damaged archive gives what comes before the damage
+    except (OSError, EOFError, zlib.error):  # a damaged archive yields the lines before the damage
         tally.skip("unreadable file")
 
 
 def _split(opened: IO[bytes], tally: Tally) -> Iterator[bytes]:
-    """Whole lines without their newline. A last one without newline is still being written, or was torn."""
-    while line := opened.readline(_LONGEST):
+    """Complete lines without their newline. A last line without one is still being written, or is torn."""
+    while line := opened.readline(_MAX_LINE):
         if line.endswith(b"\n"):
             if line != b"\n":
                 yield line[:-1]
             continue
         tally.skip("torn")
         while line and not line.endswith(b"\n"):
-            line = opened.readline(_LONGEST)
+            line = opened.readline(_MAX_LINE)

@@ -1,6 +1,6 @@
-"""The folder of a journal: names of its files, appending to them, and what is done with old ones.
+"""The folder of a journal: names of its files, appending to them, and compressing and removing old ones.
 
-One file per meter life and UTC day, and a further one when it has grown large. So a file has one writer only, and
+One file per run of a meter and UTC day, and another one when it has become large. So each file has one writer, and
 several meters share a folder without a lock.
 """
 
@@ -27,18 +27,18 @@ _log = logging.getLogger(__name__)
 #: The setting as the user spelled it, for messages.
 KEY: Final = "--journal (ECOLYZER_JOURNAL)"
 _NAME: Final = re.compile(r"ecolyzer-(\d{4}-\d\d-\d\d)-([0-9a-f]{16})\.(\d{4})\.jsonl(\.gz)?")
-#: A file is compressed when its day ended at least so many days ago: no clock is that wrong by daylight saving.
+#: A file is compressed this many days after its day: no error of a time zone is that large.
 _COMPRESS_AFTER_DAYS: Final = 2
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class JournalFile:
-    """One file of a journal; sorted by meter life, then in the order of writing."""
+    """One file of a journal; sorted by run of the meter, then in the order of writing."""
 
     life: str
     day: date
     index: int
-    packed: bool
+    compressed: bool
     path: Path
 
 
@@ -53,7 +53,7 @@ def file_name(day: date, life: str, index: int) -> str:
 
 
 def find(folder: Path) -> list[JournalFile]:
-    """Every journal file of ``folder``, in order; other files are not looked at.
+    """Every journal file of ``folder``, in order; other files are ignored.
 
     Raises:
         OSError: the folder cannot be listed.
@@ -70,7 +70,7 @@ def find(folder: Path) -> list[JournalFile]:
 
 
 def prepare_folder(folder: str) -> Path:
-    """The folder, made (0700) if it is not there, after a trial that a file can be written in it.
+    """The folder, created (0700) if it is missing, after a test that files can be written in it.
 
     Raises:
         ConfigError: it cannot be used.
@@ -78,34 +78,34 @@ def prepare_folder(folder: str) -> Path:
     path = Path(folder).expanduser().absolute()
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path, prefix=".ecolyzer-") as trial:
-            trial.write(b"\n")
-            trial.flush()
+        with tempfile.TemporaryFile(dir=path, prefix=".ecolyzer-") as probe:
+            probe.write(b"\n")
+            probe.flush()
     except OSError as error:
         reason = error.strerror or str(error)
         raise ConfigError(
-            KEY, f"no journal can be kept in {path} ({reason})", "give a folder that the meter may write to"
+            KEY, f"no journal can be written in {path} ({reason})", "give a folder that the meter may write to"
         ) from None
     except ValueError as error:  # a NUL in the name
-        raise ConfigError(KEY, f"{folder!r} is not a folder's name ({error})", "give a folder") from None
+        raise ConfigError(KEY, f"{folder!r} is not the name of a folder ({error})", "give a folder") from None
     return path
 
 
 def append(path: Path, line: bytes, *, new_line: bool) -> None:
     """Append ``line`` to ``path`` and wait until it is on the disk.
 
-    The file is opened for each entry: so a folder that went away is noticed, and one that came back is used.
+    The file is opened for each entry: so a missing folder is noticed, and used again when it is back.
 
     Args:
-        path: the file; made with mode 0600.
+        path: the file; created with mode 0600.
         line: with its newline.
-        new_line: begin with a newline, because what was written before may have been torn.
+        new_line: begin with a newline, because the previous line may be torn.
 
     Raises:
-        OSError: it was not, or not wholly, written.
+        OSError: the line was not, or only partly, written.
     """
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
-    made = not path.exists()
+    created = not path.exists()
     descriptor = os.open(path, flags, 0o600)
     try:
         left = memoryview(b"\n" + line if new_line else line)
@@ -114,12 +114,12 @@ def append(path: Path, line: bytes, *, new_line: bool) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    if made:
+    if created:
         _sync_folder(path.parent)
 
 
 def _sync_folder(folder: Path) -> None:
-    """A new name is on the disk only when its folder is; some file systems refuse, which costs nothing here."""
+    """Write the folder to the disk, so that a new file survives a crash; some file systems do not support it."""
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -129,7 +129,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def tidy(folder: Path, today: date, keep_days: float) -> None:
-    """Remove files older than ``keep_days`` and compress those of days past. Never raises."""
+    """Remove files older than ``keep_days`` and compress those of past days. Never raises."""
     try:
         files = find(folder)
     except OSError:
@@ -139,16 +139,16 @@ def tidy(folder: Path, today: date, keep_days: float) -> None:
         try:
             if age > keep_days:
                 file.path.unlink(missing_ok=True)
-            elif age >= _COMPRESS_AFTER_DAYS and not file.packed:
+            elif age >= _COMPRESS_AFTER_DAYS and not file.compressed:
                 _compress(file.path)
         except OSError as error:
-            _log.debug("%s stays as it is: %s", file.path, error)
+            _log.debug("%s is left unchanged: %s", file.path, error)
 
 
 def _compress(path: Path) -> None:
-    """Replace a finished file by a compressed copy. At every instant one of the two is whole.
+    """Replace a finished file by a compressed copy. At every instant one of the two is complete.
 
-    Both may be there after a crash, or where the file may not be removed: the reader knows entries by number.
+    Both may exist after a crash, or where the file cannot be removed: the reader identifies entries by number.
     """
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".ecolyzer-")  # 0600
     try:

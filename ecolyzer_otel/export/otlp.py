@@ -1,8 +1,8 @@
-"""The same metrics to OTLP, straight from the store's aggregates.
+"""The same metrics by OTLP, directly from the store's aggregates.
 
-No MeterProvider in between: the store already holds cumulative sums, so each export is one copy of it in the
-SDK's own data classes, handed to an SDK exporter. Temporality is cumulative whatever
-``OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE`` says.
+Without a MeterProvider: the store already holds cumulative sums, so each export is one copy of it in the SDK's data
+classes, passed to an SDK exporter. Temporality is always cumulative;
+``OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE`` is ignored.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ _PACKAGES: Final = {
     "http/protobuf": ("opentelemetry.exporter.otlp.proto.http.metric_exporter", "'ecolyzer-otel[otlp]'"),
     "grpc": ("opentelemetry.exporter.otlp.proto.grpc.metric_exporter", "opentelemetry-exporter-otlp-proto-grpc"),
 }
-#: Libraries under the exporters that report each failed attempt on their own.
+#: Loggers of the exporters and their libraries, which log each failed attempt.
 _NOISY: Final = ("opentelemetry.exporter.", "urllib3", "grpc")
 
 
-def _wanted(environ: Mapping[str, str]) -> list[str]:
-    """The exporters asked for, by their OTEL_METRICS_EXPORTER names."""
+def _requested(environ: Mapping[str, str]) -> list[str]:
+    """The configured exporters, by their OTEL_METRICS_EXPORTER names."""
     if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return []
     named = environ.get("OTEL_METRICS_EXPORTER", "").strip().lower()
@@ -53,8 +53,8 @@ def _wanted(environ: Mapping[str, str]) -> list[str]:
 
 
 def configured(environ: Mapping[str, str]) -> bool:
-    """Whether the environment asks for metrics by OTLP or on the console."""
-    return bool(_wanted(environ))
+    """Whether the environment configures metrics by OTLP or on the console."""
+    return bool(_requested(environ))
 
 
 def _protocol(name: str, environ: Mapping[str, str]) -> str:
@@ -65,14 +65,14 @@ def _protocol(name: str, environ: Mapping[str, str]) -> str:
 
 
 def _make(name: str, environ: Mapping[str, str]) -> MetricExporter | None:
-    """An SDK exporter, or None with one warning that says what to do."""
+    """An SDK exporter, or None with one warning that states the remedy."""
     if name == "console":
         from opentelemetry.sdk.metrics.export import ConsoleMetricExporter
 
-        return ConsoleMetricExporter(out=sys.stdout)  # its default is the stdout of when it was imported
+        return ConsoleMetricExporter(out=sys.stdout)  # its default is the stdout at its import
     protocol = _protocol(name, environ)
     if protocol not in _PACKAGES:
-        _log.warning("no metrics by OTLP: protocol %r is not known; set %s=http/protobuf", protocol, _PROTOCOLS[1])
+        _log.warning("no metrics by OTLP: unknown protocol %r; set %s=http/protobuf", protocol, _PROTOCOLS[1])
         return None
     module, package = _PACKAGES[protocol]
     try:
@@ -80,7 +80,7 @@ def _make(name: str, environ: Mapping[str, str]) -> MetricExporter | None:
     except ImportError:
         _log.warning("no metrics by OTLP (%s): the exporter is not installed; pip install %s", protocol, package)
         return None
-    except Exception as error:  # noqa: BLE001 - bad OTEL_* settings must not stop the meter
+    except Exception as error:  # noqa: BLE001 - invalid OTEL_* settings must not stop the meter
         _log.warning("no metrics by OTLP (%s): %s; check OTEL_EXPORTER_OTLP_*", protocol, _first_line(str(error)))
         return None
     return exporter
@@ -125,7 +125,7 @@ def _data(spec: MetricSpec, points: Sequence[Point | HistogramPoint], start: int
                 exemplars=[_exemplar(each) for each in point.exemplars if each is not None],
             )
             for point in points
-            if isinstance(point, HistogramPoint) and point.count  # an empty one has no minimum
+            if isinstance(point, HistogramPoint) and point.count  # an empty histogram has no minimum
         ]
         return sdk.Histogram(histograms, cumulative)
     numbers = [
@@ -142,14 +142,14 @@ def _exemplar(exemplar: Exemplar) -> SdkExemplar:
     return SdkExemplar(
         {},
         exemplar.value,
-        round(exemplar.timestamp_seconds * 1e6) * 1000,  # a float of today holds no nanoseconds
+        round(exemplar.timestamp_seconds * 1e6) * 1000,  # a float has no nanosecond resolution for present times
         int(exemplar.span_id, 16),
         int(exemplar.trace_id, 16),
     )
 
 
 def metrics_data(store: MetricStore, resource: Resource) -> MetricsData:
-    """Everything in ``store`` as the SDK's data classes, seen at one instant."""
+    """Everything in ``store`` as the SDK's data classes, at one instant."""
     from opentelemetry.sdk.metrics import export as sdk
     from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
@@ -164,8 +164,8 @@ def metrics_data(store: MetricStore, resource: Resource) -> MetricsData:
     return sdk.MetricsData([sdk.ResourceMetrics(resource, [scope], "")])
 
 
-class _Hush(logging.Filter):
-    """Takes what the exporter logs on our thread, and only there: the app may use the same libraries."""
+class _CaptureLogs(logging.Filter):
+    """Captures the exporter's warnings on our thread, and only there: the app may use the same libraries."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -180,8 +180,8 @@ class _Hush(logging.Filter):
         return False
 
     def install(self) -> None:
-        known = [name for name in logging.root.manager.loggerDict if name.startswith(_NOISY)]
-        self._loggers = [logging.getLogger(name) for name in known]
+        names = [name for name in logging.root.manager.loggerDict if name.startswith(_NOISY)]
+        self._loggers = [logging.getLogger(name) for name in names]
         for logger in self._loggers:
             logger.addFilter(self)
 
@@ -194,10 +194,10 @@ class OtlpMetricsExporter:
     """Exports ``store`` every ``interval_seconds`` from a daemon thread, and once more at :meth:`stop`.
 
     Args:
-        store: what is exported.
-        resource_attributes: the resource of the meter; ``OTEL_RESOURCE_ATTRIBUTES`` fills in what is not given.
+        store: the metrics to export.
+        resource_attributes: the resource of the meter; ``OTEL_RESOURCE_ATTRIBUTES`` adds missing attributes.
         interval_seconds: default ``OTEL_METRIC_EXPORT_INTERVAL`` (milliseconds), else 60 s.
-        exporter: any SDK exporter; default what the environment asks for (see :func:`configured`).
+        exporter: any SDK exporter; default: as the environment configures (see :func:`configured`).
     """
 
     def __init__(
@@ -217,13 +217,13 @@ class OtlpMetricsExporter:
         self._failing: set[int] = set()
 
     def start(self) -> None:
-        """Begin to export; with nothing configured, or no exporter installed, this does nothing."""
+        """Begin to export. Does nothing where no exporter is configured or installed."""
         if self._thread is not None or self._stopping.is_set():
             return
-        made: Iterable[MetricExporter | None] = [self._exporter]
+        candidates: Iterable[MetricExporter | None] = [self._exporter]
         if self._exporter is None:
-            made = [_make(name, os.environ) for name in _wanted(os.environ)]
-        exporters = [exporter for exporter in made if exporter is not None]
+            candidates = [_make(name, os.environ) for name in _requested(os.environ)]
+        exporters = [exporter for exporter in candidates if exporter is not None]
         if not exporters:
             return
         from opentelemetry.sdk.resources import Resource
@@ -238,7 +238,7 @@ class OtlpMetricsExporter:
         self._thread.start()
 
     def stop(self, timeout_seconds: float = 1.0) -> bool:
-        """Export the last values and end. Never waits longer than ``timeout_seconds``; True when all went out."""
+        """Export the last values and end, waiting at most ``timeout_seconds``. True when all were delivered."""
         self._stopping.set()
         if self._thread is None:
             return True
@@ -246,43 +246,43 @@ class OtlpMetricsExporter:
         return not self._thread.is_alive() and not self._failing
 
     def _run(self, exporters: Sequence[MetricExporter], resource: Resource, interval: float) -> None:
-        hush = _Hush()
-        hush.thread = threading.get_ident()
-        hush.install()
+        capture = _CaptureLogs()
+        capture.thread = threading.get_ident()
+        capture.install()
         try:
             stopping = False
             while not stopping:
                 stopping = self._stopping.wait(interval)
                 for exporter in exporters:
-                    self._export(exporter, resource, hush)
+                    self._export(exporter, resource, capture)
             for exporter in exporters:
                 try:
                     exporter.shutdown()
-                except Exception:  # noqa: BLE001 - nobody is left to care
+                except Exception:  # noqa: BLE001 - the last values are already exported
                     _log.debug("the exporter did not shut down", exc_info=True)
         finally:
-            hush.uninstall()
+            capture.uninstall()
 
     def _where(self) -> str:
         found = next((url for url in map(os.environ.get, _ENDPOINTS) if url), "")
-        # What stands before an @ may be a password.
+        # The part before an @ may be a password.
         return f" to {found.rpartition('@')[2]}" if found and self._exporter is None else ""
 
-    def _export(self, exporter: MetricExporter, resource: Resource, hush: _Hush) -> None:
+    def _export(self, exporter: MetricExporter, resource: Resource, capture: _CaptureLogs) -> None:
         from opentelemetry.instrumentation.utils import suppress_instrumentation
         from opentelemetry.sdk.metrics.export import MetricExportResult
 
-        hush.reason = ""
+        capture.reason = ""
         try:
-            with suppress_instrumentation():  # else an instrumented HTTP client would trace our own exports
+            with suppress_instrumentation():  # otherwise an instrumented HTTP client would trace our exports
                 done = exporter.export(metrics_data(self._store, resource)) is MetricExportResult.SUCCESS
-        except Exception as error:  # noqa: BLE001 - no collector is worth the meter
-            done, hush.reason = False, f"{type(error).__name__}: {error}"
+        except Exception as error:  # noqa: BLE001 - a fault of the export must not stop the meter
+            done, capture.reason = False, f"{type(error).__name__}: {error}"
         if done:
             if id(exporter) in self._failing:
                 _log.info("metrics are exported again")
             self._failing.discard(id(exporter))
         elif id(exporter) not in self._failing:  # one line per outage
             self._failing.add(id(exporter))
-            reason = _first_line(hush.reason) or "no reason given"
+            reason = _first_line(capture.reason) or "no reason given"
             _log.warning("metrics could not be exported%s, still trying: %s", self._where(), reason)

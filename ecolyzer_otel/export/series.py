@@ -1,6 +1,6 @@
-"""What the metric store is made of: counters, gauges and histograms, the lock that they share, their copies.
+"""The parts of the metric store: counters, gauges and histograms, the lock that they share, and their copies.
 
-Made by :class:`~ecolyzer_otel.export.store.MetricStore` only.
+Only :class:`~ecolyzer_otel.export.store.MetricStore` creates them.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ Labels = tuple[str, ...]
 
 
 class Exemplar(msgspec.Struct, frozen=True, gc=False):
-    """One observation that can be looked up: ids in lower-case hex, the observed value, Unix seconds."""
+    """One observation with its trace: ids in lower-case hex, the observed value, Unix seconds."""
 
     trace_id: str
     span_id: str
@@ -75,7 +75,7 @@ class HistogramPoint(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def count(self) -> int:
-        """How many values were observed."""
+        """The number of observed values."""
         return sum(self.counts)
 
 
@@ -84,7 +84,7 @@ Observer = Callable[[MetricSpec, Labels, float, "Exemplar | None"], None]
 
 
 class Guard:
-    """The store's lock. On leaving its outermost level, observers are called, without it."""
+    """The store's lock. On leaving its outermost level it calls the observers, after releasing the lock."""
 
     __slots__ = ("_depth", "_failed", "_lock", "_noted", "observers")
 
@@ -107,20 +107,20 @@ class Guard:
         if self._depth == 0 and self._noted:
             noted, self._noted = self._noted, noted
         self._lock.release()
-        # An observer may take locks of its own (the SDK's) whose holder may be reading us: hence not under ours.
+        # An observer may take another lock (the SDK's), whose holder may be reading the store: so not under ours.
         for observer in self.observers if noted else ():
             for observation in noted:
                 try:
                     observer(*observation)
                 except Exception:  # noqa: BLE001 - a broken observer must not stop the meter
-                    self._complain(observer)
+                    self._log_once(observer)
 
     def note(self, spec: MetricSpec, labels: Labels, value: float, exemplar: Exemplar | None) -> None:
         """Keep an observation for the observers. The caller holds the lock."""
         if self.observers:
             self._noted.append((spec, labels, value, exemplar))
 
-    def _complain(self, observer: Observer) -> None:
+    def _log_once(self, observer: Observer) -> None:
         if id(observer) not in self._failed:
             self._failed.add(id(observer))
             _log.warning("an observer of the metric store failed", exc_info=True)
@@ -135,11 +135,11 @@ class Family:
         self.spec = spec
         self.children: dict[Labels, Child] = {}
         self.version = 0
-        self.removed = 0  # the version at which a child last went away
+        self.removed = 0  # the version at which a child was last removed
 
 
 class Child:
-    """What the three kinds of children share."""
+    """The base of the three kinds of children."""
 
     __slots__ = ("_family", "_guard", "changed", "labels")
 
@@ -156,7 +156,7 @@ class Child:
         self.changed = family.version
 
     def point(self) -> Point | HistogramPoint | None:
-        """What an exporter shows, or None while there is nothing to show. The caller holds the lock."""
+        """The value for exporters, or None without one. The caller holds the lock."""
         raise NotImplementedError
 
 
@@ -170,15 +170,15 @@ class CounterChild(Child):
         super().__init__(guard, family, labels)
 
     def inc(self, value: float = 1.0) -> None:
-        """Add ``value``; a negative or non-finite one is refused with :class:`ValueError`."""
+        """Add ``value``. Raises ValueError if it is negative or not finite."""
         with self._guard:
             self.grow(value)
 
     def grow(self, value: float) -> None:
-        """The same for a caller inside a transaction of the store, which holds its lock already."""
+        """The same, for a caller that holds the store's lock (inside a transaction)."""
         if not 0.0 <= value < math.inf:  # also refuses NaN
             raise ValueError(f"{self._family.spec.stem} cannot grow by {value}")
-        self._value += float(value)  # a numpy scalar would show as np.float64(...)
+        self._value += float(value)  # the text of a numpy scalar would be np.float64(...)
         family = self._family
         family.version = self.changed = family.version + 1
 
@@ -188,7 +188,7 @@ class CounterChild(Child):
 
 
 class GaugeChild(Child):
-    """A value that is there only once it is known."""
+    """A value that is absent until it is set."""
 
     __slots__ = ("_value",)
 
@@ -197,18 +197,18 @@ class GaugeChild(Child):
         super().__init__(guard, family, labels)
 
     def set(self, value: float) -> None:
-        """Show ``value``; a non-finite one is refused with :class:`ValueError` (unknown is :meth:`remove`)."""
+        """Show ``value``. Raises ValueError if it is not finite (for an unknown value, :meth:`remove`)."""
         if not math.isfinite(value):
             raise ValueError(f"{self._family.spec.stem} cannot be {value}")
         with self._guard:
-            # After remove() the slot is empty, or another child of the same labels has taken it.
+            # After remove() the slot is empty, or contains another child of the same labels.
             child = self._family.children.setdefault(self.labels, self)
             if isinstance(child, GaugeChild) and child._value != value:
                 child._value = float(value)
                 child._touch()
 
     def remove(self) -> None:
-        """Stop showing a value; a later :meth:`set` brings it back."""
+        """Remove the value until the next :meth:`set`."""
         with self._guard:
             child = self._family.children.pop(self.labels, None)
             if isinstance(child, GaugeChild):
@@ -217,7 +217,7 @@ class GaugeChild(Child):
                 self._family.removed = self._family.version
 
     def point(self) -> Point | None:
-        """The value, or None while it is unknown."""
+        """The value, or None without one."""
         return None if self._value is None else Point(self.labels, self._value)
 
 
@@ -236,17 +236,17 @@ class HistogramChild(Child):
         super().__init__(guard, family, labels)
 
     def observe(self, value: float, exemplar: Exemplar | None = None) -> None:
-        """Count ``value``; a negative or non-finite one is refused with :class:`ValueError`."""
+        """Count ``value``. Raises ValueError if it is negative or not finite."""
         with self._guard:
             self.note(value, exemplar)
 
     def note(self, value: float, exemplar: Exemplar | None = None) -> None:
-        """The same for a caller inside a transaction of the store, which holds its lock already."""
+        """The same, for a caller that holds the store's lock (inside a transaction)."""
         spec = self._family.spec
         if not 0.0 <= value < math.inf:
             raise ValueError(f"{spec.stem} cannot observe {value}")
         value = float(value)
-        bucket = bisect_left(spec.buckets, value)  # a value on a bound belongs below it ("le")
+        bucket = bisect_left(spec.buckets, value)  # a value on a bound belongs to its bucket ("le")
         self._counts[bucket] += 1
         self._sum += value
         if value < self._min:
@@ -260,7 +260,7 @@ class HistogramChild(Child):
             self._guard.note(spec, self.labels, value, exemplar)
 
     def note_all(self, values: Sequence[float]) -> None:
-        """:meth:`note` each of these, none of them negative or without an end."""
+        """:meth:`note` each value. Raises ValueError if one is negative or not finite."""
         spec, counts = self._family.spec, self._counts
         if not values:
             return

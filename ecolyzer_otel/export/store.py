@@ -1,12 +1,12 @@
 """The metric store: every aggregate that the exporters show, kept once.
 
-The meter writes, the exporters read. One lock guards all of it, so that a settlement applied inside
-:meth:`MetricStore.transaction` is seen whole or not at all. Nothing here is on a service's request path.
+The meter writes, the exporters read. One lock guards it, so exporters see a settlement that is applied inside
+:meth:`MetricStore.transaction` completely or not at all. Nothing here is on a service's request path.
 
 Usage::
 
     store = MetricStore()
-    energy = store.counter(Metric.ENERGY, ("shop", "resnet50", ..., "gpu", "active"))  # bind once
+    energy = store.counter(Metric.ENERGY, ("shop", "resnet50", ..., "gpu", "active"))  # bound once
     with store.transaction():
         energy.inc(0.9)
 """
@@ -49,9 +49,9 @@ __all__ = [
     "Point",
 ]
 
-#: The value of every label of a child that stands for the label sets over the limit.
+#: The value of every label of the child that collects the label sets over the limit.
 OTHER: Final = "__other__"
-#: Only these labels take names that users make up; they give way first, so that the rest stays told apart.
+#: Only these labels have values from users; they are replaced first, so that the other labels keep their values.
 _UNBOUNDED_LABELS: Final = frozenset({"model", "route"})
 
 _ChildT = TypeVar("_ChildT", bound=Child)
@@ -61,7 +61,7 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class FamilySnapshot:
-    """The points of one family; all of them when ``complete``, else those changed since the version asked for."""
+    """The points of one family: all of them if ``complete``, else those changed since the requested version."""
 
     spec: MetricSpec
     version: int
@@ -73,9 +73,9 @@ class MetricStore:
     """Counters, gauges and histograms by label set, bounded in number.
 
     Args:
-        specs: the metrics that may be kept, in the order of the exposition.
+        specs: the metrics of the store, in the order of the exposition.
         max_label_sets: label sets kept per metric. Beyond it ``model`` and ``route`` become ``__other__`` (for
-            at most a tenth as many sets more), then every label does.
+            at most a tenth as many further sets), then every label does.
     """
 
     def __init__(self, specs: Sequence[MetricSpec] = METRICS, *, max_label_sets: int = 2000) -> None:
@@ -86,9 +86,9 @@ class MetricStore:
         self._limit = max_label_sets
         self._families = {spec.stem: Family(spec) for spec in specs}
         self._guard = Guard()
-        #: Called before each snapshot, so that it shows one instant.
+        #: Called before each snapshot, to bring the values up to date.
         self.refresh: Callable[[], None] = lambda: None
-        # Bound at once: an alert on its increase needs the zero that comes before.
+        # Bound at once: an alert on its increase needs the initial zero.
         self._overflow = self.counter(Metric.LABEL_OVERFLOW, ()) if Metric.LABEL_OVERFLOW in specs else None
 
     def counter(self, spec: MetricSpec, labels: Labels) -> CounterChild:
@@ -104,7 +104,7 @@ class MetricStore:
         return self._find(HistogramChild, "histogram", spec, labels)
 
     def remove(self, spec: MetricSpec, labels: Labels) -> None:
-        """Forget a gauge; one that is not there is no error. Counters and histograms only ever grow."""
+        """Remove a gauge; a missing one is no error. Counters and histograms only grow."""
         if spec.type != "gauge":
             raise ValueError(f"{spec.stem} is a {spec.type}; only gauges can be removed")
         child = self._families[spec.stem].children.get(_clean(labels))
@@ -112,34 +112,34 @@ class MetricStore:
             child.remove()
 
     def transaction(self) -> AbstractContextManager[None]:
-        """``with store.transaction():`` makes several changes visible together. There is no roll-back."""
+        """``with store.transaction():`` makes several changes visible together. There is no rollback."""
         return self._guard
 
     def on_observe(self, observer: Observer) -> Callable[[], None]:
-        """Call ``observer`` after each histogram observation; returns the function that ends this.
+        """Call ``observer`` after each histogram observation; returns the function that unsubscribes it.
 
-        It is called by the thread that observed, after its transaction. An exception of it is logged once.
+        The observing thread calls it after its transaction. An exception that it raises is logged once.
         """
         with self._guard:
             self._guard.observers = (*self._guard.observers, observer)
 
-        def forget() -> None:
+        def unsubscribe() -> None:
             with self._guard:
-                self._guard.observers = tuple(known for known in self._guard.observers if known is not observer)
+                self._guard.observers = tuple(each for each in self._guard.observers if each is not observer)
 
-        return forget
+        return unsubscribe
 
     def snapshot(self, since: Mapping[str, int] | None = None) -> tuple[FamilySnapshot, ...]:
         """A consistent copy of every family that has, or had, children.
 
         Args:
-            since: versions by stem from an earlier snapshot; of a family named there only the points changed
-                since are copied, unless one has gone away.
+            since: versions by stem from an earlier snapshot; for a family in it, only the points changed since are
+                copied, unless a child was removed.
         """
         since = since or {}
         try:
             self.refresh()
-        except Exception:  # noqa: BLE001 - what is there is shown
+        except Exception:  # noqa: BLE001 - the present values are shown
             _LOG.debug("ecolyzer: the metrics could not be brought up to date", exc_info=True)
         with self._guard:
             return tuple(
@@ -153,7 +153,7 @@ class MetricStore:
         child = family.children.get(labels)
         if child is None:
             child = self._make(kind, family, labels)
-        if not isinstance(child, kind):  # cannot be: a family makes children of its own type only
+        if not isinstance(child, kind):  # cannot happen: a family has children of its own type only
             raise TypeError(f"{spec.stem} holds a {type(child).__name__}")
         return child
 
@@ -184,7 +184,7 @@ class MetricStore:
 
 
 def _clean(labels: Labels) -> Labels:
-    # A name with bytes that are no UTF-8 (lone surrogates) would fail every export that it is part of.
+    # A name with bytes that are not UTF-8 (lone surrogates) would fail every export that contains it.
     return tuple(value.encode("utf-8", "backslashreplace").decode() for value in labels)
 
 

@@ -58,7 +58,7 @@ def test_gauges_are_told_when_they_change_and_when_they_go(tmp_path: Path) -> No
     carbon.remove()
     kept.write()
     entries = list(read_journal(tmp_path, 0, EVER))
-    assert [one.tells_gauges for one in entries] == [True, False, True, True]
+    assert [one.has_gauges for one in entries] == [True, False, True, True]
     values = [[row[1][0] for table in one.gauges.values() for row in table.rows] for one in entries]
     assert values == [[40.0], [40.0], [50.0], []]
 
@@ -190,7 +190,7 @@ def test_old_files_go_and_those_of_days_past_are_compressed(tmp_path: Path, cloc
 
 
 def test_what_would_be_too_long_a_line_becomes_several(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_POINTS", 10)
+    monkeypatch.setattr(module, "_MAX_POINTS", 10)
     store = MetricStore()
     store.gauge(Metric.PUE, ("FR", "set")).set(1.2)
     for number in range(25):

@@ -136,8 +136,8 @@ def test_a_full_disk_costs_nothing_while_the_meter_lives(tmp_path: Path) -> None
     assert told.stderr == ""
     lost, again, refused = told.stdout.splitlines()
     assert "cannot be written (File too large)" in lost
-    assert "make room" in lost
-    assert "is written again; nothing is missing" in again
+    assert "free disk space" in lost
+    assert "is written again; no entry was lost" in again
     assert int(refused) == 30
     tally = Tally()
     assert grown(read_journal(tmp_path, 0, EVER, tally), Metric.REQUESTS) == 60
