@@ -61,7 +61,7 @@ def scrape(url: str) -> Samples:
     """All samples of /metrics by name and labels."""
     found: Samples = {}
     with urllib.request.urlopen(url, timeout=10) as answer:
-        for line in answer.readers().decode().splitlines():
+        for line in answer.read().decode().splitlines():
             match = re.fullmatch(r"(\w+)(?:\{(.*?)\})? (\S+)(?: .*)?", line)
             if match and not line.startswith("#"):
                 labels = tuple(re.findall(r'(\w+)="([^"]*)"', match[2] or ""))

@@ -40,8 +40,8 @@ class Feeder:
         self._open: list[tuple[int, int]] = []
 
     def _send(self, message: Any) -> None:
-        for report_s in self._frames.feed(encode(message)):
-            self.client = self.meter.receive(self.client, report_s)  # type: ignore[arg-type]
+        for received in self._frames.feed(encode(message)):
+            self.client = self.meter.receive(self.client, received)  # type: ignore[arg-type]
 
     def finish(self, number: int) -> None:
         """Report that so many requests of 5 ms have just ended."""
@@ -167,7 +167,7 @@ def measure(numbers: list[int], marks: list[int], seconds: float) -> dict[str, A
 
 def report(found: dict[str, Any]) -> list[Target]:
     rows = [
-        (f"{row['open']:,} open", f"{row['report_s'] * 1e3:.2f}", f"{row['tick'] * 1e3:.2f}",
+        (f"{row['open']:,} open", f"{row['report'] * 1e3:.2f}", f"{row['tick'] * 1e3:.2f}",
          f"{row['tick'] * 1e6 / max(1, row['open']):.2f}", f"{row['steps'] / max(1, row['open']):,.0f}", "")
         for row in found["open"]
     ]  # fmt: skip
