@@ -114,14 +114,14 @@ def parse_flags(
     unknown option is added to ``problems`` and skipped; ``--`` ends the options.
     """
     texts: dict[str, str] = {}
-    asked: list[str] = []
+    requested: list[str] = []
     rest = list(arguments)
     while rest and rest[0].startswith("-"):
         word = rest.pop(0)
         if word == "--":
             break
         if word in ("-h", "--help", "--version"):
-            asked.append("--help" if word == "-h" else word)
+            requested.append("--help" if word == "-h" else word)
             continue
         flag, has_value, value = word.partition("=")
         option = _BY_NAME.get(flag[2:].replace("-", "_")) if flag.startswith("--") else None
@@ -135,7 +135,7 @@ def parse_flags(
             texts[option.name] = rest.pop(0)
         else:
             problems.append(ConfigError(flag, "has no value", f"give {option.expects}"))
-    return texts, asked, rest
+    return texts, requested, rest
 
 
 def _read_file(path: str, problems: list[ConfigError]) -> Mapping[str, Any]:

@@ -86,12 +86,12 @@ Observer = Callable[[MetricSpec, Labels, float, "Exemplar | None"], None]
 class Guard:
     """The store's lock. On leaving its outermost level it calls the observers, after releasing the lock."""
 
-    __slots__ = ("_depth", "_failed", "_lock", "_noted", "observers")
+    __slots__ = ("_depth", "_failed", "_lock", "_observed", "observers")
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._depth = 0
-        self._noted: list[tuple[MetricSpec, Labels, float, Exemplar | None]] = []
+        self._observed: list[tuple[MetricSpec, Labels, float, Exemplar | None]] = []
         self._failed: set[int] = set()
         self.observers: tuple[Observer, ...] = ()
 
@@ -103,22 +103,22 @@ class Guard:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._depth -= 1
-        noted: list[tuple[MetricSpec, Labels, float, Exemplar | None]] = []
-        if self._depth == 0 and self._noted:
-            noted, self._noted = self._noted, noted
+        observed: list[tuple[MetricSpec, Labels, float, Exemplar | None]] = []
+        if self._depth == 0 and self._observed:
+            observed, self._observed = self._observed, observed
         self._lock.release()
         # An observer may take another lock (the SDK's), whose holder may be reading the store: so not under ours.
-        for observer in self.observers if noted else ():
-            for observation in noted:
+        for observer in self.observers if observed else ():
+            for observation in observed:
                 try:
                     observer(*observation)
                 except Exception:  # noqa: BLE001 - a broken observer must not stop the meter
                     self._log_once(observer)
 
-    def note(self, spec: MetricSpec, labels: Labels, value: float, exemplar: Exemplar | None) -> None:
+    def queue(self, spec: MetricSpec, labels: Labels, value: float, exemplar: Exemplar | None) -> None:
         """Keep an observation for the observers. The caller holds the lock."""
         if self.observers:
-            self._noted.append((spec, labels, value, exemplar))
+            self._observed.append((spec, labels, value, exemplar))
 
     def _log_once(self, observer: Observer) -> None:
         if id(observer) not in self._failed:
@@ -257,7 +257,7 @@ class HistogramChild(Child):
             self._exemplars[bucket] = exemplar
         self._touch()
         if self._guard.observers:
-            self._guard.note(spec, self.labels, value, exemplar)
+            self._guard.queue(spec, self.labels, value, exemplar)
 
     def note_all(self, values: Sequence[float]) -> None:
         """:meth:`note` each value. Raises ValueError if one is negative or not finite."""
@@ -275,7 +275,7 @@ class HistogramChild(Child):
         self._touch()
         if self._guard.observers:
             for value in values:
-                self._guard.note(spec, self.labels, value, None)
+                self._guard.queue(spec, self.labels, value, None)
 
     def point(self) -> HistogramPoint:
         """A copy of the counts."""

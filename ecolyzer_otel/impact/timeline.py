@@ -100,8 +100,8 @@ class Timeline:
         if not changed:
             return None
         self.place = self._table.with_live(*found)
-        begins = [figure.from_s if figure is not None else now_s for figure in changed]
-        return max(begins) if all(polled < begin <= now_s for begin in begins) else now_s
+        starts = [figure.from_s if figure is not None else now_s for figure in changed]
+        return max(starts) if all(polled < start <= now_s for start in starts) else now_s
 
     def begin_period(self, period: int) -> None:
         """The present place holds from the period of this number on."""

@@ -64,8 +64,8 @@ class Cache:
             descriptor = os.open(self.path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
             with open(descriptor, "rb") as file:
                 about = os.fstat(descriptor)
-                ours = about.st_uid in (os.geteuid(), 0) if hasattr(os, "geteuid") else True
-                if not stat.S_ISREG(about.st_mode) or not ours:
+                trusted = about.st_uid in (os.geteuid(), 0) if hasattr(os, "geteuid") else True
+                if not stat.S_ISREG(about.st_mode) or not trusted:
                     raise ValueError("not a file of this user")
                 text = file.read(_MAX_BYTES + 1)
             return self._parse(json.loads(text))

@@ -123,7 +123,7 @@ class CsvFile:
         start = _instant(_cell(row, "time", where), f"{where}, column time")
         until = _instant(row["until"], f"{where}, column until") if row.get("until") else None
         if until is not None and until <= start:
-            raise Problem("bad_file", f"{where}, column until: ends before it begins", "correct the line")
+            raise Problem("bad_file", f"{where}, column until: is not after column time", "correct the line")
         estimated = row.get("estimated", "").lower()
         if estimated not in _TRUE | _FALSE:
             raise Problem("bad_file", f"{where}, column estimated: is neither true nor false", "correct the line")

@@ -69,7 +69,7 @@ class Figure:
     uncertainty: float | None = None
 
     @property
-    def own_s(self) -> float:
+    def age_from_s(self) -> float:
         """The Unix time that its age counts from: its end where it has one, else its beginning."""
         return self.from_s if self.until_s is None else max(self.from_s, self.until_s)
 
@@ -119,8 +119,8 @@ def check_age(figure: Figure, now_s: float, max_age: float) -> None:
             f"the figure is of {clock_time(figure.from_s)}, which is in the future",
             "check the clock of this machine",
         )
-    if now_s - figure.own_s > max_age:
-        raise Problem("stale", f"the newest figure is of {clock_time(figure.own_s)}, which is too old")
+    if now_s - figure.age_from_s > max_age:
+        raise Problem("stale", f"the newest figure is of {clock_time(figure.age_from_s)}, which is too old")
 
 
 def clock_time(unix_s: float) -> str:

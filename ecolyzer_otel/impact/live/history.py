@@ -51,7 +51,7 @@ class History:
     def at(self, unix_s: float) -> Figure | None:
         """The figure that is valid at ``unix_s``, or None."""
         figure = self._last_before(unix_s)
-        if figure is None or self._fixed or unix_s <= figure.own_s + self._max_age:
+        if figure is None or self._fixed or unix_s <= figure.age_from_s + self._max_age:
             return figure
         return None
 

@@ -245,7 +245,8 @@ class LiveGrid:
             return self._fallback
         if self._provider.fixed:
             return f"its {figure.grams_per_kwh:g} g/kWh are used"
-        return f"its figure of {clock_time(figure.from_s)} is used until {clock_time(figure.own_s + self._max_age)}"
+        until_s = figure.age_from_s + self._max_age
+        return f"its figure of {clock_time(figure.from_s)} is used until {clock_time(until_s)}"
 
     def _count(self, outcome: str) -> None:
         if outcome == "ok" and self._provider.fixed:
