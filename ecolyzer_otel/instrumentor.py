@@ -27,16 +27,16 @@ from ecolyzer_otel.boot.activation import activate
 from ecolyzer_otel.common import flatbuffer
 from ecolyzer_otel.common.attributes import Attr
 from ecolyzer_otel.wire.limits import MAX_PHASES
-from ecolyzer_otel.worker.call import Call, current_call, server_span
+from ecolyzer_otel.worker.call import Call, current_call, note_route, noted_route, restore_route
 from ecolyzer_otel.worker.describe import describe
 from ecolyzer_otel.worker.details import CallView
 from ecolyzer_otel.worker.hot_path import begin, finish, suspend
-from ecolyzer_otel.worker.lending import ELSEWHERE, INSIDE, OUTERMOST, lending, placement_of, within
+from ecolyzer_otel.worker.lending import ELSEWHERE, INSIDE, OUTERMOST, enclosing, lending, placement_of, within
 from ecolyzer_otel.worker.patches import Patches
 from ecolyzer_otel.worker.spec import CallSpec, ModelFacts, batch_of
-from ecolyzer_otel.worker.state import forget_model, state
+from ecolyzer_otel.worker.state import forget_model
 from ecolyzer_otel.worker.threads import get_ident
-from ecolyzer_otel.worker.training import counts_training, training
+from ecolyzer_otel.worker.training import counts_training, mark_training, training
 from ecolyzer_otel.worker.wrap import changing, leaf, measured, streamed
 
 if TYPE_CHECKING:
@@ -60,16 +60,19 @@ __all__ = [
     "counts_training",
     "current_call",
     "describe",
+    "enclosing",
     "finish",
     "flatbuffer",
     "forget_model",
     "get_ident",
     "leaf",
     "lending",
+    "mark_training",
     "measured",
+    "note_route",
+    "noted_route",
     "placement_of",
-    "server_span",
-    "state",
+    "restore_route",
     "streamed",
     "suspend",
     "training",

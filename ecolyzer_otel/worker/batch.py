@@ -111,7 +111,7 @@ class batch(Block):
         self.__exit__(kind, error, trace)
 
     def _begin(self, call: Call) -> None:
-        """Open a request for each served context that has none: one reported only at the end of a long call is late."""
+        """Open a request for each served context that has none; one reported after a long call would be late."""
         for position, served in enumerate(self._served):
             if not isinstance(served, Block):
                 member = self._fresh[position] = self._new(served, call)

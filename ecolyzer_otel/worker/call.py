@@ -18,7 +18,16 @@ if TYPE_CHECKING:
     from opentelemetry.context.context import Context
     from opentelemetry.trace import Span
 
-__all__ = ["Call", "CallOwner", "Within", "current_call", "server_span"]
+__all__ = [
+    "Call",
+    "CallOwner",
+    "Within",
+    "current_call",
+    "note_route",
+    "noted_route",
+    "restore_route",
+    "server_span",
+]
 
 #: Held by helper threads of one call only.
 _sharing: Final = threading.Lock()
@@ -31,6 +40,13 @@ current_call: ContextVar[Call | None] = ContextVar("ecolyzer_current_call", defa
 #: The web request being served: its SERVER span, set by our span processor, or its place in the router, set by
 #: ``ecolyzer_starlette``, which has the same ``attributes`` and ``end_time``.
 server_span: ContextVar[Any] = ContextVar("ecolyzer_server_span", default=None)
+
+
+#: Set, read and restore the place of the web request being served, for instrumentors of web frameworks. A place has
+#: ``attributes`` with ``http.route``, and ``end_time``: None while the request is served.
+note_route: Final = server_span.set
+noted_route: Final = server_span.get
+restore_route: Final = server_span.reset
 
 
 class CallOwner(Protocol):

@@ -1,20 +1,20 @@
 """What relies on the global interpreter lock (GIL), in one place.
 
 The hot path takes no lock. These operations must therefore be atomic, and other threads must see them in program
-order. CPython with the GIL gives both. A free-threaded build locks each dict, list, set and deque by itself, but what
+order. CPython with the GIL gives both. A free-threaded build locks each dict, list, set and deque by itself; what
 follows was not tested there.
 
-- ``State.open`` (worker/state.py): threads insert and remove calls while the background thread copies the dict in one
-  step (``dict.copy``, worker/reports.py). A call is inserted *before* its start is read, and appended to
-  ``State.done`` *before* it is removed; the background thread reads in the opposite order, so that no finished call
-  can hide behind a watermark.
+- ``State.open`` (worker/state.py): threads insert and remove calls while the background thread copies the dict in
+  one step (``dict.copy``, worker/reports.py). A call is inserted *before* its start is read, and appended to
+  ``State.done`` *before* it is removed; the background thread reads in the opposite order, so that no finished
+  call can hide behind a watermark.
 - ``State.done`` (worker/hot_path.py): ``deque.append`` and ``popleft`` from different threads; ``len`` before
   ``append`` bounds the queue up to one call per thread.
-- ``Call.helpers`` and ``Call.extra_cpu`` (worker/call.py, worker/lending.py): helper threads add to a set and append to
-  a list while others read them; only the folding of a long list takes a lock.
+- ``Call.helpers`` and ``Call.extra_cpu`` (worker/call.py, worker/lending.py): helper threads add to a set and
+  append to a list while others read them; only the folding of a long list takes a lock.
 - ``paces`` (worker/pace.py): a dict by thread; each thread changes its own entry only.
-- ``State.names``, the tables of models (worker/models.py) and of given names (worker/model_names.py): a weak
-  reference's callback removes an entry in whatever thread drops the last reference; readers copy before they iterate.
+- ``State.names``, the tables of models (worker/models.py) and of given names (worker/model_names.py): the callback
+  of a weak reference removes an entry in whatever thread drops the last reference; readers copy before they iterate.
 - ``Call.details`` (worker/call.py): created by the call's own thread without a lock.
 - Settlements (worker/block.py) are handed to a waiting thread through ``threading.Event``, which needs no GIL.
 

@@ -8,7 +8,7 @@ from typing import Final
 from ecolyzer_otel.worker.call import Call, Within, current_call
 from ecolyzer_otel.worker.threads import get_ident
 
-__all__ = ["ELSEWHERE", "INSIDE", "OUTERMOST", "lending", "placement_of", "within"]
+__all__ = ["ELSEWHERE", "INSIDE", "OUTERMOST", "enclosing", "lending", "placement_of", "within"]
 
 #: No open call encloses it: it is a request of its own.
 OUTERMOST: Final = 0
@@ -24,6 +24,12 @@ def placement_of(outer: Call | None) -> int:
         return OUTERMOST
     thread = get_ident()
     return INSIDE if outer.thread == thread or outer.training or thread in outer.helpers else ELSEWHERE
+
+
+def enclosing() -> Call | None:
+    """The open request that encloses the running code; None outside of any, and in training."""
+    call = current_call.get()
+    return None if call is None or call.training or not call.open else call.actual
 
 
 class lending:

@@ -23,9 +23,8 @@ from types import TracebackType
 from typing import Any, TypeVar, overload
 
 from ecolyzer_otel.worker.block import FUNCTIONS, Block, described
-from ecolyzer_otel.worker.call import current_call
 from ecolyzer_otel.worker.hot_path import suspend
-from ecolyzer_otel.worker.lending import lending
+from ecolyzer_otel.worker.lending import enclosing, lending
 from ecolyzer_otel.worker.spec import ModelFacts
 
 __all__ = ["current", "request"]
@@ -173,9 +172,9 @@ class request(Block):
 
 def current() -> request | None:
     """The request that encloses what runs here, as a block to hand to :class:`batch`; None outside of any."""
-    call = current_call.get()
-    if call is None or not call.open or call.training:
+    call = enclosing()
+    if call is None:
         return None
     block: request = object.__new__(request)
-    block._call, block.nested = call.actual, True
+    block._call, block.nested = call, True
     return block

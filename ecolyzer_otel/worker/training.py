@@ -10,7 +10,7 @@ from ecolyzer_otel.worker.call import Call, current_call
 from ecolyzer_otel.worker.spec import CallSpec, ModelFacts
 from ecolyzer_otel.worker.state import state
 
-__all__ = ["count_training", "counts_training", "training"]
+__all__ = ["count_training", "counts_training", "mark_training", "training"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -26,6 +26,21 @@ def count_training(counts: bool) -> None:
     """Set whether forward passes of training count as requests."""
     global _counts
     _counts = counts
+
+
+def mark_training(thread: int | None = None) -> None:
+    """Turn calls that may be training (``Call.may_be_training``) into training: all, or those of one thread."""
+    waiting = state().maybe_training
+    if thread is None:
+        while waiting:
+            try:
+                waiting.popleft().ensure_details().training = True
+            except IndexError:  # taken meanwhile
+                return
+        return
+    for call in list(waiting):
+        if call.thread == thread and call.details is not None and call.details.maybe_training:
+            call.details.training = True
 
 
 class _Training(Call):

@@ -50,7 +50,7 @@ def called(original: Any, backend: Any) -> Any:
     compiling = _COMPILING[backend.backend()]() if backend.backend() in _COMPILING else None
     symbolic = backend.KerasTensor
     building = _building()
-    ended = _doubt if backend.backend() == "torch" else None
+    ended = _may_be_training if backend.backend() == "torch" else None
     counted = leaf(original, CallSpec("keras", "call", describe, sizes, started=note_tape, ended=ended))
     trained = training(original)
 
@@ -98,7 +98,7 @@ def _jax_transforms() -> Callable[[], bool]:
 _COMPILING: Final = {"tensorflow": _tensorflow_traces, "torch": _torch_compiles, "jax": _jax_transforms}
 
 
-def _doubt(call: CallView, result: Any) -> None:
+def _may_be_training(call: CallView, result: Any) -> None:
     """Torch keeps what gradients need: it may turn out to be training."""
     if not counts_training() and getattr(first_leaf(result), "requires_grad", False):
         call.may_be_training()

@@ -6,7 +6,7 @@ import os
 import re
 from typing import Any, Final
 
-from ecolyzer_onnxruntime.graph import count_parameters
+from ecolyzer_onnxruntime.count import count_parameters
 from ecolyzer_otel.instrumentor import ModelFacts
 
 __all__ = ["describe"]

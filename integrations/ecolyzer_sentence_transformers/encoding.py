@@ -6,7 +6,7 @@ import contextlib
 import functools
 from typing import Any, Final
 
-from ecolyzer_otel.instrumentor import Attr, CallSpec, current_call, leaf
+from ecolyzer_otel.instrumentor import Attr, CallSpec, enclosing, leaf
 from ecolyzer_transformers.tokens import given_tokens, tally
 
 __all__ = ["counting", "encoded"]
@@ -33,10 +33,9 @@ def counting(original: Any, *, embeds: bool) -> Any:
     @functools.wraps(original)
     def wrapper(self: Any, /, *args: Any, **kwargs: Any) -> Any:
         features = original(self, *args, **kwargs)
-        outer = current_call.get()
-        if outer is not None and outer.open and not outer.training:
+        call = enclosing()
+        if call is not None:
             with contextlib.suppress(Exception):
-                call = outer.actual
                 count = functools.partial(_count, features.get("input_ids"), features.get("attention_mask"))
                 tally(call).hold(call, count)
                 if embeds:

@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, Final
 
-from ecolyzer_otel.instrumentor import Attr, FrameworkInstrumentor, server_span
+from ecolyzer_otel.instrumentor import Attr, FrameworkInstrumentor, note_route, noted_route, restore_route
 
 __all__ = ["StarletteInstrumentor"]
 
@@ -45,14 +45,14 @@ _place: Final = lru_cache(maxsize=4096)(Place)
 def _enter(route: Any, scope: Any, mount: bool) -> Any:
     """Note that ``route`` handles the request from now on; what undoes that, None where it is noted already."""
     path = _template(route, scope)
-    above = server_span.get()
+    above = noted_route()
     prefix = ""
     if type(above) is Place:
         if above.mount:
             prefix = above.prefix + above.path
         elif above.path == path:
             return None  # FastAPI's route has handed over to the method that it inherits
-    return server_span.set(_place(prefix, path, mount))
+    return note_route(_place(prefix, path, mount))
 
 
 def _template(route: Any, scope: Any) -> str:
@@ -80,7 +80,7 @@ def _noting(original: Any, mount: bool) -> Any:
             return await original(self, scope, *args, **kwargs)
         finally:
             with contextlib.suppress(ValueError):  # left in another context than it was entered in
-                server_span.reset(token)
+                restore_route(token)
 
     return handle
 

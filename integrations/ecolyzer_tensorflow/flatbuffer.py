@@ -11,7 +11,7 @@ from math import prod
 from struct import error, unpack_from
 from typing import Final
 
-from ecolyzer_otel.common.flatbuffer import Buffer, field, follow, tables, vector
+from ecolyzer_otel.instrumentor import flatbuffer
 
 __all__ = ["count_constants"]
 
@@ -39,12 +39,12 @@ def count_constants(source: str | bytes) -> tuple[int | None, str | None]:
     return sizes.total(), sizes.most_common(1)[0][0] if sizes else None
 
 
-def _model(view: Buffer, sizes: Counter[str]) -> None:
-    model = follow(view, 0)
-    filled = [_is_filled(view, buffer) for buffer in tables(view, model, 4)]
+def _model(view: flatbuffer.Buffer, sizes: Counter[str]) -> None:
+    model = flatbuffer.follow(view, 0)
+    filled = [_is_filled(view, buffer) for buffer in flatbuffer.tables(view, model, 4)]
     seen: set[int] = set()
-    for graph in tables(view, model, 2):
-        for tensor in tables(view, graph, 0):
+    for graph in flatbuffer.tables(view, model, 2):
+        for tensor in flatbuffer.tables(view, graph, 0):
             buffer = _number(view, tensor, 2, "<I")
             if buffer in seen or buffer >= len(filled) or not filled[buffer]:
                 continue
@@ -52,20 +52,20 @@ def _model(view: Buffer, sizes: Counter[str]) -> None:
             kind = _number(view, tensor, 1, "<b")
             name = "int32" if kind == _INT32 and _is_quantized(view, tensor) else _TYPES.get(kind)
             if name is not None:
-                start, number = vector(view, tensor, 0)
+                start, number = flatbuffer.vector(view, tensor, 0)
                 sizes[name] += prod(unpack_from(f"<{number}i", view, start))
 
 
-def _is_filled(view: Buffer, buffer: int) -> bool:
+def _is_filled(view: flatbuffer.Buffer, buffer: int) -> bool:
     """Within the model, or behind it (of more than 2 GB)."""
-    return vector(view, buffer, 0)[1] > 0 or _number(view, buffer, 2, "<Q") > 0
+    return flatbuffer.vector(view, buffer, 0)[1] > 0 or _number(view, buffer, 2, "<Q") > 0
 
 
-def _is_quantized(view: Buffer, tensor: int) -> bool:
-    at = field(view, tensor, 4)
-    return bool(at) and vector(view, follow(view, at), 2)[1] > 0
+def _is_quantized(view: flatbuffer.Buffer, tensor: int) -> bool:
+    at = flatbuffer.field(view, tensor, 4)
+    return bool(at) and flatbuffer.vector(view, flatbuffer.follow(view, at), 2)[1] > 0
 
 
-def _number(view: Buffer, owner: int, slot: int, form: str) -> int:
-    at = field(view, owner, slot)
+def _number(view: flatbuffer.Buffer, owner: int, slot: int, form: str) -> int:
+    at = flatbuffer.field(view, owner, slot)
     return int(unpack_from(form, view, at)[0]) if at else 0

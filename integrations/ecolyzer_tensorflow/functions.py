@@ -17,8 +17,8 @@ from ecolyzer_otel.instrumentor import (
     ModelFacts,
     begin,
     current_call,
-    finish,
     leaf,
+    measured,
     training,
 )
 from ecolyzer_tensorflow.batches import first_size
@@ -63,16 +63,7 @@ def requests(original: Any) -> Any:
             return original(self, *args, **kwargs)
         if kind.trains:
             return trained(self, *args, **kwargs)
-        call = begin(kind.spec, self, args, kwargs, True)
-        if call is None:
-            return original(self, *args, **kwargs)
-        try:
-            result = original(self, *args, **kwargs)
-        except BaseException as error:
-            finish(call, error)
-            raise
-        finish(call, None, result)
-        return result
+        return measured(begin(kind.spec, self, args, kwargs, True), original, self, *args, **kwargs)
 
     return wrapper
 

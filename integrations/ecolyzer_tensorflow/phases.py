@@ -6,7 +6,7 @@ import functools
 import sys
 from typing import Any, Final
 
-from ecolyzer_otel.instrumentor import Call, CallView, counts_training, current_call, get_ident, state
+from ecolyzer_otel.instrumentor import CallView, counts_training, enclosing, get_ident, mark_training
 
 __all__ = ["learning", "note_tape", "tracing"]
 
@@ -18,7 +18,7 @@ def tracing(original: Any) -> Any:
 
     @functools.wraps(original)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        call = _requested()
+        call = enclosing()
         if call is not None:
             call.ensure_details().warmup = True
         return original(*args, **kwargs)
@@ -50,20 +50,12 @@ def note_tape(call: CallView, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
         call.may_be_training()
 
 
-def _requested() -> Call | None:
-    call = current_call.get()
-    return None if call is None or call.training or not call.open else call
-
-
 def _it_was_training() -> None:
-    call = _requested()
+    call = enclosing()
     if call is not None:
         call.ensure_details().training = True
         return
-    thread = get_ident()
-    for one in list(state().maybe_training):
-        if one.thread == thread and one.details is not None and one.details.maybe_training:
-            one.details.training = True
+    mark_training(get_ident())
 
 
 def _has_variable(sources: Any) -> bool:

@@ -27,7 +27,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from ecolyzer_otel.instrumentor import CallSpec, FrameworkInstrumentor, current_call, forget_model, leaf
+from ecolyzer_otel.instrumentor import CallSpec, FrameworkInstrumentor, enclosing, forget_model, leaf
 from ecolyzer_torch.facts import describe_module
 from ecolyzer_torch.forward import called, folding, spec
 from ecolyzer_torch.functions import compiling, describe_method, describe_package, describe_script, note_package
@@ -46,8 +46,8 @@ def _compiling(original: Any) -> Any:
 
     @functools.wraps(original)
     def run_start_callbacks(*args: Any, **kwargs: Any) -> Any:
-        call = current_call.get()
-        if call is not None and call.open and not call.training:
+        call = enclosing()
+        if call is not None:
             call.ensure_details().warmup = True
         return original(*args, **kwargs)
 

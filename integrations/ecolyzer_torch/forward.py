@@ -10,9 +10,19 @@ import functools
 from collections.abc import Callable
 from typing import Any, Final
 
-from ecolyzer_otel.instrumentor import CallSpec, begin, current_call, finish, get_ident, lending, training, within
+from ecolyzer_otel.instrumentor import (
+    INSIDE,
+    CallSpec,
+    begin,
+    current_call,
+    finish,
+    lending,
+    placement_of,
+    training,
+    within,
+)
 from ecolyzer_torch.kernels import kernels_of, record_end, record_start
-from ecolyzer_torch.learning import doubt, learns
+from ecolyzer_torch.learning import learns, may_be_training
 
 __all__ = ["called", "current", "folding", "items_of", "spec"]
 
@@ -97,24 +107,24 @@ def called(torch: Any, original: Any, forward: CallSpec, *, folds: bool) -> Any:
             return original(module, *args, **kwargs)
         outer = current()
         if outer is not None and outer.open:
-            thread = get_ident()
             if outer.training:
                 return original(module, *args, **kwargs)
-            if outer.thread == thread or thread in outer.helpers:
+            if placement_of(outer) is INSIDE:
                 with within(outer):
                     return original(module, *args, **kwargs)
             with lending(outer), within(outer):  # its context came along to this thread
                 return original(module, *args, **kwargs)
         if type(module).__module__.startswith(_TOOLS) and _is_tool(module):
             return original(module, *args, **kwargs)
-        doubtful = module.training and graded()
-        if doubtful and learns():
+        maybe_training = module.training and graded()
+        if maybe_training and learns():
             return trained(module, *args, **kwargs)
         call = begin(forward, module, args, kwargs, True)
         if call is None:
             return original(module, *args, **kwargs)
-        if doubtful:
-            doubt(call)
+        if maybe_training:
+            may_be_training(call)
+        # As measured(), without its frame: a small model's call takes some 100 us.
         try:
             result = original(module, *args, **kwargs)
         except BaseException as error:
@@ -131,7 +141,9 @@ def called(torch: Any, original: Any, forward: CallSpec, *, folds: bool) -> Any:
             return original(self, *args, **kwargs)
         return outermost(self, args, kwargs)
 
-    # As Module._wrapped_call_impl, without a frame of its own between a module and what it calls.
+    # As Module._wrapped_call_impl, without a frame between a module and what it calls. Each inner module of a model
+    # comes through here, so one attribute decides: a call that encloses runs in one thread, where placement_of() is
+    # always INSIDE.
     def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:
         outer = current()
         if outer is not None and outer.encloses:

@@ -11,9 +11,16 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from ecolyzer_otel.instrumentor import CallView, counts_training, current_call, state
+from ecolyzer_otel.instrumentor import (
+    OUTERMOST,
+    CallView,
+    counts_training,
+    current_call,
+    mark_training,
+    placement_of,
+)
 
-__all__ = ["doubt", "learns", "optimizing", "reset", "went_backward"]
+__all__ = ["learns", "may_be_training", "optimizing", "reset", "went_backward"]
 
 _learns = False
 
@@ -29,8 +36,8 @@ def reset() -> None:
     _learns = False
 
 
-def doubt(call: CallView) -> None:
-    """``call`` may turn out to be training."""
+def may_be_training(call: CallView) -> None:
+    """Delay the report of ``call``: it may turn out to be training."""
     if not counts_training():
         call.may_be_training()
 
@@ -48,7 +55,7 @@ def optimizing(original: Any) -> Any:
 
 
 def went_backward(original: Any, compiling: Callable[[], bool]) -> Any:
-    """Wrap ``torch.autograd.backward``: the passes in doubt were training."""
+    """Wrap ``torch.autograd.backward``: the passes that may be training were training."""
 
     @functools.wraps(original)
     def backward(*args: Any, **kwargs: Any) -> Any:
@@ -62,12 +69,5 @@ def went_backward(original: Any, compiling: Callable[[], bool]) -> Any:
 def _it_was_training() -> None:
     global _learns
     _learns = True
-    here, call = state(), current_call.get()
-    if counts_training() or (call is not None and call.open):
-        return  # within a request: an explanation of a prediction
-    while here.maybe_training:
-        try:
-            one = here.maybe_training.popleft()
-        except IndexError:
-            return
-        one.ensure_details().training = True
+    if not counts_training() and placement_of(current_call.get()) is OUTERMOST:
+        mark_training()  # within a request: an explanation of a prediction

@@ -15,7 +15,17 @@ from contextvars import ContextVar
 from time import monotonic_ns, thread_time_ns
 from typing import Any, Final
 
-from ecolyzer_otel.instrumentor import Call, begin, current_call, finish, leaf, lending, suspend, training
+from ecolyzer_otel.instrumentor import (
+    Call,
+    begin,
+    current_call,
+    enclosing,
+    finish,
+    leaf,
+    lending,
+    suspend,
+    training,
+)
 from ecolyzer_transformers.facts import describe, spec
 from ecolyzer_transformers.generation import tell
 from ecolyzer_transformers.tokens import tally
@@ -152,9 +162,9 @@ def generated_batch(original: Any) -> Any:
     @functools.wraps(original)
     def generate_batch(self: Any, *args: Any, **kwargs: Any) -> Any:
         outputs = original(self, *args, **kwargs)
-        call = current_call.get()
-        if call is not None and call.open and not call.training:
-            tally(call.actual).hold(call.actual, functools.partial(_count, args, kwargs, outputs))
+        call = enclosing()
+        if call is not None:
+            tally(call).hold(call, functools.partial(_count, args, kwargs, outputs))
         return outputs
 
     return leaf(generate_batch, _BATCH)
@@ -260,10 +270,8 @@ def started(original: Any) -> Any:
 
     @functools.wraps(original)
     def start(self: Any, *args: Any, **kwargs: Any) -> Any:
-        outer = current_call.get()
         with contextlib.suppress(Exception):
-            enclosed = outer is not None and outer.open and not outer.training
-            _known(self).starter = outer.actual if outer is not None and enclosed else None
+            _known(self).starter = enclosing()
         return original(self, *args, **kwargs)
 
     return start

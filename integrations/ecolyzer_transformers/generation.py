@@ -18,6 +18,7 @@ from time import monotonic_ns
 from typing import Any, Final
 
 from ecolyzer_otel.instrumentor import (
+    INSIDE,
     MAX_PHASES,
     Attr,
     Call,
@@ -25,9 +26,9 @@ from ecolyzer_otel.instrumentor import (
     batch_of,
     begin,
     current_call,
-    finish,
-    get_ident,
     lending,
+    measured,
+    placement_of,
 )
 from ecolyzer_transformers.facts import describe, spec
 from ecolyzer_transformers.serving import context_of
@@ -155,23 +156,17 @@ def generated(original: Any) -> Any:
         if outer is not None and outer.open:
             if outer.training:
                 return original(self, *args, **kwargs)
-            if outer.thread != get_ident() and get_ident() not in outer.helpers:
-                with lending(outer):
-                    return _part(outer.actual, original, self, args, kwargs)
-            return _part(outer.actual, original, self, args, kwargs)
+            if placement_of(outer) is INSIDE:
+                return _part(outer.actual, original, self, args, kwargs)
+            with lending(outer):
+                return _part(outer.actual, original, self, args, kwargs)
         context = context_of(kwargs.get("streamer"))
         if context is not None:
             return context.run(generate, self, *args, **kwargs)
         call = begin(_GENERATE, self, args, kwargs)
         if call is None:
             return original(self, *args, **kwargs)
-        try:
-            result = _counted(call, original, self, args, kwargs)
-        except BaseException as error:
-            finish(call, error)
-            raise
-        finish(call, None, result)
-        return result
+        return measured(call, _counted, call, original, self, args, kwargs)
 
     return generate
 

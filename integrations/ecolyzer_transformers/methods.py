@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from ecolyzer_otel.instrumentor import CallView, Patches, batch_of, leaf
 from ecolyzer_torch.kernels import record_start
-from ecolyzer_torch.learning import doubt, learns
+from ecolyzer_torch.learning import learns, may_be_training
 from ecolyzer_transformers.facts import describe, spec
 
 __all__ = ["ours", "patch_class", "patch_family"]
@@ -39,7 +39,7 @@ def _items(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 def _started(call: CallView, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     record_start(call, (*args, *kwargs.values(), call.model), {})
     if call.model.training and sys.modules["torch"].is_grad_enabled():
-        doubt(call)
+        may_be_training(call)
 
 
 _SPECS: Final = {

@@ -8,14 +8,16 @@ import re
 from typing import Any, Final
 
 from ecolyzer_otel.instrumentor import (
+    INSIDE,
     MAX_PHASES,
+    OUTERMOST,
     Call,
     CallSpec,
     begin,
     current_call,
     finish,
-    get_ident,
     lending,
+    placement_of,
     suspend,
 )
 from ecolyzer_transformers.facts import describe, spec
@@ -53,7 +55,7 @@ def called(original: Any) -> Any:
     def __call__(self: Any, /, *args: Any, **kwargs: Any) -> Any:
         outer = current_call.get()
         if outer is not None and outer.open:
-            if outer.training or outer.thread == get_ident() or get_ident() in outer.helpers:
+            if placement_of(outer) is INSIDE:
                 return original(self, *args, **kwargs)
             with lending(outer):
                 return original(self, *args, **kwargs)
@@ -120,8 +122,7 @@ class _Stream:
 
     def begin(self) -> None:
         """It is gone through, perhaps once more: that is a request of its own."""
-        outer = current_call.get()
-        if self.call is None and self.again and (outer is None or not outer.open):
+        if self.call is None and self.again and placement_of(current_call.get()) is OUTERMOST:
             call = begin(self.spec, self.model, (), {})
             if call is not None:
                 self._suspend(call)
