@@ -14,7 +14,7 @@ follows was not tested there.
   append to a list while others read them; only the folding of a long list takes a lock.
 - ``paces`` (worker/pace.py): a dict by thread; each thread changes its own entry only.
 - ``State.names``, the tables of models (worker/models.py) and of given names (worker/model_names.py): the callback
-  of a weak reference removes an entry in whatever thread drops the last reference; readers copy before they iterate.
+  of a weak reference removes an entry in whatever thread drops the last one; readers copy before they iterate.
 - ``Call.details`` (worker/call.py): created by the call's own thread without a lock.
 - Settlements (worker/block.py) are handed to a waiting thread through ``threading.Event``, which needs no GIL.
 
