@@ -9,10 +9,8 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
-import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, TypeGuard
 
@@ -24,10 +22,8 @@ from ecolyzer_otel.sensors.nvml_usage import DeviceBusy
 __all__ = ["AmdGpu", "open_amd"]
 
 _MICRO: Final = 1e-6
-_LONGEST_GAP_SECONDS: Final = 12.0
-#: No comparison with an external meter is published: as for NVML without a source, and what integration adds.
+#: No comparison with an external meter is published: as for NVML without a source.
 _UNCERTAINTY: Final = 0.10
-_INTEGRATION: Final = 0.10
 
 _NO_DRIVER: Final = "load the module amdgpu; in a container pass /dev/kfd and /dev/dri"
 _NO_PERMISSION: Final = "add this user to the groups render and video, or run the node agent (ecolyzer agent)"
@@ -64,7 +60,7 @@ class AmdGpu(Sensor):
         self._info = info
         self._clock = clock
         self._handle: Any = None
-        self._energy = CheckedEnergy(_LONGEST_GAP_SECONDS)
+        self._energy = CheckedEnergy()
         self._busy = DeviceBusy()
         self._unsupported: set[str] = set()
         self._celsius: float | None = None
@@ -73,12 +69,7 @@ class AmdGpu(Sensor):
     @property
     def info(self) -> SensorInfo:
         """The properties of the sensor; its uncertainty grows once the counter has turned out to be wrong."""
-        if self._energy.integrating and self._info.longest_gap_seconds is None:
-            self._info = replace(
-                self._info,
-                longest_gap_seconds=_LONGEST_GAP_SECONDS,
-                relative_uncertainty=math.hypot(self._info.relative_uncertainty, _INTEGRATION),
-            )
+        self._info = self._energy.revised(self._info)
         return self._info
 
     def read(self) -> Reading:

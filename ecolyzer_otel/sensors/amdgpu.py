@@ -7,10 +7,8 @@ has): its power is that of the whole processor, which RAPL counts already, so it
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -18,14 +16,13 @@ from ecolyzer_otel.sensors.base import Absence, Reading, Sensor, SensorError, Se
 from ecolyzer_otel.sensors.files import HeldFile, hwmon_chips, read_int, read_text
 from ecolyzer_otel.sensors.integrate import CheckedEnergy
 from ecolyzer_otel.sensors.nvml_usage import DeviceBusy
-from ecolyzer_otel.sensors.power import LONGEST_GAP_SECONDS, Rail, opened
+from ecolyzer_otel.sensors.power import Rail, opened
 from ecolyzer_otel.sensors.thermal import CpuThermal
 
 __all__ = ["AmdgpuFiles", "open_amdgpu"]
 
 _MICRO: Final = 1e-6
 _UNCERTAINTY: Final = 0.10
-_INTEGRATION: Final = 0.10
 
 
 class AmdgpuFiles(Sensor):
@@ -34,7 +31,7 @@ class AmdgpuFiles(Sensor):
     def __init__(self, folder: Path, info: SensorInfo, clock: Callable[[], int]) -> None:
         self._info = info
         self._clock = clock
-        self._energy = CheckedEnergy(LONGEST_GAP_SECONDS)
+        self._energy = CheckedEnergy()
         self._busy = DeviceBusy()
         self._load = HeldFile(folder / "device/gpu_busy_percent", 32)
         self._thermal = CpuThermal(folder / "temp1_input")
@@ -45,12 +42,7 @@ class AmdgpuFiles(Sensor):
     @property
     def info(self) -> SensorInfo:
         """The properties of the sensor; its uncertainty grows once power has to be integrated."""
-        if self._energy.integrating and self._info.longest_gap_seconds is None:
-            self._info = replace(
-                self._info,
-                longest_gap_seconds=LONGEST_GAP_SECONDS,
-                relative_uncertainty=math.hypot(self._info.relative_uncertainty, _INTEGRATION),
-            )
+        self._info = self._energy.revised(self._info)
         return self._info
 
     def read(self) -> Reading:

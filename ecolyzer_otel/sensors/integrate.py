@@ -7,10 +7,20 @@ reports, before it is trusted.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final, Literal
 
-__all__ = ["CheckedEnergy", "PowerIntegral"]
+from ecolyzer_otel.sensors.base import SensorInfo
+
+__all__ = ["LONGEST_GAP_SECONDS", "CheckedEnergy", "PowerIntegral"]
+
+#: Of a longer time between two reads only this much is integrated; the joules of the rest are unknown.
+LONGEST_GAP_SECONDS: Final = 12.0
+_LONGEST_GAP_NS: Final = 12_000_000_000
+#: Uncertainty added by integrating a sampled power that lags behind (0.1 s windows, up to 1 s of averaging).
+_INTEGRATION: Final = 0.10
 
 #: Least length and energy of a window of the comparison: many update periods, and enough joules for a result.
 _WINDOW_NS: Final = 5_000_000_000
@@ -28,19 +38,16 @@ _BAD_WINDOWS: Final = 2
 class PowerIntegral:
     """The integral of power over time by the trapezoidal rule: each step adds (P0 + P1) / 2 * dt.
 
-    Args:
-        longest_gap_seconds: of a longer step only this much is integrated, at its mean power. The joules of the
-            rest are unknown, and the gap is counted in ``gaps``.
+    Of a step longer than :data:`LONGEST_GAP_SECONDS` only this much is integrated, at its mean power.
 
     Attributes:
         joules: the integral so far.
-        gaps: number of steps longer than ``longest_gap_seconds``.
+        gaps: number of such steps.
     """
 
-    def __init__(self, longest_gap_seconds: float = 12.0) -> None:
+    def __init__(self) -> None:
         self.joules = 0.0
         self.gaps = 0
-        self._longest_ns = round(longest_gap_seconds * 1e9)
         self._last: tuple[int, float] | None = None
 
     def add(self, t_ns: int, watts: float) -> float:
@@ -50,9 +57,9 @@ class PowerIntegral:
             then, watts_then = self._last
             if t_ns <= then:
                 return self.joules
-            if t_ns - then > self._longest_ns:
+            if t_ns - then > _LONGEST_GAP_NS:
                 self.gaps += 1
-            self.joules += (watts + watts_then) / 2.0 * min(t_ns - then, self._longest_ns) / 1e9
+            self.joules += (watts + watts_then) / 2.0 * min(t_ns - then, _LONGEST_GAP_NS) / 1e9
         self._last = t_ns, watts
         return self.joules
 
@@ -68,8 +75,8 @@ class CheckedEnergy:
     bounds ends the comparison.
     """
 
-    def __init__(self, longest_gap_seconds: float = 12.0) -> None:
-        self._integral = PowerIntegral(longest_gap_seconds)
+    def __init__(self) -> None:
+        self._integral = PowerIntegral()
         self._verdict: Verdict = "open"
         self._integrating = False
         self._base = 0.0
@@ -80,11 +87,6 @@ class CheckedEnergy:
         self._faults: dict[str, int] = {}
 
     @property
-    def integrating(self) -> bool:
-        """Whether the joules come from integrated power."""
-        return self._integrating
-
-    @property
     def wants_counter(self) -> bool:
         """Whether the counter has to be read."""
         return not self._integrating and self._verdict in ("open", "good")
@@ -93,6 +95,16 @@ class CheckedEnergy:
     def wants_power(self) -> bool:
         """Whether power has to be read: to check the counter, or to replace it."""
         return self._integrating or self._verdict != "good"
+
+    def revised(self, info: SensorInfo) -> SensorInfo:
+        """Returns a sensor's properties, with a larger uncertainty once its joules come from integrated power."""
+        if not self._integrating or info.longest_gap_seconds is not None:
+            return info
+        return replace(
+            info,
+            longest_gap_seconds=LONGEST_GAP_SECONDS,
+            relative_uncertainty=math.hypot(info.relative_uncertainty, _INTEGRATION),
+        )
 
     def faults(self) -> Mapping[str, int]:
         """Returns the faults found, by reason: ``counter_stuck``, ``counter_implausible``, ``gap``."""

@@ -16,7 +16,7 @@ from typing import Final
 
 from ecolyzer_otel.sensors.base import Absence, Reading, Sensor, SensorError, SensorInfo
 from ecolyzer_otel.sensors.integrate import PowerIntegral
-from ecolyzer_otel.sensors.power import LONGEST_GAP_SECONDS, power_info
+from ecolyzer_otel.sensors.power import power_info
 
 __all__ = ["IpmiSensor", "open_ipmi"]
 
@@ -36,7 +36,7 @@ class IpmiSensor(Sensor):
     def __init__(self, program: str, clock: Callable[[], int] = time.monotonic_ns) -> None:
         self._program = program
         self._clock = clock
-        self._integral = PowerIntegral(LONGEST_GAP_SECONDS)
+        self._integral = PowerIntegral()
         self._info = power_info(
             "server", "cpu", "IPMI power of the whole server (with power supply and fans)", _PERIOD, _UNCERTAINTY
         )

@@ -8,33 +8,25 @@ Attention" (arXiv 2312.02741) found 25 ms of every 100 ms on A100 and H100.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+from ecolyzer_otel.common.backoff import Backoff
 from ecolyzer_otel.sensors.base import Absence, Reading, Sensor, SensorError, SensorInfo, Usage
 from ecolyzer_otel.sensors.integrate import CheckedEnergy
 from ecolyzer_otel.sensors.nvml_info import describe
-from ecolyzer_otel.sensors.nvml_session import NvmlError, NvmlSession, samples
+from ecolyzer_otel.sensors.nvml_session import REOPEN_WAITS_NS, NvmlError, NvmlSession, samples
 from ecolyzer_otel.sensors.nvml_usage import DeviceBusy, ProcessBusy, number, read_samples
 from ecolyzer_otel.sensors.pids import PidMap
 
 __all__ = ["NvmlGpu", "open_nvml"]
 
 _MILLI: Final = 1e-3
-#: While power is integrated, the joules between two reads further apart than this are unknown.
-_LONGEST_GAP_SECONDS: Final = 12.0
 #: Temperature and clocks change slowly, and a query may take a millisecond if firmware answers it.
 _SLOW_NS: Final = 200_000_000
-#: A lost GPU is opened again after 1, 2, 4 … seconds, later every 30 s.
-_FIRST_WAIT_NS: Final = 1_000_000_000
-_LONGEST_WAIT_NS: Final = 30_000_000_000
-
-#: Uncertainty added by integrating a sampled power that lags behind (0.1 s windows, up to 1 s of averaging).
-_INTEGRATION: Final = 0.10
 
 #: Bits of nvmlClocksEventReasons (nvml.h) that mean throttling. Idle (0x1) and clocks set by the user (0x2) or by
 #: the display (0x100) do not.
@@ -74,12 +66,12 @@ class NvmlGpu(Sensor):
         self._handle = handle
         self._generation = session.generation
         self._clock = clock
-        self._energy = CheckedEnergy(_LONGEST_GAP_SECONDS)
+        self._energy = CheckedEnergy()
         self._busy = DeviceBusy()
         self._processes = ProcessBusy(pids)
         self._unsupported: set[str] = set()
         self._details_ns: int | None = None
-        self._wait_ns = 0
+        self._backoff = Backoff(*REOPEN_WAITS_NS)
         self._not_before_ns = 0
         self._usage: Usage | None = None
         self._throttled: frozenset[str] | None = None
@@ -88,8 +80,7 @@ class NvmlGpu(Sensor):
     @property
     def info(self) -> SensorInfo:
         """The properties of the sensor; its uncertainty grows once the counter has turned out to be wrong."""
-        if self._energy.integrating and self._info.longest_gap_seconds is None:
-            self._info = _integrated(self._info)
+        self._info = self._energy.revised(self._info)
         return self._info
 
     def read(self) -> Reading:
@@ -105,7 +96,7 @@ class NvmlGpu(Sensor):
             if error.lost:
                 self._drop_handle()
             raise
-        self._wait_ns = 0
+        self._backoff.succeed()
         self._read_details(reading.t_ns)
         return replace(reading, utilization=self._busy.utilization)
 
@@ -158,8 +149,8 @@ class NvmlGpu(Sensor):
         now = self._clock()
         if now >= self._not_before_ns:
             self._session.drop()
-            self._not_before_ns = now + self._wait_ns
-            self._wait_ns = min(_LONGEST_WAIT_NS, self._wait_ns * 2 or _FIRST_WAIT_NS)
+            self._not_before_ns = now + self._backoff.wait  # the first time without a wait
+            self._backoff.fail()
 
     def _counter(self) -> float | None:
         millijoules = self._query("energy", "nvmlDeviceGetTotalEnergyConsumption")
@@ -239,15 +230,6 @@ class NvmlGpu(Sensor):
             self._usage = None
         else:
             self._usage = Usage(self._busy.seconds, dict(self._processes.seconds))
-
-
-def _integrated(info: SensorInfo) -> SensorInfo:
-    """The properties of the sensor once power is integrated."""
-    return replace(
-        info,
-        longest_gap_seconds=_LONGEST_GAP_SECONDS,
-        relative_uncertainty=math.hypot(info.relative_uncertainty, _INTEGRATION),
-    )
 
 
 def open_nvml(

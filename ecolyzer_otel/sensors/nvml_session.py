@@ -8,9 +8,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
 
+from ecolyzer_otel.common.backoff import Backoff
 from ecolyzer_otel.sensors.base import Absence, Reason, SensorError, SensorInfo
 
-__all__ = ["NvmlError", "NvmlSession", "samples"]
+__all__ = ["REOPEN_WAITS_NS", "NvmlError", "NvmlSession", "samples"]
 
 _NO_BINDING: Final = "on a machine with an NVIDIA GPU, pip install nvidia-ml-py (or ecolyzer-otel[nvidia])"
 _NO_DRIVER: Final = (
@@ -38,9 +39,8 @@ _ERRORS: Final[dict[int, tuple[Reason, str]]] = {
 #: UUID), DRIVER_NOT_LOADED, GPU_IS_LOST, RESET_REQUIRED, LIB_RM_VERSION_MISMATCH, GPU_NOT_FOUND, UNKNOWN.
 _LOST_CODES: Final = frozenset({1, 2, 6, 9, 15, 16, 18, 28, 999})
 _UNSUPPORTED_CODES: Final = frozenset({3, 13})
-#: Opening a broken driver may take long: the wait doubles after each failure, up to this.
-_LONGEST_WAIT_NS: Final = 30_000_000_000
-_FIRST_WAIT_NS: Final = 1_000_000_000
+#: First and longest wait before the library is opened again: with a broken driver this may take long.
+REOPEN_WAITS_NS: Final = (1_000_000_000, 30_000_000_000)
 
 
 class NvmlError(SensorError):
@@ -73,7 +73,7 @@ class NvmlSession:
         self.open = False
         self.generation = 0
         self._clock = clock
-        self._wait_ns = 0
+        self._backoff = Backoff(*REOPEN_WAITS_NS)
         self._not_before_ns = 0
         self._last_error: SensorError | None = None
 
@@ -108,13 +108,12 @@ class NvmlSession:
         try:
             self.nvml.nvmlInit()
         except Exception as error:
-            self._wait_ns = min(_LONGEST_WAIT_NS, self._wait_ns * 2 or _FIRST_WAIT_NS)
-            self._not_before_ns = self._clock() + self._wait_ns
+            self._not_before_ns = self._clock() + self._backoff.fail()
             self._last_error = _map(error, "nvmlInit", reopening=self.generation > 0)
             raise self._last_error from error
         self.open = True
         self.generation += 1
-        self._wait_ns = 0
+        self._backoff.succeed()
         self._last_error = None
 
     def drop(self) -> None:

@@ -14,13 +14,10 @@ from typing import Final
 
 from ecolyzer_otel.sensors.base import Absence, Component, Reading, Sensor, SensorError, SensorInfo
 from ecolyzer_otel.sensors.files import HeldFile
-from ecolyzer_otel.sensors.integrate import PowerIntegral
+from ecolyzer_otel.sensors.integrate import LONGEST_GAP_SECONDS, PowerIntegral
 from ecolyzer_otel.sensors.thermal import CpuThermal
 
-__all__ = ["LONGEST_GAP_SECONDS", "Clock", "FileEnergy", "PowerSensor", "Rail", "opened", "power_info"]
-
-#: The joules between two reads further apart than this are unknown.
-LONGEST_GAP_SECONDS: Final = 12.0
+__all__ = ["Clock", "FileEnergy", "PowerSensor", "Rail", "opened", "power_info"]
 
 Clock = Callable[[], int]
 
@@ -85,7 +82,7 @@ class PowerSensor(Sensor):
         self._info = info
         self._thermal = thermal
         self._clock = clock
-        self._integral = PowerIntegral(LONGEST_GAP_SECONDS)
+        self._integral = PowerIntegral()
 
     @property
     def info(self) -> SensorInfo:
