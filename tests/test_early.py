@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ecolyzer_otel.boot.early import take
+from ecolyzer_otel.boot.first_readings import take
 from ecolyzer_otel.common.config import Config
 from ecolyzer_otel.ledger import Ledger, Record, SensorSpec
 from ecolyzer_otel.meter.first_readings import apply

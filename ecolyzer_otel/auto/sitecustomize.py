@@ -40,7 +40,7 @@ def _initialize():
     before = os.environ.get("PYTHONPATH", "")
     os.environ["PYTHONPATH"] = os.pathsep.join(p for p in before.split(os.pathsep) if p and p != _HERE)
     try:
-        from ecolyzer_otel.boot.startup import initialize
+        from ecolyzer_otel.boot.auto_instrumentation import initialize
 
         initialize()
     except ImportError:

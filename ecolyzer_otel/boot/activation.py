@@ -8,16 +8,16 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ecolyzer_otel.boot.in_process import own_meter
-from ecolyzer_otel.boot.workers import private_worker, socket_worker
+from ecolyzer_otel.boot.start_worker import private_worker, socket_worker
 from ecolyzer_otel.common.config import Config, load
-from ecolyzer_otel.worker.exits import chain_sigterm
+from ecolyzer_otel.worker.exit_flush import chain_sigterm
 from ecolyzer_otel.worker.gil import warn_if_free_threaded
 from ecolyzer_otel.worker.model_names import use_rules
 from ecolyzer_otel.worker.state import State, state
 from ecolyzer_otel.worker.training import count_training
 
 if TYPE_CHECKING:
-    from ecolyzer_otel.worker.thread import Worker
+    from ecolyzer_otel.worker.background_thread import Worker
 
 __all__ = ["activate"]
 
@@ -42,7 +42,7 @@ def activate() -> None:
 
 def _chosen_meter(config: Config) -> Callable[[State], Worker]:
     """How a worker of this process finds its meter: the agent, the service's own, or as a last resort a thread."""
-    from ecolyzer_otel.boot.starter import FOLDER, agent_socket, announce_folder
+    from ecolyzer_otel.boot.private_meter import FOLDER, agent_socket, announce_folder
 
     address = agent_socket(config)
     folder = os.environ.get(FOLDER)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from time import monotonic, sleep
 from typing import Any, Final
 
-from ecolyzer_otel.boot.factors import embodied_parts, find_place, open_timeline
+from ecolyzer_otel.boot.factor_sources import embodied_parts, find_place, open_timeline
 from ecolyzer_otel.common.config import Config
 from ecolyzer_otel.common.errors import ConfigError, EcolyzerError
 from ecolyzer_otel.export.exporter import Exporter
@@ -64,28 +64,37 @@ class Setup:
 
 
 def prepare(
-    config: Config, *, alone: bool = False, early: dict[str, Any] | None = None, patient: bool = False
+    config: Config, *, single_worker: bool = False, early: dict[str, Any] | None = None, shared: bool = False
 ) -> Setup:
     """A meter that only needs somebody to call its ``tick``.
 
     Args:
         config: the settings. A zone, sensor file or port that cannot be used is noted in ``problems``, and the
             world average, the modelled CPU or no port is used instead.
-        alone: the only worker is this process.
-        early: readings from before, as :func:`ecolyzer_otel.boot.early.take` gave them.
-        patient: the meter is the whole node's, which no service can hurry (:mod:`ecolyzer_otel.boot.daemon`).
+        single_worker: this process is the only worker.
+        early: readings from before, as :func:`ecolyzer_otel.boot.first_readings.take` gave them.
+        shared: the meter of a node, which serves many services (:mod:`ecolyzer_otel.boot.agent`).
     """
     problems: list[EcolyzerError] = []
     # The control group of an agent says nothing of its services: they are anywhere on the host.
-    discovery = _discover(config, problems, "host" if patient else None)
+    discovery = _discover(config, problems, "host" if shared else None)
     timeline = open_timeline(config, find_place(config, problems), problems)
     embodied = embodied_parts(config, [sensor.info for sensor in discovery.sensors], problems)
     timeline.start()
     store = MetricStore(max_label_sets=config.max_label_sets)
-    meter = Meter(config, discovery, timeline, store, embodied=embodied, alone=alone, early=early, patient=patient)
+    meter = Meter(
+        config,
+        discovery,
+        timeline,
+        store,
+        embodied=embodied,
+        single_worker=single_worker,
+        early=early,
+        shared=shared,
+    )
     setup = Setup(meter, timeline, discovery, problems=problems)
     _keep_journal(config, setup, store)
-    _serve(config, setup, store, _PAGE_SECONDS if patient else 0.0)
+    _serve(config, setup, store, _PAGE_SECONDS if shared else 0.0)
     return setup
 
 

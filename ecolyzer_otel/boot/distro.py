@@ -1,6 +1,6 @@
 """The OpenTelemetry distro and configurator, for ``opentelemetry-instrument`` with ``OTEL_PYTHON_DISTRO=ecolyzer``.
 
-``ecolyzer-instrument`` does the same without OpenTelemetry's own loader (:mod:`ecolyzer_otel.boot.startup`).
+``ecolyzer-instrument`` does the same without OpenTelemetry's own loader (:mod:`ecolyzer_otel.boot.auto_instrumentation`).
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry.instrumentation.distro import BaseDistro  # type: ignore[attr-defined]
 
 from ecolyzer_otel.boot.activation import activate
-from ecolyzer_otel.boot.startup import load_when_needed
-from ecolyzer_otel.worker import provider
+from ecolyzer_otel.boot.auto_instrumentation import load_when_needed
+from ecolyzer_otel.worker import sdk
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -36,4 +36,4 @@ class EcolyzerConfigurator:
 
     def configure(self, **kwargs: Any) -> None:
         """Called once per process by OpenTelemetry's auto-instrumentation."""
-        provider.expect(**kwargs)
+        sdk.expect(**kwargs)

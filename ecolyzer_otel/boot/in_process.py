@@ -9,7 +9,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
-from ecolyzer_otel.boot.workers import begin_worker, socket_worker
+from ecolyzer_otel.boot.start_worker import begin_worker, socket_worker
 from ecolyzer_otel.common.config import Config, load
 from ecolyzer_otel.worker.state import State
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
 
     from ecolyzer_otel.boot.assembly import Setup
-    from ecolyzer_otel.wire.native import Alarm
+    from ecolyzer_otel.wire.native import Waker
     from ecolyzer_otel.wire.server import Server
-    from ecolyzer_otel.worker.thread import Worker
+    from ecolyzer_otel.worker.background_thread import Worker
 
 __all__ = ["InProcessMeter", "own_meter", "running"]
 
@@ -40,7 +40,7 @@ class InProcessMeter:
         self.setup: Setup | None = None
         self._server: Server | None = None
         self._thread: threading.Thread | None = None
-        self._alarm: Alarm | None = None
+        self._waker: Waker | None = None
         self._pid = 0
 
     @property
@@ -52,10 +52,10 @@ class InProcessMeter:
         """Start the meter, its server and the background thread."""
         from ecolyzer_otel.boot.assembly import prepare
         from ecolyzer_otel.boot.local_link import LocalLink
-        from ecolyzer_otel.wire.native import Alarm
+        from ecolyzer_otel.wire.native import Waker
         from ecolyzer_otel.wire.server import Server
 
-        setup = prepare(config, alone=True)
+        setup = prepare(config, single_worker=True)
         if meter_provider is not None:
             from ecolyzer_otel.export.bridge import MeterProviderBridge
 
@@ -69,9 +69,9 @@ class InProcessMeter:
             _LOG.warning("ecolyzer: %s", problem)
         listener, address = _listen_abstractly()
         self._server = Server(setup.meter, listener, [], user=os.getuid() if listener else None)
-        self._alarm = Alarm()
-        self._server.wake_on(self._alarm.descriptor)
-        setup.meter.poke = self._alarm.ring
+        self._waker = Waker()
+        self._server.wake_on(self._waker.descriptor)
+        setup.meter.pace.wake = self._waker.wake
         self._thread = threading.Thread(target=self._server.run, name="ecolyzer-meter", daemon=True)
         self._thread.start()
         begin_worker(here, LocalLink(setup.meter), config)
@@ -82,19 +82,19 @@ class InProcessMeter:
     def forked(self) -> None:
         """In the parent, after a fork: there may be another worker from now on."""
         if self.setup is not None:
-            self.setup.meter.alone = False
+            self.setup.meter.forked()
 
     def end(self, timeout: float) -> None:
         """Settle what is finished and end the meter."""
         setup, self.setup = self.setup, None
-        if setup is None or self._server is None or self._alarm is None or self._thread is None:
+        if setup is None or self._server is None or self._waker is None or self._thread is None:
             return
         setup.close()
         self._server.stop()
-        self._alarm.ring()
+        self._waker.wake()
         self._thread.join(timeout)
         self._server.close_all()
-        self._alarm.close()
+        self._waker.close()
 
 
 def _listen_abstractly() -> tuple[socket.socket | None, str | None]:

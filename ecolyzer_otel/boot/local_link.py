@@ -24,18 +24,18 @@ class LocalLink(Link):
     def __init__(self, meter: Meter) -> None:
         self._meter = meter
         self._client: Client | None = None
-        self._ring: Callable[[], None] = lambda: None
+        self._wake: Callable[[], None] = lambda: None
 
-    def on_message(self, ring: Callable[[], None]) -> None:
-        """Let the meter's thread call ``ring`` when it has something for the worker."""
-        self._ring = ring
+    def on_message(self, wake: Callable[[], None]) -> None:
+        """Let the meter's thread call ``wake`` when it has a message for the worker."""
+        self._wake = wake
 
     def forked(self) -> None:
-        """Nothing: the child has no meter, and the parent's is not to be told that its worker left."""
+        """Do nothing: the child has no meter, and the worker of the parent stays connected."""
 
     def connect(self) -> bool:  # noqa: D102 - see Link
         self._client = self._meter.join()
-        self._client.notify = self._ring
+        self._client.notify = self._wake
         return True
 
     def send(self, message: FromWorker) -> bool:  # noqa: D102

@@ -2,7 +2,7 @@
 
 The launcher starts the meter in a session of its own and then *becomes* CMD (``exec``): PID, signals, streams and
 exit status are CMD's own. It imports as little as it can, because CMD waits for it. As PID 1 it stays instead, as
-a small init (:mod:`ecolyzer_otel.cli.init`).
+a small init (:mod:`ecolyzer_otel.cli.pid1`).
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import socket
 import sys
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from ecolyzer_otel.boot.early import take
-from ecolyzer_otel.boot.starter import AGENT_SOCKET, AUTO, FOLDER, agent_socket, become, listen_privately, pidfd
+from ecolyzer_otel.boot.first_readings import take
+from ecolyzer_otel.boot.private_meter import AGENT_SOCKET, AUTO, FOLDER, agent_socket, become, listen_privately, pidfd
 from ecolyzer_otel.common.config import OPTIONS, Loaded, load, parse_flags
 from ecolyzer_otel.common.errors import ConfigError
 from ecolyzer_otel.common.options import FOR_METER
@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     if _use_agent(loaded.config, environment, texts):
         _execute(path, command, environment)
     if os.getpid() == 1:
-        from ecolyzer_otel.cli.init import run_as_init
+        from ecolyzer_otel.cli.pid1 import run_as_init
 
         run_as_init(lambda pid: _start_meter(loaded.config, environment, pid), path, command, environment)
     _start_meter(loaded.config, environment, os.getpid())

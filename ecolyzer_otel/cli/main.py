@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from ecolyzer_otel.boot.starter import AGENT_SOCKET
+from ecolyzer_otel.boot.private_meter import AGENT_SOCKET
 from ecolyzer_otel.cli import report, zones
 from ecolyzer_otel.common.config import OPTIONS, load
 from ecolyzer_otel.common.errors import ConfigError, EcolyzerError
@@ -64,7 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _agent(options: argparse.Namespace) -> int:
-    from ecolyzer_otel.boot.daemon import run
+    from ecolyzer_otel.boot.agent import run
 
     flags = {option.name: getattr(options, option.name, None) for option in OPTIONS}
     loaded = load({name: text for name, text in flags.items() if text is not None})

@@ -15,7 +15,7 @@ from ecolyzer_otel.worker.energy import Energy
 from ecolyzer_otel.worker.flush import flush
 from ecolyzer_otel.worker.hot_path import begin, finish
 from ecolyzer_otel.worker.lending import ELSEWHERE, OUTERMOST, lending, placement_of
-from ecolyzer_otel.worker.ready import make_ready
+from ecolyzer_otel.worker.preload import make_ready
 from ecolyzer_otel.worker.spec import CallSpec, ModelFacts
 from ecolyzer_otel.worker.state import state
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 from ecolyzer_otel.wire.limits import MAX_NAME
 from ecolyzer_otel.wire.protocol import Model
 from ecolyzer_otel.worker.call import Call
-from ecolyzer_otel.worker.devices import sensor_name
+from ecolyzer_otel.worker.device_names import sensor_name
 from ecolyzer_otel.worker.model_names import given_name
 from ecolyzer_otel.worker.spec import ModelFacts
 

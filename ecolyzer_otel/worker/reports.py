@@ -15,14 +15,14 @@ from ecolyzer_otel.wire.limits import MAX_DONE, MAX_NAME, MAX_OPEN, MAX_PHASES, 
 from ecolyzer_otel.wire.protocol import Batch, Busy, Done, Open
 from ecolyzer_otel.worker.accounts import Accounts
 from ecolyzer_otel.worker.call import Call
-from ecolyzer_otel.worker.clocks import ProcessClocks, native_ids, thread_cpu_ns
-from ecolyzer_otel.worker.devices import sensor_name
+from ecolyzer_otel.worker.cpu_clocks import ProcessClocks, native_ids, thread_cpu_ns
+from ecolyzer_otel.worker.device_names import sensor_name
 from ecolyzer_otel.worker.models import ModelBook
-from ecolyzer_otel.worker.sharing import ThreadShares
+from ecolyzer_otel.worker.thread_shares import ThreadShares
 from ecolyzer_otel.worker.spans import RequestSpan, error_name, route_of, spans_are_exported, start_span
 from ecolyzer_otel.worker.spec import ModelFacts
 from ecolyzer_otel.worker.state import State
-from ecolyzer_otel.worker.threads import main_thread
+from ecolyzer_otel.worker.thread_ids import main_thread
 
 __all__ = ["Reporter"]
 

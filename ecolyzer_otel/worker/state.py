@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
-from ecolyzer_otel.worker import threads
+from ecolyzer_otel.worker import thread_ids
 from ecolyzer_otel.worker.call import Call, current_call, server_span
 from ecolyzer_otel.worker.pace import paces
 
@@ -80,7 +80,7 @@ def replace_state(start_worker: Callable[[State], Any] | None) -> State:
 
 def after_fork_in_child() -> None:
     """Forget the parent's calls, clocks and background thread; also called where Python did not see the fork."""
-    threads.forked()
+    thread_ids.forked()
     unforked[0:1] = b"\1"
     paces.clear()  # clocks begin anew
     if _state.worker is not None:

@@ -12,7 +12,7 @@ import pytest
 from support.waiting import until
 
 from ecolyzer_otel.wire.identity import Peer, container_of, is_gone, peer_of
-from ecolyzer_otel.worker.devices import sensor_name
+from ecolyzer_otel.worker.device_names import sensor_name
 
 ID = "0123456789abcdef" * 4
 GROUPS = {

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ecolyzer_otel.worker.call import Call
-from ecolyzer_otel.worker.sharing import ThreadShares
+from ecolyzer_otel.worker.thread_shares import ThreadShares
 from ecolyzer_otel.worker.spec import CallSpec, ModelFacts
 from ecolyzer_otel.worker.state import State
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ecolyzer_otel.worker.threads import get_ident
+from ecolyzer_otel.worker.thread_ids import get_ident
 from ecolyzer_tensorflow import TensorFlowInstrumentor
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

@@ -42,7 +42,7 @@ def test_what_is_hooked_is_what_the_instrumentors_patch():
     """The table that spares a process the instrumentors of what it never imports."""
     from importlib.metadata import entry_points
 
-    from ecolyzer_otel.boot.startup import HOOKED
+    from ecolyzer_otel.boot.auto_instrumentation import HOOKED
 
     ours = [one for one in entry_points(group="opentelemetry_instrumentor") if one.name.startswith("ecolyzer_")]
     assert {one.name: tuple(sorted(one.load()().hooks())) for one in ours} == HOOKED

@@ -65,7 +65,7 @@ def test_worker_page_and_meter_sleep_and_a_call_wakes_them(launch):
 def test_many_rests_lose_nothing(launch):
     """Calls at the very moment at which the thread goes to rest."""
     code = """
-import ecolyzer_otel, ecolyzer_otel.worker.thread as worker
+import ecolyzer_otel, ecolyzer_otel.worker.background_thread as worker
 worker._QUIET_AFTER = 0.0
 for number in range(150):
     engine.infer()

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from cloudcoil.models.prometheus_operator import v1 as operator
 
-from ecolyzer_otel.boot.starter import AGENT_SOCKET
+from ecolyzer_otel.boot.private_meter import AGENT_SOCKET
 from ecolyzer_otel.version import __version__
 
 from .tools import ROOT, read_documents, read_yaml

@@ -12,7 +12,7 @@ import sys
 from typing import Any
 
 from ecolyzer_otel.boot.assembly import Setup, prepare
-from ecolyzer_otel.boot.starter import leave_folder
+from ecolyzer_otel.boot.private_meter import leave_folder
 from ecolyzer_otel.common.config import Config
 from ecolyzer_otel.wire.server import Server
 

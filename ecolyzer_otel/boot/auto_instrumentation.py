@@ -23,7 +23,7 @@ import wrapt
 
 from ecolyzer_otel.boot.activation import activate
 from ecolyzer_otel.boot.instrumentors import is_uninstrumented
-from ecolyzer_otel.worker import provider
+from ecolyzer_otel.worker import sdk
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -74,7 +74,7 @@ def initialize() -> None:
         from opentelemetry.instrumentation.version import __version__
 
         activate()
-        provider.expect(auto_instrumentation_version=__version__)
+        sdk.expect(auto_instrumentation_version=__version__)
         _load_all()
     except Exception:  # noqa: BLE001 - never hurt the service
         _LOG.exception("ecolyzer: this process cannot be instrumented")
@@ -116,8 +116,8 @@ def load_when_needed(entry_point: EntryPoint, load: Callable[[], None]) -> None:
     if name in HOOKED:
         for module in HOOKED[name]:
             wrapt.register_post_import_hook(functools.partial(_imported, entry_point), module)
-    elif name in _ROUTES_KNOWN and not provider.is_set_up():
-        provider.when_set_up(lambda: _load_after_all(entry_point, load))
+    elif name in _ROUTES_KNOWN and not sdk.is_set_up():
+        sdk.when_set_up(lambda: _load_after_all(entry_point, load))
     else:
         _load_with_library(entry_point, load)
 
@@ -154,7 +154,7 @@ def _load_with_library(entry_point: EntryPoint, load: Callable[[], None]) -> Non
 def _load_safely(entry_point: EntryPoint, load: Callable[[], None]) -> None:
     try:
         if entry_point.name in _ROUTES_BY_SPANS:
-            provider.ensure()
+            sdk.ensure()
         load()
     except ModuleNotFoundError as error:
         _LOG.debug("ecolyzer: %s is not loaded: %s", entry_point.name, error)

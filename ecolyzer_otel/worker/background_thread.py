@@ -13,7 +13,7 @@ from typing import Final
 from ecolyzer_otel.common.errors import ProtocolError
 from ecolyzer_otel.wire.limits import MAX_NAME
 from ecolyzer_otel.wire.link import Link
-from ecolyzer_otel.wire.native import Alarm, original, start_thread
+from ecolyzer_otel.wire.native import Waker, start_thread, unpatched
 from ecolyzer_otel.wire.protocol import (
     OLDEST,
     VERSION,
@@ -81,13 +81,13 @@ class Worker:
         self._tries = 0
         self._quiet = False
         self._last_busy = monotonic()
-        self._alarm = Alarm()
+        self._waker = Waker()
         self._stopping = self._running = False
         self._thread_id = 0
-        self._flush_lock = original("_thread", "allocate_lock")()
+        self._flush_lock = unpatched("_thread", "allocate_lock")()
         self._flush_wanted = self._flush_sent = self._flush_done = 0
         self._deliver_wanted = self._delivering = self._delivered = 0
-        link.on_message(self._alarm.ring)
+        link.on_message(self._waker.wake)
 
     def start(self) -> None:
         """Start the thread."""
@@ -109,7 +109,7 @@ class Worker:
             return False
         with self._flush_lock:
             number = self._flush_wanted = self._flush_wanted + 1
-        self._alarm.ring()
+        self._waker.wake()
         return self._wait_until(lambda: self._flush_done >= number, timeout)
 
     def deliver(self, timeout: float) -> bool:
@@ -123,12 +123,12 @@ class Worker:
             return False
         with self._flush_lock:
             number = self._deliver_wanted = self._deliver_wanted + 1
-        self._alarm.ring()
+        self._waker.wake()
         return self._wait_until(lambda: self._delivered >= number, timeout)
 
     def _can_be_waited_for(self) -> bool:
         """Not by itself, and not once it has ended."""
-        return self._running and original("_thread", "get_ident")() != self._thread_id
+        return self._running and unpatched("_thread", "get_ident")() != self._thread_id
 
     def _wait_until(self, condition: Callable[[], bool], timeout: float) -> bool:
         deadline = monotonic() + timeout
@@ -141,7 +141,7 @@ class Worker:
         """Flush, end the thread and close the link."""
         self.flush(timeout)
         self._stopping = True
-        self._alarm.ring()
+        self._waker.wake()
         deadline = monotonic() + timeout
         while self._running and monotonic() < deadline:
             time.sleep(0.002)
@@ -150,11 +150,11 @@ class Worker:
         """In a forked child: give up the parent's descriptors, or the meter would not see the parent end."""
         with contextlib.suppress(Exception):
             self._link.forked()
-            self._alarm.close()
+            self._waker.close()
 
     def _run(self) -> None:
-        self._thread_id = original("_thread", "get_ident")()
-        self._reporter.clocks.own.add(original("_thread", "get_native_id")())
+        self._thread_id = unpatched("_thread", "get_ident")()
+        self._reporter.clocks.own.add(unpatched("_thread", "get_native_id")())
         next_report = 0.0
         attentive = True
         while not self._stopping:
@@ -176,18 +176,18 @@ class Worker:
                 if not attentive and self._may_rest():
                     self._rest()
                 else:
-                    self._alarm.wait(pause, self._link.descriptor if attentive else -1, write=self._link.unsent)
+                    self._waker.wait(pause, self._link.descriptor if attentive else -1, write=self._link.unsent)
             except Exception:  # noqa: BLE001 - never hurt the service
                 # Nothing of ours may end the service or be silent about it for ever.
                 _LOG.warning("ecolyzer: the worker thread met an error and goes on", exc_info=True)
-                self._alarm.wait(PERIOD)
+                self._waker.wait(PERIOD)
         self._link.close()
         self._reporter.end_spans()
-        self._alarm.close()
+        self._waker.close()
         self._running = False
 
     def _may_rest(self) -> bool:
-        """Whether there is nothing to tell, and the meter knows that. The next call rings the alarm."""
+        """Whether there is nothing to tell, and the meter knows that. The next call wakes the thread."""
         if not (self._quiet and self._connected) or self._reporter.spans:
             return False
         self._state.resting = True
@@ -196,7 +196,7 @@ class Worker:
         return self._state.resting
 
     def _rest(self) -> None:
-        self._alarm.wait(_REST, self._link.descriptor)
+        self._waker.wait(_REST, self._link.descriptor)
         self._state.resting = False
         self._reporter.rest()  # a call that has woken us has spent next to nothing yet
         if self._connected:
@@ -204,7 +204,7 @@ class Worker:
 
     def wake(self) -> None:
         """End a rest. Called on the request path."""
-        self._alarm.ring()
+        self._waker.wake()
 
     def _turn(self) -> None:
         wanted, deliver = self._flush_wanted, self._deliver_wanted
@@ -291,7 +291,7 @@ class Worker:
             self._reporter.end_spans(after=self._accounts.welcomed(message.meter, message.received))
             if not self._welcome:
                 self._welcome = True
-                self._alarm.ring()
+                self._waker.wake()
         elif isinstance(message, Refused):
             _LOG.warning("ecolyzer: the meter refuses this process: %s", message.reason)
             self._retry_at = monotonic() + _REFUSED

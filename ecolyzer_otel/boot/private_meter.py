@@ -18,8 +18,8 @@ import socket
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
-from ecolyzer_otel.boot.early import take
-from ecolyzer_otel.wire.native import original
+from ecolyzer_otel.boot.first_readings import take
+from ecolyzer_otel.wire.native import unpatched
 
 try:
     import fcntl
@@ -136,8 +136,8 @@ def command_line(facts: dict[str, Any]) -> list[str]:
     code = (
         "import sys; sys.path[:] = [entry for entry in sys.path if entry]; import json; "
         "facts = json.loads(sys.argv[1]); sys.path[:] = facts['path']; "
-        "from ecolyzer_otel.boot.starter import stand_alone; stand_alone(facts); "
-        "from ecolyzer_otel.boot.process import main; main(facts)"
+        "from ecolyzer_otel.boot.private_meter import stand_alone; stand_alone(facts); "
+        "from ecolyzer_otel.boot.private_meter_process import main; main(facts)"
     )
     return [_python(), "-c", code, json.dumps(facts), "ecolyzer-meter"]
 
@@ -175,7 +175,7 @@ def become(config: Config, facts: dict[str, Any]) -> None:
 
     Args:
         config: the settings.
-        facts: ``listener``, ``ready`` and ``watched`` are descriptors; see :mod:`ecolyzer_otel.boot.process`.
+        facts: ``listener``, ``ready`` and ``watched`` are descriptors; see :mod:`ecolyzer_otel.boot.private_meter_process`.
     """
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
@@ -273,14 +273,14 @@ class PrivateMeter:
             }  # fmt: skip
             command = command_line(facts)
             # Not subprocess: gevent's would wait in the event loop of the service.
-            spawn = original("os", "posix_spawn")
+            spawn = unpatched("os", "posix_spawn")
             first = spawn(command[0], command, environment(), file_actions=actions, setsid=True)
         finally:
             listener.close()
             for descriptor in own[1:]:
                 os.close(descriptor)
         with contextlib.suppress(ChildProcessError):  # the service waits for all its children
-            original("os", "waitpid")(first, 0)
+            unpatched("os", "waitpid")(first, 0)
 
     def _root(self) -> list[int]:
         """The process whose folder it is, while it is among our ancestors."""

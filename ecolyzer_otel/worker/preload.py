@@ -15,4 +15,4 @@ def make_ready() -> None:
     # All that the background thread will need as well: a fork in the middle of an import of it would leave the
     # child with a lock that nobody gives back.
     import ecolyzer_otel.wire.link
-    import ecolyzer_otel.worker.thread  # noqa: F401 - for the effect
+    import ecolyzer_otel.worker.background_thread  # noqa: F401 - for the effect

@@ -7,16 +7,16 @@ import os
 import threading
 from typing import Final
 
-from ecolyzer_otel.wire.native import original
+from ecolyzer_otel.wire.native import unpatched
 
 __all__ = ["forked", "get_ident", "main_thread"]
 
 #: The number of the current thread, not of the greenlet: CPU clocks belong to threads.
-get_ident: Final = original("_thread", "get_ident")
+get_ident: Final = unpatched("_thread", "get_ident")
 
 
 def _main_ident() -> int:
-    here = original("_thread", "get_native_id")() == os.getpid() if hasattr(_thread, "get_native_id") else False
+    here = unpatched("_thread", "get_native_id")() == os.getpid() if hasattr(_thread, "get_native_id") else False
     return int(get_ident()) if here else threading.main_thread().ident or 0
 
 

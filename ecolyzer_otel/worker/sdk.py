@@ -103,7 +103,7 @@ def _configure(kwargs: dict[str, Any]) -> None:
     from opentelemetry.sdk._configuration import _get_sampler, _import_sampler, _initialize_components
     from opentelemetry.sdk.trace.sampling import DEFAULT_ON
 
-    from ecolyzer_otel.worker.routes import RouteProcessor, RouteSampler
+    from ecolyzer_otel.worker.server_spans import RouteProcessor, RouteSampler
 
     kwargs = dict(kwargs)
     sampler = RouteSampler(kwargs.pop("sampler", None) or _import_sampler(_get_sampler()) or DEFAULT_ON)
@@ -140,7 +140,7 @@ def _without_exporters(sampler: Sampler) -> None:
     from opentelemetry import trace
     from opentelemetry.sdk.trace import TracerProvider
 
-    from ecolyzer_otel.worker.routes import RouteProcessor
+    from ecolyzer_otel.worker.server_spans import RouteProcessor
 
     provider = TracerProvider(sampler=sampler)
     provider.add_span_processor(RouteProcessor())

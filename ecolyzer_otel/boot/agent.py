@@ -25,7 +25,7 @@ from types import FrameType
 from typing import Final
 
 from ecolyzer_otel.boot.assembly import Setup, prepare
-from ecolyzer_otel.boot.starter import AGENT_SOCKET, NO_AGENT
+from ecolyzer_otel.boot.private_meter import AGENT_SOCKET, NO_AGENT
 from ecolyzer_otel.common.config import Config
 from ecolyzer_otel.common.errors import ConfigError
 from ecolyzer_otel.wire.server import Server
@@ -58,7 +58,7 @@ def run(config: Config) -> int:
     logging.basicConfig(level=config.log_level.upper(), format="%(message)s", stream=sys.stderr)
     door = _inherited() or _open(config.agent_socket)
     try:
-        setup = prepare(config, patient=True)
+        setup = prepare(config, shared=True)
         try:
             _accept(setup, config)
             print(f"{setup.line()} | agent on {door.description}", file=sys.stderr, flush=True)
@@ -97,7 +97,7 @@ def _serve(setup: Setup, listener: socket.socket) -> None:
     before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
     watchdog = _Watchdog()
     setup.meter.on_tick = watchdog.pat
-    setup.meter.longest_tick = watchdog.longest_tick(setup.meter.longest_tick)
+    setup.meter.pace.longest_tick = watchdog.longest_tick(setup.meter.pace.longest_tick)
     _notify("READY=1")
     try:
         server.run()
