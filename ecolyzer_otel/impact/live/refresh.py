@@ -12,6 +12,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Final
 
+from ecolyzer_otel.common.backoff import Backoff
 from ecolyzer_otel.impact.live.cache import Cache, Cached
 from ecolyzer_otel.impact.live.figure import Figure, Problem, check_age, clock_time
 from ecolyzer_otel.impact.live.history import History
@@ -78,7 +79,7 @@ class LiveGrid:
             self._count("ok")
         self._fault: str | None = None
         self._reported: set[str] = set()
-        self._failures = 0
+        self._backoff = Backoff(pace.backoff_first, pace.backoff_most)
         self._fetched_s = -_NEVER
         self._due_s = -_NEVER
         self._last_s = -_NEVER
@@ -169,7 +170,7 @@ class LiveGrid:
             self._history = self._history.merged(figures)
             self._cache.write(now_s, figures)
         self._fetched_s = now_s
-        self._failures = 0
+        self._backoff.succeed()
         self._count("ok")
         self._recovered()
         self._due_s = self._after(now_s, self._history.newest)
@@ -195,16 +196,14 @@ class LiveGrid:
         self._fetched_s = found.fetched_s
         self._due_s = self._after(found.fetched_s, found.figures[-1])
         if now_s < self._due_s:
-            self._failures = 0
+            self._backoff.succeed()
             self._recovered()
         return True
 
     def _failed(self, problem: Problem) -> None:
         self._count(problem.outcome)
         now = self._clock()
-        most = min(self._pace.backoff_most, self._pace.backoff_first * 2.0 ** min(self._failures, 32))
-        self._failures += 1
-        wait = max(self._uniform(0.0, most), problem.retry_after or 0.0, self._pace.backoff_first * 0.2)
+        wait = max(self._uniform(0.0, self._backoff.fail()), problem.retry_after or 0.0, self._pace.backoff_first * 0.2)
         self._due_s = _NEVER if problem.permanent else now + wait
         text = f"{problem.text}; {problem.remedy}" if problem.remedy else problem.text
         self._fault = self._clean(f"{self._key}: {self.source}: {text}")

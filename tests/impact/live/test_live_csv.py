@@ -151,11 +151,13 @@ def test_marginal_files_say_so_in_every_row(opened):
 
 
 def watched(opened, text):
+    from ecolyzer_otel.common.backoff import Backoff
     from ecolyzer_otel.impact.live.refresh import Pace
 
     grid = opened(text)
     grid._provider.floor_s = 0.0
     grid._pace = Pace(refresh=0.02, backoff_first=0.02, backoff_most=0.05)
+    grid._backoff = Backoff(0.02, 0.05)
     grid.start()
     return grid
 
