@@ -12,7 +12,7 @@ from ecolyzer_otel.impact.embodied import Embodied
 from ecolyzer_otel.impact.impact import Impact, compute_impact
 from ecolyzer_otel.impact.place import resolve_place
 from ecolyzer_otel.ledger import Charge, Settlement
-from ecolyzer_otel.meter.impacts import Bill
+from ecolyzer_otel.meter.impacts import Assessment
 from ecolyzer_otel.meter.record import Recorder
 from ecolyzer_otel.wire.protocol import Done, Model
 
@@ -23,14 +23,14 @@ _MS = 1_000_000
 
 
 @cache
-def _bill(step: int) -> Bill:
+def _bill(step: int) -> Assessment:
     place = resolve_place("FR")
     impact = compute_impact(2.0 + step / 7, place, embodied_grams=1e-4)
     full = Impact(
         impact.operational_grams, 1e-4, impact.onsite_liters, impact.offsite_liters, impact.operational_grams / 2,
         impact.operational_grams * 3,
     )  # fmt: skip
-    return Bill(full, place, None, Embodied())
+    return Assessment(full, place, None, Embodied())
 
 
 @cache

@@ -1,4 +1,4 @@
-"""What workers call a GPU, and the sensor that measures it: by index, by UUID, or by the UUID of a MIG instance."""
+"""The sensor that measures a worker's GPU, found by index, by UUID, or by the UUID of a MIG instance."""
 
 from __future__ import annotations
 
@@ -12,53 +12,52 @@ from ecolyzer_otel.wire.protocol import Busy
 __all__ = ["DeviceMap"]
 
 #: No kernels, on no partition. Read only.
-_NOWHERE: Final[tuple[dict[str, list[tuple[int, int]]], dict[str, Partition]]] = {}, {}
+_NONE: Final[tuple[dict[str, list[tuple[int, int]]], dict[str, Partition]]] = {}, {}
 
 
 class DeviceMap:
-    """Finds the sensor behind a name.
+    """Finds the sensor of a device by the name that a worker uses.
 
-    A MIG instance has no energy counter of its own: its kernels count on the sensor of its GPU with the part of the
-    GPU's compute slices that the instance has, so that one that keeps 3 of 7 slices busy is not taken for one that
-    keeps the whole GPU busy.
+    A MIG instance has no energy counter of its own. Its kernels count on the sensor of its GPU, in proportion to
+    the instance's compute slices: an instance that keeps 3 of 7 slices busy counts as 3/7 of a busy GPU.
     """
 
     def __init__(self, sensors: Iterable[SensorInfo]) -> None:
-        self._known: dict[str, tuple[str, Partition | None]] = {}
+        self._sensors: dict[str, tuple[str, Partition | None]] = {}
         for info in sensors:
             if info.component != "gpu":
                 continue
-            self._known[info.id] = info.id, None
+            self._sensors[info.id] = info.id, None
             if info.uuid:
-                self._known[info.uuid] = info.id, None
+                self._sensors[info.uuid] = info.id, None
             for uuid, part in info.partitions:
-                self._known[uuid] = info.id, Partition(uuid, part)
+                self._sensors[uuid] = info.id, Partition(uuid, part)
 
     def find(self, name: str) -> tuple[str, Partition | None] | None:
-        """Sensor id and partition behind ``name``; None when no sensor measures it."""
-        return self._known.get(name) if name else None
+        """Returns sensor id and partition of the device ``name``; None if no sensor measures it."""
+        return self._sensors.get(name) if name else None
 
     def busy(
-        self, told: Busy, sensor: str, start_ns: int, end_ns: int
+        self, kernels: Busy, sensor: str, start_ns: int, end_ns: int
     ) -> tuple[dict[str, list[tuple[int, int]]], dict[str, Partition]]:
-        """Busy intervals by sensor id, and the partitions that they ran on.
+        """Returns busy intervals by sensor id, and the partitions that they ran on.
 
         Args:
-            told: the kernels, as the worker timed them.
-            sensor: what the worker calls the device of the model; where kernels were not timed, the request counts
-                as busy there while it is in flight.
+            kernels: busy intervals by device, as the worker timed them.
+            sensor: the worker's name of the model's device; where kernels are not timed, the request counts as busy
+                there while it is in flight.
             start_ns: begin of the request.
-            end_ns: its end, or the time up to which it is known.
+            end_ns: its end, or the time up to which it is reported.
         """
-        if not told and sensor not in self._known:
-            return _NOWHERE
+        if not kernels and sensor not in self._sensors:
+            return _NONE
         spans: dict[str, list[tuple[int, int]]] = {}
         partitions: dict[str, Partition] = {}
-        for name, times in (told or {sensor: [(start_ns, end_ns)]}).items():
+        for name, times in (kernels or {sensor: [(start_ns, end_ns)]}).items():
             found = self.find(name)
             if found is None:
                 continue
-            # Kernels of a request run while it is in flight, whatever a worker's clocks say.
+            # Kernels of a request run while it is in flight, whatever times the worker reports.
             inside = [(max(low, start_ns), min(high, end_ns)) for low, high in times]
             spans.setdefault(found[0], []).extend(span for span in inside if span[0] < span[1])
             if found[1] is not None:

@@ -1,4 +1,4 @@
-"""The gauges that show which factors are in use, and how old they are."""
+"""Gauges of the factors in use, and of their age."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ __all__ = ["FactorGauges"]
 
 
 class FactorGauges:
-    """Shows a place and the hardware's embodied emissions; of those no longer in use, nothing stays.
+    """Shows the factors of the present place, and the hardware's embodied emissions.
 
     Args:
-        store: where the gauges are.
+        store: holds the gauges and counters.
         embodied: emissions of the hardware.
-        components: component by sensor.
+        components: component by sensor id.
     """
 
     def __init__(self, store: MetricStore, embodied: Embodied, components: Mapping[str, str]) -> None:
@@ -27,15 +27,15 @@ class FactorGauges:
         self._embodied = embodied
         self._shown: set[tuple[MetricSpec, Labels]] = set()
         self._outcomes: dict[tuple[str, str], int] = {}
-        self._due: dict[tuple[str, str], float] = {}
+        self._rates: dict[tuple[str, str], float] = {}
         for sensor, rate in embodied.by_sensor.items():
             labels = sensor, components[sensor]
-            self._due[labels] = rate
+            self._rates[labels] = rate
             store.gauge(Metric.EMBODIED_RATE, labels).set(rate)
             store.counter(Metric.EMBODIED, labels)
 
     def show(self, place: Place) -> None:
-        """These factors are in use now."""
+        """Show the factors of ``place``; those of the place before are removed."""
         values = dict(self._values(place))
         with self._store.transaction():
             for spec, labels in self._shown - values.keys():
@@ -45,11 +45,11 @@ class FactorGauges:
         self._shown = set(values)
 
     def _values(self, place: Place) -> Iterator[tuple[tuple[MetricSpec, Labels], float]]:
-        here = place.zone, place.source
+        grid = place.zone, place.source
         water = place.water_zone, place.water_source
-        yield (Metric.GRID_CARBON_INTENSITY, here), place.grams_per_kwh
-        yield (Metric.GRID_CARBON_UNCERTAINTY, here), place.uncertainty
-        yield (Metric.GRID_DATA_TIMESTAMP, here), place.data_timestamp_seconds
+        yield (Metric.GRID_CARBON_INTENSITY, grid), place.grams_per_kwh
+        yield (Metric.GRID_CARBON_UNCERTAINTY, grid), place.uncertainty
+        yield (Metric.GRID_DATA_TIMESTAMP, grid), place.data_timestamp_seconds
         yield (Metric.GRID_WATER_INTENSITY, water), place.ewif
         yield (Metric.GRID_WATER_LOW, water), place.water_low
         yield (Metric.GRID_WATER_HIGH, water), place.water_high
@@ -63,13 +63,19 @@ class FactorGauges:
         for factor in factors_of(place, self._embodied):
             yield (Metric.GRID_FACTOR, tuple(factor)), 1.0
 
-    def pass_time(self, seconds: float) -> None:
-        """So much more of the hardware's life is over."""
-        for labels, rate in self._due.items():
+    def count_embodied(self, seconds: float) -> None:
+        """Add the embodied emissions of so many seconds of the hardware's life."""
+        for labels, rate in self._rates.items():
             self._store.counter(Metric.EMBODIED, labels).inc(rate * max(0.0, seconds))
 
-    def fetched(self, role: str, source: str, outcomes: Mapping[str, int]) -> None:
-        """What came of asking a live source, by outcome, so far; ``role`` tells it from others of its name."""
+    def count_fetches(self, role: str, source: str, outcomes: Mapping[str, int]) -> None:
+        """Count the fetches of a live source.
+
+        Args:
+            role: which figure it gives; two live sources may have the same name.
+            source: its name.
+            outcomes: number of fetches by outcome so far.
+        """
         for outcome, number in list(outcomes.items()):
             grown = number - self._outcomes.get((role, outcome), 0)
             if grown > 0:

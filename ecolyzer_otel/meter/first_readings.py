@@ -1,4 +1,4 @@
-"""Readings taken before the meter was up, given to its sensors and its ledger."""
+"""Readings that the launcher took before the meter started: the starting points of sensors and ledger."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ __all__ = ["apply"]
 
 
 def apply(early: dict[str, Any], discovery: Discovery, ledger: Ledger) -> None:
-    """Let the sensors and the ledger begin where the launcher looked."""
+    """Start the sensors and the ledger at the launcher's readings."""
     t_ns, busy = int(early["t_ns"]), early["busy"]
-    whole_host = discovery.host.scope == "host" and busy is not None
-    if whole_host:
+    host_scope = discovery.host.scope == "host" and busy is not None
+    if host_scope:
         try:
             busy = discovery.host.from_proc_stat(busy)
         except SensorError:
-            whole_host = False
-    if whole_host:
+            host_scope = False
+    if host_scope:
         ledger.activity.host.add(t_ns, busy)
     for sensor in discovery.sensors:
-        if isinstance(sensor, ModelledCpu) and whole_host:
+        if isinstance(sensor, ModelledCpu) and host_scope:
             sensor.begin(t_ns, busy)
             ledger.sample(sensor.info.id, t_ns, 0.0)
         elif isinstance(sensor, RaplSensor):

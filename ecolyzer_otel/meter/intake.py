@@ -1,23 +1,24 @@
-"""Who the workers are and what they say: messages in, input of the ledger out.
+"""The workers of a meter and their messages, turned into input of the ledger.
 
-Everything a worker says is bounded before it is believed: times to the present, CPU time to what the machine's CPUs
-can give, requests in flight and models to a number.
+Everything that a worker reports is bounded before it is used: times by the present, CPU time by the machine's CPUs,
+requests in flight and models by a number.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
 from time import monotonic, monotonic_ns
 from typing import Final
 
 from ecolyzer_otel.common.errors import ProtocolError
 from ecolyzer_otel.ledger import Kind, Ledger, Record, kind_of
-from ecolyzer_otel.meter.client import MAX_IN_FLIGHT, MAX_MODELS, Client, Connection, can_be
+from ecolyzer_otel.meter.client import MAX_IN_FLIGHT, MAX_MODELS, Client, Connection, is_plausible
 from ecolyzer_otel.meter.devices import DeviceMap
-from ecolyzer_otel.meter.parts import Joint, Told, split
+from ecolyzer_otel.meter.factors import CurrentFactors
+from ecolyzer_otel.meter.parts import RequestParts, split
 from ecolyzer_otel.meter.record import Recorder
+from ecolyzer_otel.meter.shares import JointShares
 from ecolyzer_otel.wire.identity import Peer, is_gone
 from ecolyzer_otel.wire.protocol import (
     OLDEST,
@@ -27,7 +28,6 @@ from ecolyzer_otel.wire.protocol import (
     Hello,
     Model,
     Open,
-    PlaceFacts,
     Refused,
     Settled,
     Settlements,
@@ -38,16 +38,16 @@ __all__ = ["GRACE_NS", "Intake"]
 
 _LOG = logging.getLogger(__name__)
 
-#: A worker that nobody knows of yet, or that was quiet, is heard of this long after its first call at most.
+#: A worker that is not connected yet, or was quiet, reports at most this long after its first call.
 GRACE_NS: Final = 400_000_000
 #: A worker that lives and has lost its connection keeps its open requests this long, in seconds.
 _RETURN_SECONDS: Final = 2.0
-#: One whose process cannot be seen from here (another PID namespace) is given up after this long.
+#: A worker whose process cannot be seen from here (another PID namespace) is given up after this long.
 _UNSEEN_SECONDS: Final = 60.0
-#: Why a record can be lost on the way.
+#: Valid reasons for a lost record.
 _REASONS: Final = frozenset({"queue_full", "no_meter", "meter_lost", "worker_died"})
 _CPUS: Final = os.cpu_count() or 1
-#: Clocks are read one after the other: this much more than the CPUs could give is let pass.
+#: Clocks are read one after the other, so that CPU time may exceed what the CPUs can give by this much.
 _SLACK_NS: Final = 20_000_000
 
 
@@ -55,67 +55,65 @@ class Intake:
     """The clients of one meter. Called under the meter's lock.
 
     Args:
-        ledger: what they say goes here.
-        recorder: requests that get no energy are counted here.
-        devices: which sensor measures what they call their GPU.
-        place: the factors, told to each.
-        life: tells this meter's life from another's.
-        max_label_sets: label sets that there may be in all. One client may have half of them (model, operation,
-            route); what is over shares ``__other__``.
+        ledger: receives activity and records.
+        recorder: counts requests without energy.
+        devices: finds the sensor of a worker's GPU.
+        factors: the factors in use, reported to each worker.
+        max_label_sets: label sets of a metric. One client may use half of them (model, operation, route); the
+            requests beyond share ``__other__``.
     """
 
     def __init__(
-        self,
-        ledger: Ledger,
-        recorder: Recorder,
-        devices: DeviceMap,
-        place: Callable[[], PlaceFacts],
-        life: str,
-        max_label_sets: int,
+        self, ledger: Ledger, recorder: Recorder, devices: DeviceMap, factors: CurrentFactors, max_label_sets: int
     ) -> None:
         self.clients: list[Client] = []
         self._ledger = ledger
         self._recorder = recorder
         self._devices = devices
-        self._place = place
-        self._life = life
+        self._factors = factors
+        #: Distinguishes this meter from one that ran before.
+        self._meter_id = os.urandom(8).hex()
         self._max_label_sets = max(1, max_label_sets // 2)
         self._numbers = 0
         self._by_token: dict[str, Client] = {}
 
-    # Coming and going.
+    # Connections.
 
     def join(self, peer: Peer, connection: Connection | None) -> Client:
-        """A new connection, by somebody yet to be known."""
+        """Returns the client of a new connection, before its first message."""
         self._numbers += 1
         client = Client(self._numbers, peer, connection=connection, watermark_ns=monotonic_ns() - GRACE_NS)
         self.clients.append(client)
         return client
 
-    def greet(self, client: Client, hello: Hello) -> Client:
-        """The first word. Returns the client that the connection is for: one known before when it is back.
+    def hello(self, client: Client, hello: Hello) -> Client:
+        """Process the first message of a connection.
+
+        Returns:
+            The client that the connection belongs to: an earlier one if the worker has reconnected.
 
         Raises:
-            ProtocolError: there is no version that both speak; :class:`Refused` is posted.
+            ProtocolError: there is no common version; :class:`Refused` is posted.
         """
         if client.greeted:
-            raise ProtocolError("it said hello twice")
+            raise ProtocolError("it sent hello twice")
         if hello.version < OLDEST or hello.oldest > VERSION:
-            spoken = f"protocol version {hello.oldest} to {hello.version}"
-            mine = f"{OLDEST} to {VERSION}"
-            client.post(Refused(f"it speaks version {mine}; install the same ecolyzer-otel on both sides"))
+            theirs = f"protocol version {hello.oldest} to {hello.version}"
+            ours = f"{OLDEST} to {VERSION}"
+            client.post(Refused(f"it speaks version {ours}; install the same ecolyzer-otel on both sides"))
             raise ProtocolError(
-                f"it speaks {spoken}, this meter {mine}; install the same ecolyzer-otel on both sides"
+                f"it speaks {theirs}, this meter {ours}; install the same ecolyzer-otel on both sides"
             )
-        client = self._known(client, hello)
+        client = self._resume(client, hello)
         client.greeted = True
         client.service = hello.service or client.service
-        client.post(Welcome(min(hello.version, VERSION), self._place(), self._life, client.received))
+        client.post(Welcome(min(hello.version, VERSION), self._factors.facts(), self._meter_id, client.received))
+        client.factors_sent = self._factors.changes
         _LOG.info("ecolyzer: %s of service %s is connected", client.peer, client.service)
         return client
 
-    def _known(self, client: Client, hello: Hello) -> Client:
-        """The client that this worker was before, if it is the same process; else the new one."""
+    def _resume(self, client: Client, hello: Hello) -> Client:
+        """The earlier client of the same process, if there is one; else the new client."""
         old = self._by_token.get(hello.token) if hello.token else None
         if old is None or old.finished or old.peer.pid != client.peer.pid:
             client.token = hello.token
@@ -124,26 +122,26 @@ class Intake:
             return client
         self.clients.remove(client)
         connection, old.connection = old.connection, client.connection
-        old.models.clear()  # it tells them anew
+        old.models.clear()  # it reports them again
         old.away, old.lost_at = False, None
         if connection is not None:
             connection.replaced()
         return old
 
     def leave(self, client: Client, connection: Connection | None) -> None:
-        """The connection is gone; so is the worker, unless it lives and comes back."""
+        """Note a closed connection; its worker has ended, or will reconnect."""
         if client.connection is not connection or client.finished:
             return
         client.connection = None
         client.lost_at = monotonic()
         client.flushes.clear()
-        if connection is None or not client.token:  # of this process, or one that could not be told again
+        if connection is None or not client.token:  # of this process, or one that could not be identified again
             self._finish(client)
         else:
-            self.sweep(closing=False)
+            self.check_lost(closing=False)
 
-    def sweep(self, *, closing: bool) -> None:
-        """See to those that have lost their connection: some come back, some are gone for good."""
+    def check_lost(self, *, closing: bool) -> None:
+        """Check the clients that have lost their connection: some reconnect, some have ended."""
         now = monotonic()
         for client in self.clients:
             if client.lost_at is None or client.finished:
@@ -157,7 +155,7 @@ class Intake:
                 self._abandon(client)
 
     def _finish(self, client: Client) -> None:
-        """Open requests become process share, finished ones are settled all the same."""
+        """Turn its open requests into process share; its finished requests are still settled."""
         client.finished = True
         self._abandon(client)
         lost = client.served - client.received - sum(client.dropped.values())
@@ -166,33 +164,33 @@ class Intake:
 
     def _abandon(self, client: Client) -> None:
         for number in client.open:
-            for part in client.told.pop(number, Told()).ids((client.number, number)):
+            for part in client.parts.pop(number, RequestParts()).ids((client.number, number)):
                 self._ledger.abandon(part)
         client.open.clear()
 
     def forget(self, client: Client) -> None:
-        """Nothing of this client waits any more."""
+        """Remove a client that has finished and is fully settled."""
         self.clients.remove(client)
         if self._by_token.get(client.token) is client:
             del self._by_token[client.token]
         self._ledger.activity.forget_process(client.number)
 
-    # What they say.
+    # Reports.
 
-    def take_in(self, client: Client, batch: Batch) -> None:
-        """A report: clocks, models, open and finished requests, the watermark."""
+    def batch(self, client: Client, batch: Batch) -> None:
+        """Process a report: clocks, models, open and finished requests, the watermark."""
         now = monotonic_ns()
         self._clocks(client, batch, now)
         for model in batch.models:
             client.models[model.key] = model
         if len(client.models) > MAX_MODELS:
-            raise ProtocolError(f"it told of more than {MAX_MODELS} models")
+            raise ProtocolError(f"it reported more than {MAX_MODELS} models")
         for one in batch.open:
             self._open(client, one, min(batch.now_ns, now))
         for done in batch.joint:
-            self._serve(client, done, now)
+            self._joint_call(client, done, now)
         for done in batch.done:
-            self._close(client, done, now)
+            self._done(client, done, now)
         client.watermark_ns = max(client.watermark_ns, min(batch.watermark_ns, now))
         client.quiet = batch.quiet
         client.served = max(client.served, batch.served)
@@ -228,20 +226,20 @@ class Intake:
         if self._record(client, record, one):
             client.open.add(one.id)
 
-    def _close(self, client: Client, done: Done, now: int) -> None:
+    def _done(self, client: Client, done: Done, now: int) -> None:
         client.received += 1
         model = client.models.get(done.model)
-        if model is None or not can_be(done, now) or done.id in client.waiting:
-            self.unsettle(client, done, "invalid")
+        if model is None or not is_plausible(done, now) or done.id in client.waiting:
+            self.reject(client, done, "invalid")
             return
         if done.id not in client.open and _in_flight(client) >= MAX_IN_FLIGHT:
-            self.unsettle(client, done, "limit")
+            self.reject(client, done, "limit")
             return
         if self._record(client, self._finished(client, done, model), done):
             client.waiting[done.id] = done, model
             client.open.discard(done.id)
         else:
-            self.unsettle(client, done, "late")
+            self.reject(client, done, "late")
 
     def _finished(self, client: Client, done: Done, model: Model) -> Record:
         busy, partitions = self._devices.busy(done.busy, model.sensor, done.start_ns, done.end_ns)
@@ -253,68 +251,78 @@ class Intake:
         )  # fmt: skip
 
     def _record(self, client: Client, record: Record, request: Open | Done) -> bool:
-        """Tell the ledger of a request, by its phases where it has some. False when it comes too late."""
-        told = client.told.get(request.id)
-        if told is None and not request.phases and record.end_ns is not None:
+        """Record a request in the ledger, by its phases if it has any. Returns False if it is too late."""
+        known = client.parts.get(request.id)
+        if known is None and not request.phases and record.end_ns is not None:
             return self._ledger.record(record)
-        if told is None:
-            told = client.told[request.id] = Told()
-        parts = split(record, request.phases, told)
-        for number, (part, _) in enumerate(parts):
+        if known is None:
+            known = client.parts[request.id] = RequestParts()
+        parts = split(record, request.phases, known)
+        for index, (part, _) in enumerate(parts):
             if self._ledger.record(part):
                 continue
-            if number == 0:
-                del client.told[request.id]
+            if index == 0:
+                del client.parts[request.id]
                 return False
-            told.cut(number)  # its interval is closed: the worker was silent for long
-            for again, _ in split(record, request.phases, told):
+            known.cut(index)  # its interval is closed: the worker has not reported for long
+            for again, _ in split(record, request.phases, known):
                 self._ledger.record(again)
             break
         return True
 
-    def _serve(self, client: Client, done: Done, now: int) -> None:
-        """A call that served several requests: no request itself, its joules are theirs."""
+    def _joint_call(self, client: Client, done: Done, now: int) -> None:
+        """Record a call that served several requests: it is no request, and its joules are theirs."""
         model = client.models.get(done.model)
-        known = done.id in client.serving or done.id in client.waiting
-        if model is None or known or not done.members or not can_be(done, now):
+        repeated = done.id in client.joint_calls or done.id in client.waiting
+        if model is None or repeated or not done.members or not is_plausible(done, now):
             return
-        if len(client.serving) >= MAX_IN_FLIGHT or not self._ledger.record(self._finished(client, done, model)):
-            # Process share; those that it served wait no longer.
+        record = self._finished(client, done, model)
+        if len(client.joint_calls) >= MAX_IN_FLIGHT or not self._ledger.record(record):
+            # Its joules are process share, and the requests that it served do not wait for them.
             for member, _ in done.members:
-                client.joint.setdefault(member, Joint()).calls += 1
+                client.shares.setdefault(member, JointShares()).calls += 1
             return
-        client.serving[done.id] = done, model
+        client.joint_calls[done.id] = done, model
         client.open.discard(done.id)
 
-    def unsettle(self, client: Client, done: Done, reason: str, *, tell: bool = True) -> Settled:
-        """A request that gets no energy, and why."""
-        client.accounted += 1
-        client.told.pop(done.id, None)
-        self._recorder.unsettled(client.service, reason)
-        settled = Settled(done.id, reason)
-        if tell and done.want:
-            client.post(Settlements([settled], client.accounted))
-        return settled
+    # Requests without energy, labels, lost records.
 
-    def label(self, client: Client, model: Model, done: Done) -> tuple[str, str]:
-        """Model name and route under which a request counts: one client cannot use up the labels of all."""
-        key = (model.name, done.operation, done.route)
+    def unsettle(self, client: Client, done: Done, reason: str) -> Settled:
+        """Count a request without energy; returns the message for its worker."""
+        client.accounted += 1
+        client.parts.pop(done.id, None)
+        self._recorder.count_unsettled(client.service, reason)
+        return Settled(done.id, reason)
+
+    def reject(self, client: Client, done: Done, reason: str) -> None:
+        """Count a request without energy, and answer its worker at once."""
+        settled = self.unsettle(client, done, reason)
+        if done.want:
+            client.post(Settlements([settled], client.accounted))
+
+    def labels(self, client: Client, model: Model, done: Done) -> tuple[str, ...]:
+        """Returns the labels of a request: service, model, framework, operation, device and route.
+
+        The number of models and routes is bounded, so that one client cannot use up the label sets of all.
+        """
+        name, operation, route = key = model.name, done.operation, done.route
         if key not in client.labels:
             if len(client.labels) >= self._max_label_sets:
-                return "__other__", "__other__"
-            client.labels.add(key)
-        return model.name, done.route
+                name = route = "__other__"
+            else:
+                client.labels.add(key)
+        return client.service, name, model.framework, operation, model.device, route
 
     def _drop(self, client: Client, dropped: dict[str, int]) -> None:
         for reason, number in dropped.items():
             if reason not in _REASONS:
-                raise ProtocolError(f"it dropped requests for a reason that is none: {reason!r}")
-            self._recorder.dropped(client.service, reason, number - client.dropped.get(reason, 0))
+                raise ProtocolError(f"it dropped requests for an unknown reason: {reason!r}")
+            self._recorder.count_dropped(client.service, reason, number - client.dropped.get(reason, 0))
             client.dropped[reason] = max(number, client.dropped.get(reason, 0))
 
 
 def _kind(model: Model | None, request: Open | Done) -> Kind | None:
-    """What is expected to draw the same watts: one model at one precision, one operation, batches of like size."""
+    """The requests expected to draw the same watts: one model and dtype, one operation, batches of similar size."""
     if model is None:
         return None
     warmup = isinstance(request, Done) and request.warmup
@@ -323,4 +331,4 @@ def _kind(model: Model | None, request: Open | Done) -> Kind | None:
 
 
 def _in_flight(client: Client) -> int:
-    return len(client.open) + len(client.waiting) + len(client.serving)
+    return len(client.open) + len(client.waiting) + len(client.joint_calls)

@@ -1,8 +1,8 @@
-"""Which processor package a worker runs on, where it is confined to one, and how busy each package is.
+"""The processor package of each worker that is confined to one, and the busy time of each package.
 
 A worker that is pinned to the CPUs of one socket (``taskset``, ``numactl``, a cpuset) draws nothing from the other
-one. Affinity is what :func:`os.sched_getaffinity` tells, a package's CPUs what sysfs tells
-(``cpuN/topology/physical_package_id``), its busy time the ``cpuN`` lines of ``/proc/stat``.
+one. Affinity comes from :func:`os.sched_getaffinity`, a package's CPUs from sysfs
+(``cpuN/topology/physical_package_id``), its busy time from the ``cpuN`` lines of ``/proc/stat``.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from ecolyzer_otel.sensors.files import read_int, read_text
 
 __all__ = ["Placement"]
 
-#: Affinities are asked for this often.
+#: Affinities are read this often.
 _PERIOD_NS: Final = 1_000_000_000
 _SENSOR: Final = re.compile(r"(?:package|dram)-(\d+)(?:-.*)?")
 _CPU: Final = re.compile(r"cpu(\d+)")
 
 
 class Placement:
-    """Tells the ledger where workers run, on hosts with several measured packages; elsewhere it does nothing.
+    """Reports to the ledger where workers run, on hosts with several measured packages; elsewhere it does nothing.
 
     Args:
         sensors: ids of the sensors (``package-0``, ``dram-1``).
@@ -42,29 +42,29 @@ class Placement:
             if found:
                 self._sensors.setdefault(int(found[1]), []).append(name)
         self._package_of = _packages(Path(sysfs)) if len(self._sensors) > 1 else {}
-        self._asked_ns: int | None = None
+        self._read_ns: int | None = None
         self._confined: set[int] = set()
         self._ticks = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 
     def sample(self, t_ns: int, activity: Activity, workers: Iterable[tuple[int, int]]) -> None:
-        """Bring ``activity`` up to date.
+        """Update ``activity``.
 
         Args:
             t_ns: now.
-            activity: where it goes.
-            workers: (number in the ledger, PID).
+            activity: receives places and busy times.
+            workers: (number in the ledger, PID) of each worker.
         """
         if not self._package_of:
             return
-        if self._asked_ns is None or t_ns - self._asked_ns >= _PERIOD_NS:
-            self._asked_ns = t_ns
-            self._ask(activity, workers)
+        if self._read_ns is None or t_ns - self._read_ns >= _PERIOD_NS:
+            self._read_ns = t_ns
+            self._read_affinities(activity, workers)
         if self._confined:
             for package, seconds in self._busy().items():
                 for sensor in self._sensors.get(package, ()):
                     activity.add_host_of(sensor, t_ns, seconds)
 
-    def _ask(self, activity: Activity, workers: Iterable[tuple[int, int]]) -> None:
+    def _read_affinities(self, activity: Activity, workers: Iterable[tuple[int, int]]) -> None:
         confined = set()
         for number, pid in workers:
             package = self._package(pid)
@@ -74,7 +74,7 @@ class Placement:
         self._confined = confined
 
     def _package(self, pid: int) -> int | None:
-        """The only package that a process may run on; None if there are several, or nobody knows."""
+        """The only package that a process may run on; None if there are several, or it cannot be found."""
         try:
             cpus = os.sched_getaffinity(pid) if pid else set()
         except OSError:

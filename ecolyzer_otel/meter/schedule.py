@@ -1,6 +1,6 @@
-"""When to read which sensor: never faster than it moves or than is allowed, and seldom when nobody needs it.
+"""When a sensor is read: never faster than its counter moves or than is configured, and seldom without requests.
 
-Pure: its clock is whatever the caller counts in.
+Pure: the caller passes the time.
 """
 
 from __future__ import annotations
@@ -9,36 +9,36 @@ from typing import Final, Literal
 
 from ecolyzer_otel.sensors import PeriodEstimator, SensorInfo
 
-__all__ = ["FLUSH_PERIOD", "REST_PERIOD", "Pace", "Schedule"]
+__all__ = ["FLUSH_PERIOD", "REST_PERIOD", "Schedule", "Urgency"]
 
-#: ``flush``: somebody waits for the next change of the counter; ``load``: requests are in flight or just were;
-#: ``rest``: workers are there; ``alone``: none is.
-Pace = Literal["flush", "load", "rest", "alone"]
+#: ``flush``: a worker waits for the next change of the counter; ``load``: requests are in flight or just were;
+#: ``rest``: workers are connected; ``unused``: none is.
+Urgency = Literal["flush", "load", "rest", "unused"]
 
 #: Seconds between readings.
 FLUSH_PERIOD: Final = 0.02
 REST_PERIOD: Final = 1.0
 _QUIET_PERIOD: Final = 10.0
-_ALONE_PERIOD: Final = 60.0
-#: Without work for this long, rest is quiet. A service that is starting has no workers yet, and will.
+_UNUSED_PERIOD: Final = 60.0
+#: Without work for this long, sensors are read less often. A service that is starting has no workers yet.
 _QUIET_AFTER: Final = 60.0
-#: A sensor that fails is not asked more often than this: its driver may have to be opened again each time.
+#: A sensor that fails is not read more often than this: its driver may have to be opened again each time.
 _FAILED_PERIOD: Final = 1.0
-#: A counter is read this many times before it can wrap at full power, for then one late reading does not hurt.
+#: A counter is read this many times before it can wrap at full power, so that one late reading does no harm.
 _READS_PER_WRAP: Final = 4
 _WATTS_IF_UNKNOWN: Final = 250.0
-#: Power has to be read well within the time over which it is integrated.
+#: Power is read at this part of the longest gap over which it is integrated.
 _PART_OF_GAP: Final = 0.75
-#: What is due within this part of its period is read along with what is due now.
-_ALONG: Final = 0.1
+#: A sensor that is due within this part of its period is read together with those that are due now.
+_TOGETHER: Final = 0.1
 
 
 class Schedule:
     """The readings of one sensor.
 
     Args:
-        info: what is known of the sensor.
-        sampling_period: seconds between readings under load, as configured: the shortest that is allowed.
+        info: the sensor.
+        sampling_period: seconds between readings under load, as configured; no period is shorter, except to flush.
     """
 
     def __init__(self, info: SensorInfo, sampling_period: float) -> None:
@@ -49,47 +49,56 @@ class Schedule:
         self._info = info
         self._longest = _longest(info)
 
-    def noted(self, now: float, t_ns: int, joules: float) -> None:
-        """A reading was had at ``now`` (seconds of the scheduler's clock)."""
+    def succeeded(self, now: float, t_ns: int, joules: float) -> None:
+        """Note a reading, taken at ``now`` (seconds of the caller's clock)."""
         self._last = now
         self._failed = False
         self.estimator.add(t_ns, joules)
 
     def failed(self, now: float) -> None:
-        """A reading failed."""
+        """Note a failed reading."""
         self._last = now
         self._failed = True
         self.estimator.forget()
 
     def adapt(self, info: SensorInfo) -> bool:
-        """What is known of the sensor now: its joules may have become integrated power. Whether that is new."""
+        """Use the present properties of the sensor: its joules may have become integrated power.
+
+        Returns whether they have changed.
+        """
         if info is self._info:
             return False
         self._info = info
         self._longest = _longest(info)
         return True
 
-    def period(self, pace: Pace, quiet: float = 0.0) -> float:
-        """Seconds from one reading to the next; ``quiet`` are the seconds since there was work or a new worker."""
-        if pace == "flush":
+    def period(self, urgency: Urgency, quiet_seconds: float = 0.0) -> float:
+        """Returns the seconds from one reading to the next.
+
+        Args:
+            urgency: how urgent readings are.
+            quiet_seconds: seconds since the last work or new worker.
+        """
+        if urgency == "flush":
             wanted = FLUSH_PERIOD
-        elif pace == "load":
-            # Slower than a second would keep settlements waiting, however slow a counter seems to be.
+        elif urgency == "load":
+            # At least once a second, however slow a counter seems to be: settlements wait for it.
             own = 0.0 if self.estimator.learning else min(self.estimator.seconds, REST_PERIOD)
             wanted = max(self._shortest, own)
-        elif quiet < _QUIET_AFTER:
+        elif quiet_seconds < _QUIET_AFTER:
             wanted = max(self._shortest, REST_PERIOD)
         else:
-            wanted = max(self._shortest, _QUIET_PERIOD if pace == "rest" else _ALONE_PERIOD)
+            wanted = max(self._shortest, _QUIET_PERIOD if urgency == "rest" else _UNUSED_PERIOD)
         return max(min(wanted, self._longest), _FAILED_PERIOD if self._failed else 0.0)
 
-    def due(self, pace: Pace, quiet: float = 0.0) -> float:
-        """When the next reading is due."""
-        return self._last + self.period(pace, quiet)
+    def due(self, urgency: Urgency, quiet_seconds: float = 0.0) -> float:
+        """Returns when the next reading is due."""
+        return self._last + self.period(urgency, quiet_seconds)
 
-    def is_due(self, now: float, pace: Pace, quiet: float = 0.0) -> bool:
-        """Whether it is due, or so soon that it may as well be read now."""
-        return now >= self.due(pace, quiet) - _ALONG * self.period(pace, quiet)
+    def is_due(self, now: float, urgency: Urgency, quiet_seconds: float = 0.0) -> bool:
+        """Returns whether a reading is due, or so soon due that it is taken now."""
+        early = _TOGETHER * self.period(urgency, quiet_seconds)
+        return now >= self.due(urgency, quiet_seconds) - early
 
 
 def _longest(info: SensorInfo) -> float:

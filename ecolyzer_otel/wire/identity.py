@@ -1,4 +1,4 @@
-"""Who is at the other end of a connection, as the kernel tells it: what a peer says of itself is not needed.
+"""The process at the other end of a connection, as the kernel reports it; its own statements are not used.
 
 The container is read from the control group of the peer's process. Runtimes name a container's group after its id
 of 64 hexadecimal digits: Docker ``docker/<id>`` and ``docker-<id>.scope``, containerd
@@ -23,9 +23,9 @@ _SHORT: Final = 12  # as ``docker ps`` shows it
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A process at the other end.
+    """The process at the other end.
 
-    ``pid`` is 0 and ``uid`` -1 where the kernel cannot tell, ``container`` "" outside one.
+    ``pid`` is 0 and ``uid`` -1 where the kernel does not report them; ``container`` is "" outside a container.
     """
 
     pid: int = 0
@@ -37,7 +37,7 @@ class Peer:
 
 
 def peer_of(link: socket.socket) -> Peer:
-    """The process that connected ``link`` (SO_PEERCRED, unix(7)); its PID as seen from here."""
+    """Returns the process that connected ``link`` (SO_PEERCRED, unix(7)), with its PID in this PID namespace."""
     option = getattr(socket, "SO_PEERCRED", None)
     if option is None:
         return Peer()
@@ -46,7 +46,7 @@ def peer_of(link: socket.socket) -> Peer:
 
 
 def container_of(pid: int, procfs: str = "/proc") -> str:
-    """Short id of the container that a process runs in; "" for none, or where it may not be seen."""
+    """Returns the short id of a process's container; "" if it has none, or its control group cannot be read."""
     try:
         with open(f"{procfs}/{pid}/cgroup", encoding="utf-8", errors="replace") as file:
             groups = file.read(65536)
@@ -55,12 +55,12 @@ def container_of(pid: int, procfs: str = "/proc") -> str:
     for line in groups.splitlines():
         found = _ID.findall(line.partition(":")[2].partition(":")[2])
         if found:
-            return str(found[-1])[:_SHORT]  # the innermost, where containers are nested
+            return str(found[-1])[:_SHORT]  # of nested containers, the innermost
     return ""
 
 
 def is_gone(pid: int) -> bool:
-    """Whether a process has ended, or is a zombie that nobody has waited for. False for 0: it cannot be seen."""
+    """Returns whether a process has ended or is a zombie. False for PID 0, which cannot be seen."""
     if pid <= 0:
         return False
     try:

@@ -1,4 +1,7 @@
-"""How a worker reaches its meter: through a Unix socket, or by plain calls in the same process."""
+"""A worker's side of the connection to its meter, through a Unix socket.
+
+The link to a meter in the same process is :mod:`ecolyzer_otel.boot.local_link`.
+"""
 
 from __future__ import annotations
 
@@ -9,67 +12,67 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any, ClassVar, Final, Protocol
 
+from ecolyzer_otel.common.backoff import Backoff
 from ecolyzer_otel.common.errors import ProtocolError
-from ecolyzer_otel.wire.native import original
+from ecolyzer_otel.wire.native import unpatched
 from ecolyzer_otel.wire.protocol import Frames, FromMeter, FromWorker, encode
 
 __all__ = ["Link", "PrivateLink", "SocketLink"]
 
-#: With this much unread by the meter, nothing more is handed over: what finishes meanwhile waits in the queue,
-#: which is bounded.
+#: With this many bytes unsent, the link is congested: finished calls wait in the worker's queue, which is bounded.
 _CONGESTED: Final = 1 << 20
-_AT_ONCE: Final = 1 << 16
-#: A meter that has read nothing for this long is as good as dead to this worker, in seconds.
-_PATIENCE: Final = 5.0
+_RECEIVE_BYTES: Final = 1 << 16
+#: A meter that has read nothing for this long, in seconds, counts as dead.
+_STALLED_SECONDS: Final = 5.0
 #: Seconds between two starts of a meter, from first to last.
 _RESTART: Final = (0.5, 60.0)
 _LOG = logging.getLogger(__name__)
 
 
 class Link(ABC):
-    """A worker's side of its connection. Used by one thread; no method raises or blocks."""
+    """A connection to the meter. Used by one thread; no method raises or blocks."""
 
     @abstractmethod
     def connect(self) -> bool:
-        """Try once; whether the meter is there."""
+        """Try once to connect; returns whether it succeeded."""
 
     @abstractmethod
     def send(self, message: FromWorker) -> bool:
-        """Hand a message over; False when the link is broken, and then it is closed."""
+        """Send a message; returns False if the link is broken, which closes it."""
 
     @abstractmethod
     def receive(self) -> list[FromMeter] | None:
-        """What has come, and a try to get rid of what waits; None when the link is broken."""
+        """Returns the messages received; None if the link is broken. Also tries to send unsent bytes."""
 
     @abstractmethod
     def close(self) -> None:
-        """Give the connection back."""
+        """Close the connection."""
 
-    #: Whether the meter receives what was sent whatever becomes of this process.
+    #: Whether the meter receives sent messages even if this process ends.
     outlives_process: ClassVar[bool] = True
     #: Whether :meth:`receive` costs nothing, so that each wake-up of the background thread may call it.
     free_to_receive: ClassVar[bool] = False
 
-    def on_message(self, ring: Callable[[], None]) -> None:  # noqa: B027 - most links have a descriptor for that
-        """Call ``ring`` when there is something to receive and :attr:`descriptor` does not show it."""
+    def on_message(self, wake: Callable[[], None]) -> None:  # noqa: B027 - most links have a descriptor for that
+        """Call ``wake`` when there is a message to receive and :attr:`descriptor` does not show it."""
 
     def forked(self) -> None:
-        """In a forked child: give the parent's connection up."""
+        """In a forked child: close the parent's connection."""
         self.close()
 
     @property
     def descriptor(self) -> int:
-        """Becomes readable when there is something to receive; -1 for none."""
+        """Becomes readable when there is a message to receive; -1 without a descriptor."""
         return -1
 
     @property
     def unsent(self) -> bool:
-        """Whether something waits to be sent."""
+        """Whether bytes wait to be sent."""
         return False
 
     @property
     def congested(self) -> bool:
-        """Whether the meter should be given time to read."""
+        """Whether the sender should wait until the meter has read more."""
         return False
 
 
@@ -80,44 +83,44 @@ class SocketLink(Link):
         self.path = path
         self._socket: Any = None
         self._frames = Frames("meter")
-        self._waiting = bytearray()
+        self._unsent = bytearray()
         self._moved = 0.0
 
     def connect(self) -> bool:  # noqa: D102 - see Link
         self.close()
         try:
-            # gevent's would wait in the event loop of the service.
-            module = original("socket", "AF_UNIX"), original("socket", "SOCK_STREAM")
-            link = original("socket", "socket")(*module)
+            # gevent's socket would wait in the event loop of the service.
+            kind = unpatched("socket", "AF_UNIX"), unpatched("socket", "SOCK_STREAM")
+            link = unpatched("socket", "socket")(*kind)
         except (OSError, AttributeError):
             return False
         link.setblocking(False)
         try:
             link.connect(self.path)
-        except OSError:  # not there, not allowed, or its queue is full
+        except OSError:  # missing, not permitted, or its queue is full
             link.close()
             return False
         self._socket, self._frames = link, Frames("meter")
-        self._waiting.clear()
+        self._unsent.clear()
         self._moved = monotonic()
         return True
 
     def send(self, message: FromWorker) -> bool:  # noqa: D102
         if self._socket is None:
             return False
-        if not self._waiting:
+        if not self._unsent:
             self._moved = monotonic()
-        self._waiting += encode(message)
+        self._unsent += encode(message)
         return self._push()
 
     def _push(self) -> bool:
         try:
-            while self._waiting:
-                sent = self._socket.send(self._waiting)
-                del self._waiting[:sent]
+            while self._unsent:
+                sent = self._socket.send(self._unsent)
+                del self._unsent[:sent]
                 self._moved = monotonic()
         except BlockingIOError:
-            if monotonic() - self._moved > _PATIENCE:
+            if monotonic() - self._moved > _STALLED_SECONDS:
                 self.close()
                 return False
         except OSError:
@@ -130,9 +133,11 @@ class SocketLink(Link):
             return None
         messages: list[FromMeter] = []
         try:
-            while data := self._socket.recv(_AT_ONCE):
-                messages += self._frames.feed(data)  # type: ignore[arg-type]
-                if len(data) < _AT_ONCE:  # that was all: each further look gives the interpreter's lock away
+            while data := self._socket.recv(_RECEIVE_BYTES):
+                messages += self._frames.feed(data)
+                if (
+                    len(data) < _RECEIVE_BYTES
+                ):  # no more to read: each further call would release the interpreter's lock
                     return messages
         except BlockingIOError:
             return messages
@@ -153,21 +158,21 @@ class SocketLink(Link):
 
     @property
     def unsent(self) -> bool:  # noqa: D102
-        return bool(self._waiting)
+        return bool(self._unsent)
 
     @property
     def congested(self) -> bool:  # noqa: D102
-        return len(self._waiting) > _CONGESTED
+        return len(self._unsent) > _CONGESTED
 
 
 class Startable(Protocol):
-    """A meter of a service's own, which its workers can start."""
+    """A meter that serves one service, and that its workers can start."""
 
     #: The path of its socket.
     path: str
 
     def start(self) -> None:
-        """Start it, unless another process is about to.
+        """Start it, unless another process does.
 
         Raises:
             OSError: it cannot be started from here.
@@ -175,7 +180,7 @@ class Startable(Protocol):
 
 
 class PrivateLink(SocketLink):
-    """A link to a service's own meter, which is started when it is not there.
+    """A link to the service's own meter, which is started if it does not run.
 
     Args:
         meter: the meter.
@@ -185,7 +190,7 @@ class PrivateLink(SocketLink):
         super().__init__(meter.path)
         self._meter = meter
         self._next_start = 0.0
-        self._pause = _RESTART[0]
+        self._backoff = Backoff(*_RESTART)
         self._warned = False
 
     def connect(self) -> bool:  # noqa: D102
@@ -194,14 +199,14 @@ class PrivateLink(SocketLink):
         now = monotonic()
         if now < self._next_start:
             return False
-        # One that keeps dying is started ever more seldom.
-        calm = now - self._next_start > _RESTART[1]
-        self._pause = _RESTART[0] if calm else min(2 * self._pause, _RESTART[1])
-        self._next_start = now + self._pause
+        # A meter that ends again and again is started less and less often.
+        if now - self._next_start > _RESTART[1]:
+            self._backoff.succeed()
+        self._next_start = now + self._backoff.fail()
         try:
             self._meter.start()
         except FileNotFoundError:
-            return False  # the last one took the folder along just now
+            return False  # the last meter has just removed the folder
         except OSError as error:
             if not self._warned:
                 self._warned = True

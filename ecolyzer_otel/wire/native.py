@@ -1,8 +1,8 @@
-"""The interpreter's own primitives, also where gevent has put cooperative ones in their place.
+"""The interpreter's own primitives, even where gevent has replaced them with cooperative ones.
 
-The background thread has to be a thread: as a greenlet it would run only when the service lets it, and a request
-that computes for seconds would hold it up. So it takes these, and never ``threading.Event``, ``select.select`` or
-the like, which would make it a guest in the service's event loop.
+The background thread has to be a thread of the operating system: a greenlet would run only when the service yields,
+and a request that computes for seconds would delay it. So it uses these primitives, and never ``threading.Event``,
+``select.select`` or the like, which would wait in the service's event loop.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["Alarm", "original", "start_thread"]
+__all__ = ["Waker", "start_thread", "unpatched"]
 
 _READABLE, _WRITABLE, _CLOSED = 1, 4, 32  # POLLIN, POLLOUT, POLLNVAL of poll(2)
 
 
-def original(module: str, name: str) -> Any:
-    """``module.name`` as it was before gevent's monkey patching."""
+def unpatched(module: str, name: str) -> Any:
+    """Returns ``module.name`` as it was before gevent's monkey patching."""
     monkey = sys.modules.get("gevent.monkey")
     if monkey is not None:
         return monkey.get_original(module, name)
@@ -29,15 +29,15 @@ def original(module: str, name: str) -> Any:
 
 def start_thread(target: Callable[[], None]) -> None:
     """Run ``target`` in a thread of the operating system that does not keep the process alive."""
-    original("_thread", "start_new_thread")(target, ())
+    unpatched("_thread", "start_new_thread")(target, ())
 
 
-class Alarm:
-    """Wakes a thread that waits, from any other thread, with nothing but descriptors."""
+class Waker:
+    """Wakes a waiting thread from any other thread. Uses descriptors only."""
 
     def __init__(self) -> None:
-        self._poll = original("select", "poll") if hasattr(__import__("select"), "poll") else None
-        self._select = original("select", "select")
+        self._poll = unpatched("select", "poll") if hasattr(__import__("select"), "poll") else None
+        self._select = unpatched("select", "select")
         self._reading, self._writing = self._descriptors()
 
     @staticmethod
@@ -52,36 +52,36 @@ class Alarm:
 
     @property
     def descriptor(self) -> int:
-        """What becomes readable when it rings."""
+        """Becomes readable when :meth:`wake` is called."""
         return self._reading
 
-    def ring(self) -> None:
-        """Wake the one who waits, or the next to wait. Never blocks, never raises."""
-        with contextlib.suppress(OSError):  # full: it rings already; closed: nobody waits any more
+    def wake(self) -> None:
+        """Wake the waiting thread, or the next that waits. Never blocks, never raises."""
+        with contextlib.suppress(OSError):  # full: it is awake already; closed: no thread waits any more
             os.write(self._writing, b"\1\0\0\0\0\0\0\0")
 
     def wait(self, seconds: float, descriptor: int = -1, *, write: bool = False) -> None:
-        """Wait for :meth:`ring`, for ``descriptor`` to become readable (or writable), or for the time to pass."""
+        """Wait until :meth:`wake`, until ``descriptor`` is readable (or writable), or until the time has passed."""
         reading = [self._reading] + ([descriptor] if descriptor >= 0 else [])
         writing = [descriptor] if write and descriptor >= 0 else []
         if self._poll is None:
-            rang = self._reading in self._select(reading, writing, [], seconds)[0]
+            woken = self._reading in self._select(reading, writing, [], seconds)[0]
         else:  # select() refuses descriptors above 1023
             poll = self._poll()
             for one in reading:
                 poll.register(one, _READABLE | (_WRITABLE if one in writing else 0))
             events = poll.poll(max(0, int(seconds * 1000 + 0.999)))
             if any(event & _CLOSED for _, event in events):
-                # The service has closed what is not its own: wait without, rather than not at all.
-                original("time", "sleep")(min(seconds, 0.1))
+                # The service has closed a descriptor that is not its own: sleep instead.
+                unpatched("time", "sleep")(min(seconds, 0.1))
                 return
-            rang = any(one == self._reading for one, _ in events)
-        with contextlib.suppress(OSError):  # all is read
-            while rang and os.read(self._reading, 8) and self._reading != self._writing:
+            woken = any(one == self._reading for one, _ in events)
+        with contextlib.suppress(OSError):  # nothing is left to read
+            while woken and os.read(self._reading, 8) and self._reading != self._writing:
                 pass
 
     def close(self) -> None:
-        """Give the descriptors back."""
+        """Close the descriptors."""
         for descriptor in {self._reading, self._writing}:
             try:
                 os.close(descriptor)

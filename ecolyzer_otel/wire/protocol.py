@@ -1,21 +1,22 @@
 """The messages between a worker and its meter, typed and bounded; version 1.
 
 On a socket each message is a frame: four bytes of length, big-endian, then MessagePack of an array whose first
-element is the tag. Numbers and names only: never inputs, outputs or prompts. In-process the same objects are
-handed over as they are.
+element is the tag. Messages hold numbers and names only: never inputs, outputs or prompts. Within one process the
+same objects are passed without encoding.
 
-**Versions.** :class:`Hello` tells the newest and the oldest version that a worker speaks; the meter answers with
-the newest that both do, or with :class:`Refused`. Within a version, fields are only ever added at the end, with a
-default: an older reader ignores them, a newer one fills them in.
+**Versions.** :class:`Hello` states the newest and the oldest version that a worker speaks. The meter answers with
+the newest version that both speak, or with :class:`Refused`. Within a version, fields are only added at the end,
+with a default: an older reader ignores them, a newer one uses the default.
 
-**Bounds.** Every number, name and list has one, checked while a frame is decoded: what is over it is no message.
+**Bounds.** Every number, name and list has one. They are checked while a frame is decoded: a frame with a value out
+of bounds is not valid.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from typing import Annotated, Final, Union
+from typing import Annotated, Any, Final, Generic, Literal, TypeVar, Union, overload
 
 import msgspec
 
@@ -45,7 +46,7 @@ __all__ = [
 ]
 
 VERSION: Final = 1
-#: The oldest version that this package still speaks.
+#: The oldest version that this package speaks.
 OLDEST: Final = 1
 _LENGTH: Final = struct.Struct(">I")
 
@@ -54,15 +55,15 @@ _Id = Annotated[str, msgspec.Meta(max_length=64)]
 _Name = Annotated[str, msgspec.Meta(max_length=MAX_NAME)]
 _Instant = Annotated[int, msgspec.Meta(ge=-(1 << 62), le=(1 << 62))]
 #: Busy intervals ``[start_ns, end_ns]`` of a request's kernels, by device: ``gpu0``, or the UUID of a GPU or of a
-#: MIG instance. Empty where kernels are not timed.
+#: MIG instance. Empty if kernels are not timed.
 Busy = Annotated[
     dict[_Name, Annotated[list[tuple[_Instant, _Instant]], msgspec.Meta(max_length=MAX_SPANS)]],
     msgspec.Meta(max_length=MAX_DEVICES),
 ]
 
 
-#: Phases of a request ``(name, start_ns, cpu_ns)``, in order; ``cpu_ns`` is what the request had spent before.
-#: What is before the first phase belongs to none.
+#: Phases of a request ``(name, start_ns, cpu_ns)``, in order; ``cpu_ns`` is the CPU time of the request before the
+#: phase. The time before the first phase belongs to no phase.
 Phases = Annotated[list[tuple[_Name, _Instant, _Natural]], msgspec.Meta(max_length=MAX_PHASES)]
 _Weight = Annotated[float, msgspec.Meta(ge=0.0, le=1e18)]
 
@@ -76,9 +77,9 @@ class _Part(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Hello(_Message, tag="hello", frozen=True):
-    """First word of a worker. ``service`` is the ``service.name`` of its spans.
+    """First message of a worker. ``service`` is the ``service.name`` of its spans.
 
-    ``token`` is a random word that stays the same when the worker connects again, so that nothing is counted twice.
+    ``token`` is a random string that stays the same when the worker reconnects, so that nothing is counted twice.
     """
 
     version: _Natural
@@ -89,10 +90,10 @@ class Hello(_Message, tag="hello", frozen=True):
 
 
 class Model(_Part, frozen=True):
-    """Facts of a model, told once per connection under a small ``key``.
+    """Facts of a model, reported once per connection under a small ``key``.
 
-    ``device`` is the framework's word for where it lies (``cuda:0``), ``sensor`` that of the meter (``gpu2``, or a
-    UUID: a container's first GPU may be the host's third).
+    ``device`` is the framework's name of its device (``cuda:0``), ``sensor`` the meter's name (``gpu2``, or a UUID,
+    because a container's first GPU may be the host's third).
     """
 
     key: _Natural
@@ -107,7 +108,7 @@ class Model(_Part, frozen=True):
 class Open(_Part, frozen=True):
     """A request that has been open for longer than 250 ms, with its CPU time and kernels so far.
 
-    ``model``, ``operation`` and ``items`` are as in :class:`Done`; the model is None where it is not told.
+    ``model``, ``operation`` and ``items`` are as in :class:`Done`; the model is None if it is not reported yet.
     """
 
     id: _Natural
@@ -124,9 +125,9 @@ class Open(_Part, frozen=True):
 class Done(_Part, frozen=True):
     """A finished request. ``want`` asks for the settlement; trace and span id are "" unless exported.
 
-    ``tokens``: of input and output, where known. ``first_token_ns``: when the first output token was there, 0 if
-    that is not known. ``warmup``: something was compiled in it. ``members`` makes it no request but a call that
-    served these requests, each with its weight (:attr:`Batch.joint`); ``joint``: how many such calls served it.
+    ``tokens``: of input and output, if known. ``first_token_ns``: when the first output token was ready, 0 if
+    unknown. ``warmup``: code was compiled in it. With ``members`` it is no request but a call that served these
+    requests, each with its weight (:attr:`Batch.joint`). ``joint``: number of such calls that served it.
     """
 
     id: _Natural
@@ -151,16 +152,16 @@ class Done(_Part, frozen=True):
 
 
 class Batch(_Message, tag="batch", frozen=True):
-    """What happened since the last one.
+    """The report of a worker since the last one.
 
-    ``watermark_ns``: no record of a request unknown to the meter can still come with an earlier start. It is the
-    start of the oldest open request that no open record tells of, or ``now_ns``. ``clocks``: ``[t_ns,
-    process_cpu_ns, pool_cpu_ns]``, cumulative. ``served`` and ``dropped`` (by reason): cumulative over the process,
-    less what other meters have settled. ``quiet``: nothing runs; the watermark is no longer told until the next
+    ``watermark_ns``: no record of a request that has no open record can still come with an earlier start. It is the
+    start of the oldest open request without an open record, or ``now_ns``. ``clocks``: ``[t_ns, process_cpu_ns,
+    pool_cpu_ns]``, cumulative. ``served`` and ``dropped`` (by reason): cumulative over the process, less the
+    requests that other meters have settled. ``quiet``: nothing runs; the watermark is not reported until the next
     batch.
-    ``devices``: ``[t_ns, kernel_ns]`` of the whole process by device, cumulative, where known.
-    ``joint``: calls that served several requests. They are no requests and not counted; what they are charged is
-    divided among those that they served.
+    ``devices``: ``[t_ns, kernel_ns]`` of the process by device, cumulative, if known.
+    ``joint``: calls that served several requests. They are not counted as requests; their joules are divided among
+    the requests that they served.
     """
 
     now_ns: _Instant
@@ -177,7 +178,7 @@ class Batch(_Message, tag="batch", frozen=True):
 
 
 class Flush(_Message, tag="flush", frozen=True):
-    """Settle all that was sent, as soon as can be, and answer with :class:`Flushed`."""
+    """Settle everything that was sent as soon as possible, then answer with :class:`Flushed`."""
 
     number: _Natural
 
@@ -185,7 +186,7 @@ class Flush(_Message, tag="flush", frozen=True):
 class PlaceFacts(_Part, frozen=True):
     """The factors behind a settlement, as span attributes show them.
 
-    ``time`` (ISO 8601) is that of a live figure, "" where the figure is of a ``year``.
+    ``time`` (ISO 8601) is that of a live figure, "" for a figure of a ``year``.
     """
 
     zone: str
@@ -203,10 +204,10 @@ class PlaceFacts(_Part, frozen=True):
 
 
 class Welcome(_Message, tag="welcome", frozen=True):
-    """First word of a meter, in the version that both speak.
+    """First message of a meter, with the version that both speak.
 
-    ``meter`` tells one life of a meter from another; ``received`` is how many finished requests it has of this
-    worker by now, over all of its connections.
+    ``meter`` is an id that changes when the meter restarts. ``received`` is the number of finished requests that it
+    has received from this worker, over all of its connections.
     """
 
     version: int
@@ -216,7 +217,7 @@ class Welcome(_Message, tag="welcome", frozen=True):
 
 
 class Refused(_Message, tag="refused", frozen=True):
-    """First and last word of a meter that cannot serve this worker; ``reason`` is for its log."""
+    """The only message of a meter that cannot serve this worker; ``reason`` is for the worker's log."""
 
     reason: str
 
@@ -224,9 +225,9 @@ class Refused(_Message, tag="refused", frozen=True):
 class Settled(_Part, frozen=True):
     """One settlement. ``unsettled`` is a reason or ""; energies in J, masses in g, volumes in L, by component.
 
-    ``phases``: joules, active and idle, by name. ``served``: how many requests a joint call was divided among.
-    ``grams_per_kwh``: the mean over its joules, where the intensity changed meanwhile. ``devices``: mean and
-    maximum temperature by device, ``throttled`` the part of its time, 0 to 1, and ``reasons`` why.
+    ``phases``: joules, active and idle, by name. ``served``: number of requests that a joint call was divided
+    among. ``grams_per_kwh``: mean over its joules, if the intensity changed meanwhile. ``devices``: mean and
+    maximum temperature by device. ``throttled``: throttled part of its time, 0 to 1. ``reasons``: why.
     """
 
     id: int
@@ -262,9 +263,9 @@ class Settled(_Part, frozen=True):
 
 
 class Settlements(_Message, tag="settlements", frozen=True):
-    """Settlements that were asked for. ``accounted``: records of this connection settled or unsettled so far.
+    """Settlements that were requested. ``accounted``: records of this worker settled or unsettled so far.
 
-    ``place``: the factors behind them, where they have changed since this connection was last told.
+    ``place``: their factors, if these have changed since they were last sent on this connection.
     """
 
     items: list[Settled]
@@ -273,7 +274,7 @@ class Settlements(_Message, tag="settlements", frozen=True):
 
 
 class Flushed(_Message, tag="flushed", frozen=True):
-    """All that was sent before the flush of this number is accounted for."""
+    """Everything that was sent before the flush of this number is accounted for."""
 
     number: int
 
@@ -282,14 +283,14 @@ FromWorker = Union[Hello, Batch, Flush]  # noqa: UP007 - msgspec needs a runtime
 FromMeter = Union[Welcome, Refused, Settlements, Flushed]  # noqa: UP007
 
 _encoder = msgspec.msgpack.Encoder()
-_decoders: Final[dict[str, msgspec.msgpack.Decoder[FromWorker] | msgspec.msgpack.Decoder[FromMeter]]] = {
+_decoders: Final[dict[str, msgspec.msgpack.Decoder[Any]]] = {
     "worker": msgspec.msgpack.Decoder(FromWorker),
     "meter": msgspec.msgpack.Decoder(FromMeter),
 }
 
 
 def encode(message: FromWorker | FromMeter) -> bytes:
-    """The frame of one message.
+    """Returns the frame of one message.
 
     Raises:
         ProtocolError: it is longer than :data:`MAX_FRAME`.
@@ -300,22 +301,31 @@ def encode(message: FromWorker | FromMeter) -> bytes:
     return _LENGTH.pack(len(body)) + body
 
 
-class Frames:
-    """Bytes in, messages out: the reading half of one connection.
+_MessageT = TypeVar("_MessageT")
+
+
+class Frames(Generic[_MessageT]):
+    """Decodes the bytes that one connection receives.
 
     Args:
-        sender: ``worker`` or ``meter``: whose messages these are.
+        sender: the sender of the messages, ``worker`` or ``meter``.
     """
 
+    @overload
+    def __init__(self: Frames[FromWorker], sender: Literal["worker"]) -> None: ...
+
+    @overload
+    def __init__(self: Frames[FromMeter], sender: Literal["meter"]) -> None: ...
+
     def __init__(self, sender: str) -> None:
-        self._decoder = _decoders[sender]
+        self._decoder: msgspec.msgpack.Decoder[_MessageT] = _decoders[sender]
         self._bytes = bytearray()
 
-    def feed(self, data: bytes) -> Iterator[FromWorker | FromMeter]:
-        """The messages that ``data`` completes.
+    def feed(self, data: bytes) -> Iterator[_MessageT]:
+        """Yields the messages that ``data`` completes.
 
         Raises:
-            ProtocolError: a frame is too long or no message; the connection is of no further use.
+            ProtocolError: a frame is too long or not valid; the connection must be closed.
         """
         self._bytes += data
         while len(self._bytes) >= _LENGTH.size:
@@ -329,4 +339,4 @@ class Frames:
             try:
                 yield self._decoder.decode(body)
             except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-                raise ProtocolError(f"a frame that is no message ({error})") from None
+                raise ProtocolError(f"a frame that is not valid ({error})") from None

@@ -1,4 +1,4 @@
-"""The meter as a process: one loop over the listening socket, the workers, the signs of life and the clock."""
+"""The socket server of a meter: one loop over the listening socket, workers, liveness descriptors and time."""
 
 from __future__ import annotations
 
@@ -19,24 +19,22 @@ __all__ = ["Server"]
 
 _LOG = logging.getLogger(__name__)
 
-#: A worker that leaves this much unread is cut off.
+#: A worker that leaves more bytes unread is disconnected.
 _MAX_UNREAD: Final = 8 * 1024 * 1024
 _MAX_CLIENTS: Final = 1024
-#: After everything else is gone, a worker that was forked and has not connected yet gets this long.
-_LINGER: Final = 0.3
-#: A pause of this length, in seconds, may be a little longer.
-_WORTH_IT: Final = 0.05
-
-
-#: So many lines about connections are logged in so many seconds; more are counted.
+#: Once no liveness descriptor is left, a forked worker has this long, in seconds, to connect.
+_LINGER_SECONDS: Final = 0.3
+#: Only a longer pause, in seconds, is extended by the meter's slack.
+_LONG_PAUSE: Final = 0.05
+#: At most so many lines about connections are logged in so many seconds; the others are counted.
 _LOG_LINES: Final = 20
 _LOG_SECONDS: Final = 10.0
-#: A connection that has not said hello after this long is closed, in seconds.
+#: A connection without hello is closed after this long, in seconds.
 _HELLO_SECONDS: Final = 10.0
 
 
-class Client(Protocol):
-    """A worker as the server needs it."""
+class ConnectedWorker(Protocol):
+    """A worker, as a :class:`Receiver` returns it."""
 
     @property
     def peer(self) -> Peer:
@@ -44,19 +42,21 @@ class Client(Protocol):
 
     @property
     def greeted(self) -> bool:
-        """Whether its first message has come."""
+        """Whether its first message was received."""
 
     def take(self) -> list[FromMeter]:
-        """The messages for it so far."""
+        """Returns the messages for it, and removes them."""
 
 
-class Meter(Protocol):
-    """The receiver of what workers send."""
+class Receiver(Protocol):
+    """The meter, as the server uses it: it receives the messages of workers and settles their requests."""
 
-    #: Seconds by which a tick may be early where something wakes the server anyway.
-    slack: float
     #: Whether it has ended.
     stopped: bool
+
+    @property
+    def slack(self) -> float:
+        """Seconds by which a tick may be early where something wakes the server anyway."""
 
     @property
     def due(self) -> bool:
@@ -64,26 +64,26 @@ class Meter(Protocol):
 
     @property
     def idle(self) -> bool:
-        """Whether no worker is connected and nothing waits."""
+        """Whether no worker is connected and no request waits."""
 
     def tick(self) -> float:
-        """Do what is due; returns the seconds until the next tick."""
+        """Sample and settle; returns the seconds until the next tick."""
 
     def finish_early(self) -> None:
-        """Stop waiting for further workers."""
+        """Stop waiting for further workers to connect."""
 
-    def join(self, peer: Peer, connection: Any) -> Client:
-        """A new connection."""
+    def join(self, peer: Peer, connection: Any) -> ConnectedWorker:
+        """Returns the worker of a new connection."""
 
-    def receive(self, client: Any, message: FromWorker) -> Client:
-        """A message of ``client``; returns the client that the connection belongs to from now on.
+    def receive(self, client: Any, message: FromWorker) -> ConnectedWorker:
+        """Process a message; returns the worker that the connection belongs to from now on.
 
         Raises:
             ProtocolError: the message is not valid; the connection must be closed.
         """
 
     def leave(self, client: Any, connection: Any) -> None:
-        """The connection of ``client`` has ended."""
+        """Note the end of a connection."""
 
 
 class _Connection:
@@ -91,9 +91,8 @@ class _Connection:
 
     __slots__ = ("_server", "client", "frames", "since", "socket", "unsent")
 
-    client: Client
-
-    def __init__(self, link: socket.socket, server: Server) -> None:
+    def __init__(self, link: socket.socket, peer: Peer, server: Server, receiver: Receiver) -> None:
+        self.client = receiver.join(peer, self)
         self.socket = link
         self.frames = Frames("worker")
         self.unsent = bytearray()
@@ -101,31 +100,31 @@ class _Connection:
         self._server = server
 
     def replaced(self) -> None:
-        """The worker has connected anew; what it sent here and was not read yet, it counts as lost."""
+        """Close: the worker has reconnected. It counts as lost what it sent here and was not read."""
         self._server.close(self)
 
 
 class Server:
-    """Runs a meter until nobody needs it.
+    """Runs a meter until the service has ended.
 
     Args:
-        meter: the meter.
-        listener: a listening Unix socket; None where nobody can connect.
-        watched: descriptors that become readable when a sign of life ends: the pidfd of the command, the
-            lifeline pipe. The server ends, drained, when all are gone and no worker is connected.
-        user: the only user whose processes may connect; None where the socket's file mode decides.
+        meter: receives the messages.
+        listener: a listening Unix socket; None if no process can connect.
+        watched: liveness descriptors: the pidfd of the command, the lifeline pipe. Each becomes readable when its
+            processes have ended. The server ends, drained, when all have and no worker is connected.
+        user: the only user whose processes may connect; None if the socket's file mode decides.
     """
 
     def __init__(
-        self, meter: Meter, listener: socket.socket | None, watched: list[int], *, user: int | None = None
+        self, meter: Receiver, listener: socket.socket | None, watched: list[int], *, user: int | None = None
     ) -> None:
         self._meter = meter
         self._listener = listener
         self._connections: dict[int, _Connection] = {}
         self._alive = set(watched)
-        self._until = bool(watched)
+        self._ends = bool(watched)
         self._stopped = False
-        self._said_since, self._said = 0.0, 0
+        self._lines_since, self._lines = 0.0, 0
         self._wakers: set[int] = set()
         self._selector = selectors.DefaultSelector()
         self._user = user
@@ -137,35 +136,35 @@ class Server:
             self._selector.register(descriptor, selectors.EVENT_READ, None)
 
     def run(self) -> None:
-        """Serve until the service is gone, or until :meth:`stop`."""
-        lonely_since: float | None = None
+        """Serve until the service has ended, or until :meth:`stop`."""
+        idle_since: float | None = None
         ending, due_at = False, 0.0
         while not self._stopped and not self._meter.stopped:
             if self._meter.due or ending:
                 due_at = monotonic() + self._tick()
                 self._send_all()
             delay = max(0.0, due_at - monotonic())
-            if delay > _WORTH_IT:
-                # A report that comes in about then wakes us once for both; workers report at the same pace.
+            if delay > _LONG_PAUSE:
+                # Workers report at the same pace: one wake-up serves a report and the tick.
                 delay += self._meter.slack
-            ending = self._until and not self._alive
-            if self._until and not self._alive:
+            ending = self._ends and not self._alive
+            if ending:
                 self._meter.finish_early()
                 if self._meter.idle:
-                    lonely_since = lonely_since or monotonic()
-                    if monotonic() - lonely_since > _LINGER:
+                    idle_since = idle_since or monotonic()
+                    if monotonic() - idle_since > _LINGER_SECONDS:
                         return
                 else:
-                    lonely_since = None
+                    idle_since = None
                 delay = min(delay, 0.05)
             if any(not connection.client.greeted for connection in self._connections.values()):
-                self._close_silent()
+                self._close_without_hello()
                 delay = min(delay, 1.0)
             for key, events in self._selector.select(delay):
                 self._handle(key.fd, events)
 
     def close_all(self) -> None:
-        """Give every descriptor back. In a forked child, too: its copies would keep connections and names alive."""
+        """Close all descriptors; also in a forked child, where copies would keep connections and names open."""
         self._selector.close()
         for connection in self._connections.values():
             connection.socket.close()
@@ -177,15 +176,15 @@ class Server:
         self._stopped = True
 
     def wake_on(self, descriptor: int) -> None:
-        """Look up from waiting when ``descriptor`` becomes readable; what comes there is read and thrown away."""
+        """Wake up when ``descriptor`` becomes readable; its bytes are read and discarded."""
         self._selector.register(descriptor, selectors.EVENT_READ, None)
         self._wakers.add(descriptor)
 
     def _tick(self) -> float:
         try:
             return self._meter.tick()
-        except Exception:  # noqa: BLE001 - the meter must not end for one bad reading
-            _LOG.warning("ecolyzer: the meter met an error and goes on", exc_info=True)
+        except Exception:  # noqa: BLE001 - one bad reading must not end the meter
+            _LOG.warning("ecolyzer: an error in the meter, which continues", exc_info=True)
             return 1.0
 
     def _handle(self, descriptor: int, events: int) -> None:
@@ -195,7 +194,7 @@ class Server:
             with contextlib.suppress(OSError):
                 os.read(descriptor, 1024)
         elif descriptor in self._alive:
-            self._sign_of_life(descriptor)
+            self._check_liveness(descriptor)
         elif descriptor in self._connections:
             connection = self._connections[descriptor]
             if events & selectors.EVENT_WRITE:
@@ -203,8 +202,8 @@ class Server:
             if events & selectors.EVENT_READ and descriptor in self._connections:
                 self._receive(connection)
 
-    def _sign_of_life(self, descriptor: int) -> None:
-        # A pidfd stays readable once its process ended; a pipe may hold bytes that somebody wrote by mistake.
+    def _check_liveness(self, descriptor: int) -> None:
+        # A pidfd stays readable once its process has ended; a pipe may hold bytes that were written by mistake.
         with contextlib.suppress(OSError):
             if os.read(descriptor, 1024):
                 return
@@ -223,8 +222,7 @@ class Server:
                 link.close()
                 return
             link.setblocking(False)
-            connection = _Connection(link, self)
-            connection.client = self._meter.join(peer, connection)
+            connection = _Connection(link, peer, self, self._meter)
             self._connections[link.fileno()] = connection
             self._selector.register(link, selectors.EVENT_READ, None)
 
@@ -240,15 +238,15 @@ class Server:
             return
         try:
             for message in connection.frames.feed(data):
-                connection.client = self._meter.receive(connection.client, message)  # type: ignore[arg-type]
+                connection.client = self._meter.receive(connection.client, message)
         except ProtocolError as error:
-            self._say_goodbye(connection, str(error))
-        except Exception:  # noqa: BLE001 - what one worker says must not end the meter for all
-            _LOG.debug("ecolyzer: a message could not be taken in", exc_info=True)
-            self._say_goodbye(connection, "a message could not be taken in")
+            self._disconnect(connection, str(error))
+        except Exception:  # noqa: BLE001 - a message of one worker must not end the meter for all
+            _LOG.debug("ecolyzer: a message could not be processed", exc_info=True)
+            self._disconnect(connection, "a message could not be processed")
 
-    def _say_goodbye(self, connection: _Connection, reason: str) -> None:
-        """Close a connection for a reason, after one try to deliver what the worker should know."""
+    def _disconnect(self, connection: _Connection, reason: str) -> None:
+        """Close a connection and log the reason; a worker without hello first receives its messages (refused)."""
         self._warn(f"{connection.client.peer} was disconnected: {reason}")
         if not connection.client.greeted:
             with contextlib.suppress(OSError):
@@ -256,20 +254,20 @@ class Server:
         self._drop(connection)
 
     def _warn(self, line: str) -> None:
-        """Log a line; a peer that is refused again and again does not fill the log."""
+        """Log a line, at a limited rate: a peer that is refused again and again does not fill the log."""
         now = monotonic()
-        if now - self._said_since > _LOG_SECONDS:
-            if self._said > _LOG_LINES:
-                _LOG.warning("ecolyzer: %d more lines of this kind", self._said - _LOG_LINES)
-            self._said_since, self._said = now, 0
-        self._said += 1
-        if self._said <= _LOG_LINES:
+        if now - self._lines_since > _LOG_SECONDS:
+            if self._lines > _LOG_LINES:
+                _LOG.warning("ecolyzer: %d more lines of this kind", self._lines - _LOG_LINES)
+            self._lines_since, self._lines = now, 0
+        self._lines += 1
+        if self._lines <= _LOG_LINES:
             _LOG.warning("ecolyzer: %s", line)
 
-    def _close_silent(self) -> None:
+    def _close_without_hello(self) -> None:
         for connection in list(self._connections.values()):
             if not connection.client.greeted and monotonic() - connection.since > _HELLO_SECONDS:
-                self._say_goodbye(connection, f"it did not say hello within {_HELLO_SECONDS:g} s")
+                self._disconnect(connection, f"it sent no hello within {_HELLO_SECONDS:g} s")
 
     def _send_all(self) -> None:
         for connection in list(self._connections.values()):
@@ -288,7 +286,7 @@ class Server:
             self._drop(connection)
             return
         if len(connection.unsent) > _MAX_UNREAD:
-            self._say_goodbye(connection, f"it left more than {_MAX_UNREAD >> 20} MiB unread")
+            self._disconnect(connection, f"it left more than {_MAX_UNREAD >> 20} MiB unread")
             return
         wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if connection.unsent else 0)
         self._selector.modify(connection.socket, wanted, None)
@@ -298,7 +296,7 @@ class Server:
         self._meter.leave(connection.client, connection)
 
     def close(self, connection: _Connection) -> None:
-        """Give a connection's descriptor back."""
+        """Close a connection's socket."""
         if self._connections.pop(connection.socket.fileno(), None) is not None:
             with contextlib.suppress(KeyError, ValueError):
                 self._selector.unregister(connection.socket)

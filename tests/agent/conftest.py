@@ -135,7 +135,6 @@ class Running:
         return self.peers[-1]
 
     def metrics(self) -> dict[str, float]:
-        self.setup.meter.before_scrape()
         lines = render(self.setup.meter.store, False).decode().splitlines()
         return {key: float(value) for key, _, value in (line.rpartition(" ") for line in lines if line[0] != "#")}
 
@@ -164,13 +163,13 @@ def meter(tmp_path: Path) -> Iterator[Callable[..., Running]]:
     """``meter(sensor, ...)`` runs one with recorded counters (default: a CPU of 40 W) behind a socket."""
     running: list[Running] = []
 
-    def start(*sensors: dict[str, Any], patient: bool = False, **options: Any) -> Running:
+    def start(*sensors: dict[str, Any], shared: bool = False, **options: Any) -> Running:
         number = len(running)
         file = recording(
             tmp_path / f"{number}.json", *(sensors or ({"id": "cpu", "component": "cpu", "watts": 40.0},))
         )
         settings = {"port": 0, "zone": "FR", "sensors": f"replay:{file}", "sampling_period": 0.02} | options
-        running.append(Running(prepare(Config(**settings), patient=patient), tmp_path / f"{number}.sock"))
+        running.append(Running(prepare(Config(**settings), shared=shared), tmp_path / f"{number}.sock"))
         return running[-1]
 
     yield start

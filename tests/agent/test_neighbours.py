@@ -8,21 +8,21 @@ from pathlib import Path
 import pytest
 
 from ecolyzer_otel.ledger import Ledger, Record, SensorSpec
-from ecolyzer_otel.meter import neighbours
-from ecolyzer_otel.meter.neighbours import Neighbours
+from ecolyzer_otel.meter import host_meters
+from ecolyzer_otel.meter.host_meters import HostMeters
 
 S = 1_000_000_000
 
 
 @pytest.fixture(autouse=True)
 def always_looking(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(neighbours, "_PERIOD", 0.0)
+    monkeypatch.setattr(host_meters, "_PERIOD", 0.0)
 
 
 def test_two_meters_of_one_host_count_each_other_as_long_as_they_live(caplog: pytest.LogCaptureFixture) -> None:
-    first = Neighbours()
+    first = HostMeters()
     alone = first.count()
-    second = Neighbours()
+    second = HostMeters()
     assert (first.count(), second.count()) == (alone + 1, alone + 1)
     first.count()
     first.count()
@@ -33,10 +33,10 @@ def test_two_meters_of_one_host_count_each_other_as_long_as_they_live(caplog: py
 
 
 def test_a_group_of_meters_and_those_without_one_do_not_count_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    grouped = Neighbours()
-    monkeypatch.delenv(neighbours.GROUP)
+    grouped = HostMeters()
+    monkeypatch.delenv(host_meters.GROUP)
     # As meters are where nobody sets the variable: beside those of this host, whoever's they are.
-    first, second = Neighbours(), Neighbours()
+    first, second = HostMeters(), HostMeters()
     with open("/proc/net/unix") as table:
         names = table.read()
     assert names.count(f"@ecolyzer-meter/{os.getpid()}-") == 2
@@ -52,10 +52,10 @@ def test_one_that_is_about_to_end_is_no_reason_for_advice(
     # A table of its own: other meters of the host would be a reason.
     table = tmp_path / "unix"
     head = "Num RefCount Protocol Flags Type St Inode Path\n"
-    monkeypatch.delenv(neighbours.GROUP)
+    monkeypatch.delenv(host_meters.GROUP)
     other = "0: 2 0 0 2 1 7 @ecolyzer-meter/1-1\n"
     table.write_text(head + other)
-    fresh = Neighbours(str(table))
+    fresh = HostMeters(str(table))
     assert fresh.count() == 2
     table.write_text(head)
     assert fresh.count() == 1
@@ -71,10 +71,10 @@ def test_other_sockets_and_a_table_that_is_not_there_are_no_meters(tmp_path: Pat
     table = tmp_path / "unix"
     head = "Num RefCount Protocol Flags Type St Inode Path\n"
     table.write_text(head + "0: 2 0 0 2 1 7 @ecolyzer-other/1\n0: 2 0 0 2 1 8 /run/ecolyzer-meter/x\n")
-    one = Neighbours(str(table))
+    one = HostMeters(str(table))
     assert one.count() == 1
     one.close()
-    other = Neighbours(str(tmp_path / "nothing"))
+    other = HostMeters(str(tmp_path / "nothing"))
     assert other.count() == 1
     other.close()
 

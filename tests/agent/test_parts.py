@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ecolyzer_otel.ledger import Charge, Record, SensorSpec, Settlement
-from ecolyzer_otel.meter.parts import Joint, Told, add_shares, merge, split
+from ecolyzer_otel.meter.parts import RequestParts, merge, split
+from ecolyzer_otel.meter.shares import JointShares, add_shares
 
 MS = 1_000_000
 BOOK = {"cpu": SensorSpec(id="cpu", component="cpu", relative_uncertainty=0.1)}
@@ -30,7 +31,7 @@ def test_parts_cover_the_request_without_gap_or_overlap_and_share_its_cpu_time(
     told: list[tuple[str, int, int]],
 ) -> None:
     told = sorted(((name, 1000 + at, cpu) for name, at, cpu in told), key=lambda phase: phase[1])
-    parts = [part for part, _ in split(whole(1000, 1200, 100), told, Told())]
+    parts = [part for part, _ in split(whole(1000, 1200, 100), told, RequestParts())]
     assert parts[0].start_ns == 1000
     assert parts[-1].end_ns == 1200
     for one, following in pairwise(parts):
@@ -44,14 +45,14 @@ def test_parts_cover_the_request_without_gap_or_overlap_and_share_its_cpu_time(
 
 def test_kernels_are_cut_where_a_phase_begins() -> None:
     record = whole(0, 100, 0, device_busy={"gpu0": [(10, 60)]})
-    (_, _), (prefill, name), (decode, _) = split(record, [("prefill", 5, 0), ("decode", 40, 0)], Told())
+    (_, _), (prefill, name), (decode, _) = split(record, [("prefill", 5, 0), ("decode", 40, 0)], RequestParts())
     assert name == "prefill"
     assert prefill.device_busy == {"gpu0": [(10, 40)]}
     assert decode.device_busy == {"gpu0": [(40, 60)]}
 
 
 def test_a_part_that_was_told_while_the_request_was_open_stays_as_it_was() -> None:
-    told = Told()
+    told = RequestParts()
     running = Record(id=(1, 7), pid=1, start_ns=0, end_ns=None, cpu_ns=50, seen_ns=100)
     split(running, [("prefill", 0, 0)], told)
     # The phase is told late: it cannot begin before what the ledger has been told of the one before it.
@@ -94,7 +95,7 @@ joules, part = st.floats(0.01, 100), st.floats(0, 1)
 def test_a_request_has_its_own_joules_and_its_shares(
     own: tuple[float, float], shares: list[tuple[float, float, float, float]]
 ) -> None:
-    joint = Joint()
+    joint = JointShares()
     active, idle = own
     for of_active, of_idle, part_active, part_idle in shares:
         joint.add(settlement(of_active, of_idle, 0.1), of_active * part_active, of_idle * part_idle)

@@ -199,7 +199,7 @@ def test_the_first_word_must_be_hello_and_only_the_first(meter, caplog):
 def test_who_connects_and_says_nothing_is_sent_away(meter, monkeypatch, caplog):
     monkeypatch.setattr("ecolyzer_otel.wire.server._HELLO_SECONDS", 0.2)
     assert meter().peer().is_closed(5)
-    assert "did not say hello" in caplog.text
+    assert "sent no hello" in caplog.text
 
 
 def test_a_peer_that_comes_back_with_nonsense_does_not_fill_the_log(meter, caplog, monkeypatch):
@@ -517,7 +517,7 @@ def meter_of_all(tmp_path_factory: pytest.TempPathFactory):
 WORKER = """
 import sys, time, os, threading
 from ecolyzer_otel.wire.link import SocketLink
-from ecolyzer_otel.worker.thread import Worker
+from ecolyzer_otel.worker.background_thread import Worker
 from ecolyzer_otel.worker.state import replace_state
 from ecolyzer_otel.worker.spec import CallSpec, ModelFacts
 from ecolyzer_otel.worker.wrap import leaf
@@ -655,7 +655,7 @@ slowest = 0.0
 for n in range(60_000):
     began = time.perf_counter(); engine.infer(); slowest = max(slowest, time.perf_counter() - began)
     if n % 1000 == 0: time.sleep(0.05)
-print(len(here.done), len(here.worker._link._waiting), here.worker.counts(), slowest, sep=";")
+print(len(here.done), len(here.worker._link._unsent), here.worker.counts(), slowest, sep=";")
 """
     process = worker(fake.path, code)
     fake.accept().setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -673,7 +673,7 @@ print(len(here.done), len(here.worker._link._waiting), here.worker.counts(), slo
 def test_a_frozen_meter_that_thaws_counts_each_request_once(tmp_path):
     """Stopped for longer than the worker's patience: it connects anew, and the meter knows it for the same."""
     script = (
-        "import sys; from ecolyzer_otel.boot.daemon import run; from ecolyzer_otel.common.config import Config; "
+        "import sys; from ecolyzer_otel.boot.agent import run; from ecolyzer_otel.common.config import Config; "
         "run(Config(port=int(sys.argv[2]), agent_socket=sys.argv[1], sensors='modelled'))"
     )
     from support.ports import free_port
@@ -685,7 +685,7 @@ def test_a_frozen_meter_that_thaws_counts_each_request_once(tmp_path):
     try:
         assert "agent on" in agent.stderr.readlines(1)[0] + agent.stderr.readline()
         code = """
-link._PATIENCE = 0.5
+link._STALLED_SECONDS = 0.5
 link._CONGESTED = 2000
 for n in range(2000):
     engine.infer(); time.sleep(0.002)

@@ -23,8 +23,8 @@ from ecolyzer_otel.ledger.intensity import Intensity
 from ecolyzer_otel.ledger.live import Live
 from ecolyzer_otel.ledger.replay import replay
 from ecolyzer_otel.ledger.sensor_ledger import _share_uncertainty
-from ecolyzer_otel.meter.impacts import bill_of
-from ecolyzer_otel.meter.thermal import Thermal
+from ecolyzer_otel.meter.impacts import assess
+from ecolyzer_otel.meter.temperatures import Temperatures
 from ecolyzer_otel.sensors.modelled import TDP_POINTS, PowerModel
 
 PAGE = Path(__file__).parents[2] / "docs" / "methodology.md"
@@ -150,7 +150,7 @@ def share_by_activity(given: Inputs) -> dict[str, float]:
 
 
 def temperature(given: Inputs) -> dict[str, float]:
-    thermal = Thermal()
+    thermal = Temperatures()
     for reading in given["readings"].split(","):
         t, celsius = reading.split(":")
         thermal.add("gpu0", int(t) * 10**9, float(celsius))
@@ -162,7 +162,7 @@ def periods(given: Inputs) -> dict[str, float | None]:
     places = [resolve_place(given["first_zone"]), resolve_place(given["second_zone"])]
     first, second = float(given["first_joules"]), float(given["second_joules"])
     charge = Charge("cpu0", "cpu", first + second, 0.0, "measured", 0.0, 1, ((0, first),))
-    bill = bill_of([charge], places.__getitem__, Embodied())
+    bill = assess([charge], places.__getitem__, Embodied())
     return {"operational_grams": bill.impact.operational_grams, "grams_per_kwh": bill.grams_per_kwh}
 
 

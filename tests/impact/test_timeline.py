@@ -9,8 +9,8 @@ from ecolyzer_otel.impact.live.figure import Figure
 from ecolyzer_otel.impact.place import resolve_place
 from ecolyzer_otel.impact.timeline import Timeline
 from ecolyzer_otel.ledger import Charge, Settlement
-from ecolyzer_otel.meter.impacts import bill_of
-from ecolyzer_otel.meter.parts import Joint
+from ecolyzer_otel.meter.impacts import assess
+from ecolyzer_otel.meter.shares import JointShares
 
 
 def figure(grams: float, since: float, **more) -> Figure:
@@ -101,7 +101,7 @@ PLACES = {0: resolve_place("FR"), 1: resolve_place("PL"), 2: resolve_place("SE")
 
 
 def test_each_joule_at_the_intensity_of_its_own_time():
-    bill = bill_of([charge(3.6e6, 1, ((0, 1.2e6),))], PLACES.__getitem__, Embodied())
+    bill = assess([charge(3.6e6, 1, ((0, 1.2e6),))], PLACES.__getitem__, Embodied())
     # by hand: a third of a kWh at 44.18 g, two thirds at 614.98 g
     low, high = PLACES[0].grams_per_kwh, PLACES[1].grams_per_kwh
     assert bill.impact.operational_grams == pytest.approx(low / 3 + 2 * high / 3)
@@ -110,7 +110,7 @@ def test_each_joule_at_the_intensity_of_its_own_time():
 
 
 def test_within_one_period_there_is_no_mean():
-    bill = bill_of([charge(1.8e6, 1), charge(1.8e6, 1)], PLACES.__getitem__, Embodied())
+    bill = assess([charge(1.8e6, 1), charge(1.8e6, 1)], PLACES.__getitem__, Embodied())
     assert bill.grams_per_kwh is None
     assert bill.impact.operational_grams == pytest.approx(PLACES[1].grams_per_kwh)
 
@@ -118,12 +118,12 @@ def test_within_one_period_there_is_no_mean():
 def test_embodied_grams_are_by_time_and_counted_once():
     embodied = Embodied((), {"cpu0": 0.5})
     charges = [charge(10.0, 2, ((0, 3.0), (1, 4.0)), seconds=4.0), charge(1.0, sensor="dram0", seconds=4.0)]
-    assert bill_of(charges, PLACES.__getitem__, embodied).impact.embodied_grams == pytest.approx(2.0)
-    assert bill_of([charge(1.0, sensor="gpu0")], PLACES.__getitem__, embodied).impact.embodied_grams is None
+    assert assess(charges, PLACES.__getitem__, embodied).impact.embodied_grams == pytest.approx(2.0)
+    assert assess([charge(1.0, sensor="gpu0")], PLACES.__getitem__, embodied).impact.embodied_grams is None
 
 
 def test_nothing_charged_costs_nothing():
-    assert bill_of([], PLACES.__getitem__, Embodied()).impact.operational_grams == 0.0
+    assert assess([], PLACES.__getitem__, Embodied()).impact.operational_grams == 0.0
 
 
 def test_charges_of_parts_keep_their_periods_when_put_together():
@@ -136,7 +136,7 @@ def test_charges_of_parts_keep_their_periods_when_put_together():
 def test_members_of_a_batched_call_share_its_time_equally_and_its_periods_by_their_joules():
     one = Charge("cpu0", "cpu", 8.0, 2.0, "measured", 6.0, 1, ((0, 5.0),))
     settlement = Settlement("b", 8.0, 2.0, 0.0, "measured", [one], members=[("x", 6.0, 1.0), ("y", 2.0, 1.0)])
-    joint = Joint()
+    joint = JointShares()
     joint.add(settlement, 6.0, 1.0)
     (share,) = joint.charges
     assert (share.joules, share.seconds) == (pytest.approx(7.0), pytest.approx(3.0))

@@ -106,15 +106,15 @@ def test_throttled_seconds_are_held_between_samples(gpu, driver, clock):
     start = 2_000_000_000
     second = 1_000_000_000
 
-    def heat(first: int, last: int):
-        return gpu.sampler.heat("cuda:0", ["gpu0"], start + first * second, start + last * second)
+    def conditions(first: int, last: int):
+        return gpu.sampler.conditions("cuda:0", ["gpu0"], start + first * second, start + last * second)
 
-    assert heat(0, 5).throttled == pytest.approx(0.5)
-    assert heat(0, 5).reasons == ["hw_thermal", "power_cap"]
-    assert heat(0, 1).reasons == ["power_cap"]
-    assert heat(2, 3).throttled == pytest.approx(0.5)
-    assert (heat(4, 5).throttled, heat(4, 5).reasons) == (0.0, [])
-    assert gpu.sampler.heat("cuda:0", [], start, start + second).throttled is None
+    assert conditions(0, 5).throttled == pytest.approx(0.5)
+    assert conditions(0, 5).reasons == ["hw_thermal", "power_cap"]
+    assert conditions(0, 1).reasons == ["power_cap"]
+    assert conditions(2, 3).throttled == pytest.approx(0.5)
+    assert (conditions(4, 5).throttled, conditions(4, 5).reasons) == (0.0, [])
+    assert gpu.sampler.conditions("cuda:0", [], start, start + second).throttled is None
 
 
 def test_a_request_saw_the_temperatures_of_what_it_ran_on_alone(driver, clock):
@@ -128,13 +128,13 @@ def test_a_request_saw_the_temperatures_of_what_it_ran_on_alone(driver, clock):
     driver.set(gpu0_temperature=70)
     rig.sample()
     start, second = 2_000_000_000, 1_000_000_000
-    one = rig.sampler.heat("cuda:0", ["gpu0"], start, start + 2 * second)
+    one = rig.sampler.conditions("cuda:0", ["gpu0"], start, start + 2 * second)
     assert one.own == (pytest.approx(60.0), 70.0)
     assert one.devices == {"gpu0": one.own}
-    both = rig.sampler.heat("cuda:0", ["gpu0", "gpu1"], start, start + 2 * second)
+    both = rig.sampler.conditions("cuda:0", ["gpu0", "gpu1"], start, start + 2 * second)
     assert both.own == (90.0, 90.0), "the hottest of several"
     assert both.devices == {"gpu0": one.own, "gpu1": (90.0, 90.0)}
-    on_cpu = rig.sampler.heat("cpu", ["gpu0"], start, start + second)
+    on_cpu = rig.sampler.conditions("cpu", ["gpu0"], start, start + second)
     assert on_cpu.own is None
 
 
@@ -156,7 +156,7 @@ def test_what_goes_wrong_without_failing_a_reading_is_counted(gpu, driver, clock
         clock.advance(0.1)
         gpu.sample(0.1)  # 100 W, and a counter that stands still
     assert gpu.values(Metric.SENSOR_ERRORS) == {("gpu0", "counter_stuck"): 1.0}
-    assert gpu.sampler.next_due(0.0, "alone", 1000.0) == pytest.approx(gpu.now + 9.0)
+    assert gpu.sampler.next_due(0.0, "unused", 1000.0) == pytest.approx(gpu.now + 9.0)
     assert gpu.ledger.sensors["gpu0"].spec.relative_uncertainty == pytest.approx(2**0.5 * 0.10)
 
 

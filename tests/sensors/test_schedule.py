@@ -20,7 +20,7 @@ def _run(schedule, pace, seconds, *, period, quiet=0.0, start=0.0, step=0.005):
     while now < start + seconds:
         if schedule.is_due(now, pace, quiet):
             times.append(now)
-            schedule.noted(now, round(now * 1e9), float(int(now / period)))
+            schedule.succeeded(now, round(now * 1e9), float(int(now / period)))
         now += step
     return times
 
@@ -53,7 +53,7 @@ def test_somebody_who_waits_gets_readings_every_20_ms():
 
 
 @pytest.mark.parametrize(
-    ("pace", "quiet", "spacing"), [("rest", 5, 1.0), ("rest", 61, 10.0), ("alone", 5, 1.0), ("alone", 61, 60.0)]
+    ("pace", "quiet", "spacing"), [("rest", 5, 1.0), ("rest", 61, 10.0), ("unused", 5, 1.0), ("unused", 61, 60.0)]
 )
 def test_at_rest_ever_less_often(pace, quiet, spacing):
     schedule = Schedule(_info(), 0.1)
@@ -77,13 +77,13 @@ def test_not_faster_than_configured_at_rest_either():
 )
 def test_alone_as_often_as_the_counter_needs(info, seconds):
     """A quarter of the time to the next wrap; power well within the time over which it is integrated."""
-    assert Schedule(_info(**info), 0.1).period("alone", 1000.0) == pytest.approx(seconds)
+    assert Schedule(_info(**info), 0.1).period("unused", 1000.0) == pytest.approx(seconds)
 
 
 def test_a_counter_given_up_for_power_is_read_as_power_needs():
     schedule = Schedule(_info(), 0.1)
     schedule.adapt(_info(longest_gap_seconds=12.0))
-    assert schedule.period("alone", 1000.0) == pytest.approx(9.0)
+    assert schedule.period("unused", 1000.0) == pytest.approx(9.0)
 
 
 def test_a_sensor_that_fails_is_asked_once_a_second():
@@ -91,11 +91,11 @@ def test_a_sensor_that_fails_is_asked_once_a_second():
     schedule.failed(10.0)
     assert [schedule.period(pace) for pace in ("flush", "load", "rest")] == [1.0, 1.0, 1.0]
     assert not schedule.is_due(10.5, "load")
-    schedule.noted(11.0, 11 * 10**9, 1.0)
+    schedule.succeeded(11.0, 11 * 10**9, 1.0)
     assert schedule.period("load") == 0.1
 
 
 def test_what_is_almost_due_is_read_along():
     schedule = Schedule(_info(), 1.0)
-    schedule.noted(0.0, 0, 1.0)
+    schedule.succeeded(0.0, 0, 1.0)
     assert [schedule.is_due(now, "load") for now in (0.8, 0.95)] == [False, True]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 
-from ecolyzer_otel.meter.neighbours import GROUP
+from ecolyzer_otel.meter.host_meters import GROUP
 
 _OURS = ("ECOLYZER_", "OTEL_")
 #: Settings of the tests themselves.

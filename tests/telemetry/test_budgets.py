@@ -10,7 +10,7 @@ from measured import script
 from ecolyzer_otel.common.config import load
 from ecolyzer_otel.common.metrics import Metric
 from ecolyzer_otel.export.store import MetricStore
-from ecolyzer_otel.meter.budgets import Budgets
+from ecolyzer_otel.meter.budget_gauges import BudgetGauges
 
 
 def shown(store: MetricStore) -> dict[str, float]:
@@ -24,7 +24,7 @@ def shown(store: MetricStore) -> dict[str, float]:
 
 def test_a_model_gets_the_first_budget_whose_pattern_fits_once_it_is_seen() -> None:
     store = MetricStore()
-    budgets = Budgets(store, (("bert*", "0.002"), ("bert-large", "9"), ("*", "0.05")), None)
+    budgets = BudgetGauges(store, (("bert*", "0.002"), ("bert-large", "9"), ("*", "0.05")), None)
     for model in ("bert-large", "resnet", "bert-base"):
         budgets.show(model)
     assert shown(store) == {"bert-large": 0.002, "resnet": 0.05, "bert-base": 0.002}
@@ -32,7 +32,7 @@ def test_a_model_gets_the_first_budget_whose_pattern_fits_once_it_is_seen() -> N
 
 def test_a_model_named_in_full_is_shown_at_once_and_others_without_a_budget_never() -> None:
     store = MetricStore()
-    budgets = Budgets(store, (("resnet", "0.01"),), None)
+    budgets = BudgetGauges(store, (("resnet", "0.01"),), None)
     assert shown(store) == {"resnet": 0.01}
     budgets.show("other")
     assert shown(store) == {"resnet": 0.01}

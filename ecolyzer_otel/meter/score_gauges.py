@@ -1,4 +1,4 @@
-"""Scores over the trailing five minutes: ESS by model and dtype, SCI by model."""
+"""Gauges of scores over the trailing five minutes: ESS by model and dtype, SCI by model."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from ecolyzer_otel.export.store import Labels, MetricStore
 from ecolyzer_otel.impact.ess import EssWindow
 from ecolyzer_otel.impact.sci import SCI_UNITS, SciWindow
 
-__all__ = ["Scores"]
+__all__ = ["ScoreGauges"]
 
 _PER: Final[tuple[Literal["request"], Literal["item"]]] = ("request", "item")
 
 
-class Scores:
-    """The windows of all models, and the gauges that show them. Operations and routes of one model share its score.
+class ScoreGauges:
+    """Shows the scores of all models. Operations and routes of one model share its score.
 
     Args:
-        store: where the gauges are.
-        max_label_sets: how many label sets a metric may have. A model beyond them has no score of its own: of
-            several models that share ``__other__`` a gauge would show whichever was written last.
+        store: holds the gauges.
+        max_label_sets: label sets that a metric may have. A model beyond them has no score: of several models that
+            share ``__other__``, a gauge would show the one written last.
     """
 
     def __init__(self, store: MetricStore, max_label_sets: int) -> None:
@@ -30,7 +30,7 @@ class Scores:
         self._sci: dict[Labels, SciWindow] = {}
 
     def ess_of(self, labels: Labels) -> EssWindow:
-        """The window of (service, model, framework, device, dtype)."""
+        """Returns the window of (service, model, framework, device, dtype)."""
         window = self._ess.get(labels)
         if window is None:
             window = EssWindow()
@@ -39,7 +39,7 @@ class Scores:
         return window
 
     def sci_of(self, labels: Labels) -> SciWindow:
-        """The window of (service, model, framework, device)."""
+        """Returns the window of (service, model, framework, device)."""
         window = self._sci.get(labels)
         if window is None:
             window = SciWindow()
@@ -47,23 +47,23 @@ class Scores:
                 self._sci[labels] = window
         return window
 
-    def refresh(self, now: float) -> None:
-        """Bring the gauges up to date with monotonic time ``now`` in seconds."""
+    def show(self, now: float) -> None:
+        """Show the scores at monotonic time ``now`` in seconds."""
         for labels, window in self._ess.copy().items():
             for per in _PER:
-                self._show(Metric.ESS, (*labels, per), window.value(now, per))
+                self._set(Metric.ESS, (*labels, per), window.value(now, per))
         for labels, sci in self._sci.copy().items():
             for unit, value in sci.values(now).items():
-                self._show(Metric.SCI, (*labels, unit), value)
+                self._set(Metric.SCI, (*labels, unit), value)
 
-    def _show(self, metric: MetricSpec, labels: Labels, value: float | None) -> None:
+    def _set(self, metric: MetricSpec, labels: Labels, value: float | None) -> None:
         if value is None:
             self._store.remove(metric, labels)
         else:
             self._store.gauge(metric, labels).set(value)
 
-    def forget(self) -> None:
-        """Names without end: scores begin anew."""
+    def clear(self) -> None:
+        """Remove all scores, so that ever new names do not fill the memory."""
         for labels in self._ess:
             for per in _PER:
                 self._store.remove(Metric.ESS, (*labels, per))

@@ -1,4 +1,4 @@
-"""Temperatures over time, and what a request saw of them."""
+"""Temperatures of sensors over time, and those over the time of a request."""
 
 from __future__ import annotations
 
@@ -6,42 +6,37 @@ from bisect import bisect_right
 from collections.abc import Iterable
 from typing import Final
 
-__all__ = ["Thermal"]
+__all__ = ["Temperatures"]
 
-#: Requests longer than this see only its last part.
+#: Readings are kept this long: of a longer request, only the last part has temperatures.
 _KEEP_NS: Final = 600_000_000_000
 
 
-class Thermal:
-    """Temperature samples by sensor. A reading stands until the next one."""
+class Temperatures:
+    """Temperature readings by sensor. A reading holds until the next one."""
 
     def __init__(self) -> None:
         self._times: dict[str, list[int]] = {}
         self._values: dict[str, list[float]] = {}
 
     def add(self, sensor: str, t_ns: int, celsius: float) -> None:
-        """A reading in degrees Celsius."""
+        """Add a reading in degrees Celsius."""
         times, values = self._times.setdefault(sensor, []), self._values.setdefault(sensor, [])
         times.append(t_ns)
         values.append(celsius)
         stale = bisect_right(times, t_ns - _KEEP_NS)
-        if stale > 1000:  # in large steps: deleting from the front costs the whole list
+        if stale > 1000:  # in large steps, because deleting from the front moves the whole list
             del times[:stale]
             del values[:stale]
 
-    def knows(self, sensors: Iterable[str]) -> bool:
-        """Whether any of the sensors ever told its temperature."""
+    def has_any(self, sensors: Iterable[str]) -> bool:
+        """Returns whether any of the sensors has a reading."""
         return not self._times.keys().isdisjoint(sensors)
 
-    def last(self, sensor: str) -> float | None:
-        """The latest reading of ``sensor``."""
-        values = self._values.get(sensor)
-        return values[-1] if values else None
-
     def over(self, sensors: Iterable[str], start_ns: int, end_ns: int) -> tuple[float, float] | None:
-        """Time mean and maximum over ``[start_ns, end_ns]``; with several sensors the hottest; None if unknown."""
-        seen = [one for one in (self._one(sensor, start_ns, end_ns) for sensor in sensors) if one]
-        return max(seen) if seen else None
+        """Returns time mean and maximum over ``[start_ns, end_ns]`` of the hottest sensor; None if unknown."""
+        found = [one for one in (self._one(sensor, start_ns, end_ns) for sensor in sensors) if one]
+        return max(found) if found else None
 
     def _one(self, sensor: str, start_ns: int, end_ns: int) -> tuple[float, float] | None:
         times, values = self._times.get(sensor, []), self._values.get(sensor, [])

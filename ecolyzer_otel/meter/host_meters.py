@@ -1,12 +1,13 @@
-"""Other meters on this host.
+"""The number of meters on this host.
 
-Two meters measure the same hardware. The CPU time of its own workers tells each what part is its own; but idle
-joules, and those of a GPU that does not tell who uses it, both would charge in full. So each says that it is there,
-and divides these by the number of meters. One agent for all would know better, and is advised.
+Two meters measure the same hardware. Each finds the active joules of its own workers from their CPU time. But idle
+joules, and those of a GPU that does not report who uses it, would be charged in full by both. So each meter
+announces itself, and divides these joules by the number of meters. One agent for all services does not need this
+division, and a warning recommends it.
 
-A meter is there as long as it holds a name in the kernel's abstract namespace of Unix sockets, which needs no file,
-no permission and no clean-up. It reaches as far as the network namespace: meters in containers that have their own
-do not see each other.
+A meter is announced by a name in the kernel's abstract namespace of Unix sockets, which needs no file, no
+permission and no clean-up. The names of one network namespace are visible to each other: meters in containers with
+their own network do not see each other.
 """
 
 from __future__ import annotations
@@ -17,19 +18,19 @@ import socket
 from time import monotonic
 from typing import Final
 
-__all__ = ["GROUP", "Neighbours"]
+__all__ = ["GROUP", "HostMeters"]
 
 _LOG = logging.getLogger(__name__)
+#: Internal: a meter counts only meters with the same value of this variable (or without one, as itself). The tests
+#: set it, so that other meters of the host are not counted.
+GROUP: Final = "_ECOLYZER_METER_GROUP"
 _PREFIX: Final = "ecolyzer-meter/"
 _PERIOD: Final = 2.0
 _TABLE: Final = "/proc/net/unix"
-#: Internal: a meter looks for those with the same value of this variable, without one for those without. Our tests
-#: set it and are alone, whatever else runs on the host.
-GROUP: Final = "_ECOLYZER_METER_GROUP"
 
 
-class Neighbours:
-    """Announces this meter and counts all that are there.
+class HostMeters:
+    """Announces this meter and counts all that are announced.
 
     Args:
         table: the kernel's list of Unix sockets.
@@ -42,7 +43,7 @@ class Neighbours:
         self._name = f"{self._prefix}{os.getpid()}-{os.urandom(4).hex()}"
         self._next = 0.0
         self._meters = 1
-        self._advised = False
+        self._warned = False
         self._socket: socket.socket | None = None
         try:
             self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -51,14 +52,14 @@ class Neighbours:
             self.close()
 
     def count(self) -> int:
-        """How many meters there are, this one included; looked up every 2 s."""
+        """Returns the number of meters, this one included; looked up every 2 s."""
         now = monotonic()
         if now >= self._next and self._socket is not None:
             self._next = now + _PERIOD
             before, self._meters = self._meters, 1 + self._others()
-            # Twice in a row: that of a service just restarted may be about to end.
-            if min(before, self._meters) > 1 and not self._advised:
-                self._advised = True
+            # Twice in a row: the meter of a service that was just restarted may be about to end.
+            if min(before, self._meters) > 1 and not self._warned:
+                self._warned = True
                 _LOG.warning(
                     "ecolyzer: %d meters run on this host: requests keep their own CPU share, idle joules are "
                     "divided by %d; one agent for all services (ecolyzer agent) measures them together",
@@ -76,7 +77,7 @@ class Neighbours:
         return sum(name.startswith("@" + self._prefix) and name[1:] != self._name for name in names)
 
     def close(self) -> None:
-        """This meter is no more."""
+        """Withdraw the announcement."""
         if self._socket is not None:
             self._socket.close()
             self._socket = None

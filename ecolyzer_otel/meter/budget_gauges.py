@@ -1,4 +1,4 @@
-"""The carbon budgets that are configured, as gauges that alerts and dashboards compare with."""
+"""Gauges of the configured carbon budgets, for alerts and dashboards to compare with."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from ecolyzer_otel.common.config import Pairs
 from ecolyzer_otel.common.metrics import Metric
 from ecolyzer_otel.export.store import MetricStore
 
-__all__ = ["Budgets"]
+__all__ = ["BudgetGauges"]
 
 
-class Budgets:
-    """Shows the budget of each model that was seen, and of each that is named in full.
+class BudgetGauges:
+    """Shows the budget of each model that has served a request, and of each that is configured by its full name.
 
     Args:
-        store: where the gauges are.
-        per_request: pattern of model names and grams; the first that fits counts.
+        store: holds the gauges.
+        per_request: pattern of model names, and grams; the first pattern that matches counts.
         per_month: grams of all requests in 30 days; None without such a budget.
     """
 
@@ -30,7 +30,7 @@ class Budgets:
             store.gauge(Metric.BUDGET_PER_MONTH, ()).set(per_month)
 
     def show(self, model: str) -> None:
-        """A model was seen."""
+        """Show the budget of ``model``, if it has one."""
         for pattern, grams in self._rules:
             if fnmatchcase(model, pattern):
                 self._store.gauge(Metric.BUDGET_PER_REQUEST, (model,)).set(grams)
