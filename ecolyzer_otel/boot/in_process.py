@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ecolyzer_otel.boot.start_worker import begin_worker, socket_worker
 from ecolyzer_otel.common.config import Config, load
-from ecolyzer_otel.worker.state import State
+from ecolyzer_otel.worker.state import BackgroundThread, State
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
@@ -19,18 +19,16 @@ if TYPE_CHECKING:
     from ecolyzer_otel.boot.assembly import Setup
     from ecolyzer_otel.wire.native import Waker
     from ecolyzer_otel.wire.server import Server
-    from ecolyzer_otel.worker.background_thread import Worker
 
 __all__ = ["InProcessMeter", "own_meter", "running"]
 
 _LOG = logging.getLogger(__name__)
 
 
-def own_meter(here: State) -> Worker:
-    """Where no process can be started (macOS, Windows, nowhere to write), the meter is a thread."""
-    config = load().config
-    running.begin(config, None, here)
-    return here.worker  # type: ignore[no-any-return]
+def own_meter(here: State) -> BackgroundThread | None:
+    """Start the meter as a thread, where no process can be started (macOS, Windows, no folder to write in)."""
+    running.begin(load().config, None, here)
+    return here.worker
 
 
 class InProcessMeter:
@@ -49,7 +47,7 @@ class InProcessMeter:
         return self.setup is not None and self._pid == os.getpid()
 
     def begin(self, config: Config, meter_provider: MeterProvider | None, here: State) -> Setup:
-        """Start the meter, its server and the background thread."""
+        """Start the meter, its server and the background thread of this process."""
         from ecolyzer_otel.boot.assembly import prepare
         from ecolyzer_otel.boot.local_link import LocalLink
         from ecolyzer_otel.wire.native import Waker
@@ -75,17 +73,17 @@ class InProcessMeter:
         self._thread = threading.Thread(target=self._server.run, name="ecolyzer-meter", daemon=True)
         self._thread.start()
         begin_worker(here, LocalLink(setup.meter), config)
-        # What is forked from here reports to this meter, too.
+        # Processes that are forked from this one report to this meter, too.
         here.start_worker = own_meter if address is None else lambda child: socket_worker(child, address, config)
         return setup
 
     def forked(self) -> None:
-        """In the parent, after a fork: there may be another worker from now on."""
+        """In the parent, after a fork: this process may no longer be the only worker."""
         if self.setup is not None:
             self.setup.meter.forked()
 
     def end(self, timeout: float) -> None:
-        """Settle what is finished and end the meter."""
+        """Settle the finished requests and end the meter."""
         setup, self.setup = self.setup, None
         if setup is None or self._server is None or self._waker is None or self._thread is None:
             return
@@ -98,7 +96,7 @@ class InProcessMeter:
 
 
 def _listen_abstractly() -> tuple[socket.socket | None, str | None]:
-    """A socket with a name in the kernel's abstract namespace, which leaves no file behind; None off Linux."""
+    """A socket with a name in the kernel's abstract namespace, which needs no file; None where there is no Linux."""
     if not sys.platform.startswith("linux"):
         return None, None
     address = f"\0ecolyzer-{os.getpid()}-{os.urandom(8).hex()}"

@@ -24,8 +24,8 @@ class Backoff(Generic[Time]):
     __slots__ = ("_failures", "_first", "_longest", "_tries_at_first", "wait")
 
     def __init__(self, first: Time, longest: Time, tries_at_first: int = 1) -> None:
-        self._first = min(first, longest)
-        self._longest = longest
+        self._first: Time = min(first, longest)
+        self._longest: Time = longest
         self._tries_at_first = tries_at_first
         self._failures = 0
         self.wait: Time = first * 0

@@ -1,8 +1,8 @@
-"""What became of the requests of one process, so that none is lost from the books and none stands there twice.
+"""Counts of the requests of one process: each is counted once, also when the meter ends or the connection breaks.
 
-A meter may die, be cut off, or come back while requests are on their way to it. What was sent and never accounted
-for is uncertain then. The next meter resolves it: the same one says how many it has received, so the rest was lost;
-another one has received none of them.
+Requests that were sent to a meter and not accounted for are uncertain once the connection is lost. The next
+connection resolves them. The same meter states how many requests it has received; the others are lost. Another
+meter has received none of them.
 """
 
 from __future__ import annotations
@@ -17,43 +17,43 @@ class Accounts:
 
     Attributes:
         drained: requests taken from the queue.
-        sent: those of them that the present meter was sent, over all connections to it.
-        accounted: those that it has settled, or found that it cannot.
+        sent: those of them that were sent to the present meter, over all connections to it.
+        accounted: those that it has settled, or reported as unsettled.
     """
 
     def __init__(self, state: State) -> None:
         self._state = state
         self.drained = self.sent = self.accounted = 0
         self._before = 0
-        self._life: str | None = None
+        self._meter: str | None = None
         self._uncertain = False
         self._lost: dict[str, int] = {}
 
     def lose(self, reason: str, number: int = 1) -> None:
-        """Requests that no meter will account for."""
+        """Count requests that no meter will account for."""
         if number > 0:
             self._lost[reason] = self._lost.get(reason, 0) + number
 
-    def tell(self, accounted: int) -> None:
-        """What the meter says that it has accounted for."""
+    def account_for(self, accounted: int) -> None:
+        """The meter has accounted for this many requests so far."""
         self.accounted = max(self.accounted, min(accounted, self.sent))
 
     def disconnected(self) -> None:
-        """What is on its way to the meter is uncertain until the next connection."""
+        """The connection is lost: requests sent and not accounted for are uncertain until the next one."""
         self._uncertain = True
 
-    def welcomed(self, life: str, received: int) -> int:
-        """A meter answers. Returns how many of the requests sent so far it has: these can still be settled.
+    def welcomed(self, meter: str, received: int) -> int:
+        """A meter has answered. Returns how many of the requests sent so far it has: these can still be settled.
 
         Args:
-            life: its name for this life of it; "" when it tells none.
-            received: how many requests of this worker have reached it.
+            meter: identifies this run of the meter; "" when it sends none.
+            received: how many requests of this worker it has received.
         """
-        if self._life is None and not self._uncertain:
-            self._life = life  # the first: it is sent records before it answers
+        if self._meter is None and not self._uncertain:
+            self._meter = meter  # the first meter is sent records before it answers
             return self.sent
         self._uncertain = False
-        if life and life == self._life:
+        if meter and meter == self._meter:
             received = max(self.accounted, min(received, self.sent))
             self.lose("meter_lost", self.sent - received)
             self.sent = received
@@ -61,12 +61,12 @@ class Accounts:
         self.lose("meter_lost", self.sent - self.accounted)
         self._before += self.accounted
         self.sent = self.accounted = 0
-        self._life = life
+        self._meter = meter
         return 0
 
     @property
     def served(self) -> int:
-        """Requests of this process that were taken from the queue, less what other meters have accounted for."""
+        """Requests of this process that were taken from the queue, less those that other meters accounted for."""
         return self.drained + self._state.dropped - self._before
 
     def dropped(self) -> dict[str, int]:

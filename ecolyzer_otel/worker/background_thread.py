@@ -1,4 +1,4 @@
-"""The background thread of a worker: reports finished and open calls to the meter, and ends spans as it answers."""
+"""The background thread of a worker: reports calls to the meter, and ends spans at their settlement."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable
 from time import monotonic
 from typing import Final
 
+from ecolyzer_otel.common.backoff import Backoff
 from ecolyzer_otel.common.errors import ProtocolError
 from ecolyzer_otel.wire.limits import MAX_NAME
 from ecolyzer_otel.wire.link import Link
@@ -33,36 +33,38 @@ from ecolyzer_otel.worker.call import Call
 from ecolyzer_otel.worker.reports import Reporter
 from ecolyzer_otel.worker.spans import service_of_spans, spans_are_exported
 from ecolyzer_otel.worker.state import State
+from ecolyzer_otel.worker.tickets import Tickets
 
 __all__ = ["PERIOD", "Worker"]
 
 _LOG = logging.getLogger(__name__)
 
-#: Seconds between two reports; a killed worker loses at most this much.
+#: Seconds between two reports; a killed worker loses at most the requests of this time.
 PERIOD: Final = 0.1
+#: Seconds between two cycles while a caller waits for a flush or a delivery.
 _FLUSHING: Final = 0.01
 _QUIET_AFTER: Final = 2.0
-#: Without calls, how long to sleep, in seconds: a call, the meter, or a flush ends it.
+#: The longest rest without calls, in seconds. A call, a message of the meter, or a flush ends it.
 _REST: Final = 60.0
-#: First and longest pause between two tries to connect.
-_BACKOFF: Final = (0.1, 1.0)
-#: So many tries are made at the first pace: a meter that another worker has just started closes its first intervals
-#: less than a second after it is up, and what is told of them later comes too late.
-_SOON: Final = 20
-#: A meter that says that it cannot serve us is asked again after this long.
+#: First and longest wait between two tries to connect, in seconds.
+_CONNECT_WAITS: Final = (0.1, 1.0)
+#: This many tries are made at the first wait: a meter that another worker has just started closes its first
+#: intervals within a second, and records of these that arrive later are late.
+_TRIES_AT_FIRST: Final = 20
+#: Wait after a refusal by the meter, in seconds.
 _REFUSED: Final = 60.0
-#: Spans of requests that are on their way to a meter that is gone wait this long for it to come back.
+#: After the meter is lost, spans of requests sent to it wait this long for it to return, in seconds.
 _RETURN_SECONDS: Final = 1.0
-#: A meter that we have come back to answers within this, or what finishes meanwhile is lost.
+#: After a reconnection, requests that finish wait this long for the meter's answer, in seconds.
 _WELCOME_SECONDS: Final = 2.0
 
 
 class Worker:
-    """One per process, made by its first instrumented call.
+    """The background thread. One per process, created by its first instrumented call.
 
     Args:
         state: the calls of this process.
-        link: the way to the meter.
+        link: the connection to the meter.
         service: ``service.name`` of the process; "" takes that of its spans.
     """
 
@@ -77,16 +79,17 @@ class Worker:
         self._connections = 0
         self._connected = self._welcome = False
         self._since = 0.0  # of the connection, or of its end
-        self._retry_at = self._backoff = 0.0
-        self._tries = 0
+        self._retry_at = 0.0
+        self._backoff = Backoff(*_CONNECT_WAITS, _TRIES_AT_FIRST)
         self._quiet = False
         self._last_busy = monotonic()
         self._waker = Waker()
         self._stopping = self._running = False
         self._thread_id = 0
-        self._flush_lock = unpatched("_thread", "allocate_lock")()
-        self._flush_wanted = self._flush_sent = self._flush_done = 0
-        self._deliver_wanted = self._delivering = self._delivered = 0
+        #: Done when the meter has settled what had finished; see :meth:`flush`.
+        self._flushes = Tickets()
+        #: Done when what had finished is written to the socket; see :meth:`deliver`.
+        self._deliveries = Tickets()
         link.on_message(self._waker.wake)
 
     def start(self) -> None:
@@ -96,46 +99,37 @@ class Worker:
 
     @property
     def exports_spans(self) -> bool:
-        """Whether somebody gets the spans of this process."""
+        """Whether the spans of this process are exported."""
         return spans_are_exported()
 
     def counts(self) -> dict[str, int]:
-        """Requests of this process: served, accounted for by the meter, dropped, and not yet accounted for."""
+        """Requests of this process: served, accounted for by the meter, dropped, and pending."""
         return self._accounts.counts()
 
+    # Waiting, in threads of the service.
+
     def flush(self, timeout: float) -> bool:
-        """Wait until every request finished so far is accounted for; whether that came about in time."""
-        if not self._can_be_waited_for():
-            return False
-        with self._flush_lock:
-            number = self._flush_wanted = self._flush_wanted + 1
-        self._waker.wake()
-        return self._wait_until(lambda: self._flush_done >= number, timeout)
+        """Wait until every request finished so far is accounted for. Returns whether it is within ``timeout``."""
+        return self._wait_for(self._flushes, timeout)
 
     def deliver(self, timeout: float) -> bool:
-        """Wait until every request finished so far is told of, settled or not; whether that came about in time.
+        """Wait until every request finished so far is reported, settled or not. Returns whether it is in time.
 
-        What is in the socket reaches the meter, whatever becomes of this process.
+        The meter receives what is in the socket even if this process ends.
         """
-        if not self._link.outlives_process:
-            return self.flush(timeout)
-        if not self._can_be_waited_for():
+        return self._wait_for(self._deliveries if self._link.outlives_process else self._flushes, timeout)
+
+    def _wait_for(self, tickets: Tickets, timeout: float) -> bool:
+        # The thread cannot wait for itself, and nobody can once it has ended.
+        if not self._running or unpatched("_thread", "get_ident")() == self._thread_id:
             return False
-        with self._flush_lock:
-            number = self._deliver_wanted = self._deliver_wanted + 1
+        number = tickets.take()
         self._waker.wake()
-        return self._wait_until(lambda: self._delivered >= number, timeout)
-
-    def _can_be_waited_for(self) -> bool:
-        """Not by itself, and not once it has ended."""
-        return self._running and unpatched("_thread", "get_ident")() != self._thread_id
-
-    def _wait_until(self, condition: Callable[[], bool], timeout: float) -> bool:
         deadline = monotonic() + timeout
         # The service's own sleep, so that under gevent its other greenlets go on.
-        while not condition() and self._running and monotonic() < deadline:
+        while tickets.done < number and self._running and monotonic() < deadline:
             time.sleep(0.002)
-        return condition()
+        return tickets.done >= number
 
     def stop(self, timeout: float) -> None:
         """Flush, end the thread and close the link."""
@@ -146,11 +140,17 @@ class Worker:
         while self._running and monotonic() < deadline:
             time.sleep(0.002)
 
+    def wake(self) -> None:
+        """End a rest. Called on the request path."""
+        self._waker.wake()
+
     def forked(self) -> None:
-        """In a forked child: give up the parent's descriptors, or the meter would not see the parent end."""
+        """In a forked child: close the parent's descriptors, or the meter would not notice the parent's end."""
         with contextlib.suppress(Exception):
             self._link.forked()
             self._waker.close()
+
+    # The thread.
 
     def _run(self) -> None:
         self._thread_id = unpatched("_thread", "get_ident")()
@@ -159,27 +159,26 @@ class Worker:
         attentive = True
         while not self._stopping:
             try:
-                hurry = self._flush_wanted > self._flush_sent or self._deliver_wanted > self._delivering
-                due = hurry or monotonic() >= next_report
+                due = self._flushes.to_send or self._deliveries.to_send or monotonic() >= next_report
                 if self._connected and (due or attentive):
-                    self._listen()
+                    self._receive_messages()
                 if due:
                     next_report = monotonic() + PERIOD
-                    self._turn()
+                    self._cycle()
                 if not self._link.unsent:
-                    self._delivered = self._delivering
-                flushing = self._flush_wanted > self._flush_done or self._deliver_wanted > self._delivered
-                pause = _FLUSHING if flushing else max(0.0, next_report - monotonic())
-                # What the meter says can wait until the next report, where nobody waits for it: on a busy core each
-                # time that this thread wakes costs the service more than what it does then.
-                attentive = flushing or not self._welcome or self._link.unsent or self._link.free_to_receive
+                    self._deliveries.finish(self._deliveries.sent)
+                waited_for = self._flushes.waiting or self._deliveries.waiting
+                pause = _FLUSHING if waited_for else max(0.0, next_report - monotonic())
+                # Without a waiting caller, messages of the meter are read with the next report: on a busy core
+                # each wake-up of this thread costs the service more than the work done in it.
+                attentive = waited_for or not self._welcome or self._link.unsent or self._link.free_to_receive
                 if not attentive and self._may_rest():
                     self._rest()
                 else:
                     self._waker.wait(pause, self._link.descriptor if attentive else -1, write=self._link.unsent)
             except Exception:  # noqa: BLE001 - never hurt the service
-                # Nothing of ours may end the service or be silent about it for ever.
-                _LOG.warning("ecolyzer: the worker thread met an error and goes on", exc_info=True)
+                # An error of ours must neither end the service nor stay unreported.
+                _LOG.warning("ecolyzer: error in the background thread, which continues", exc_info=True)
                 self._waker.wait(PERIOD)
         self._link.close()
         self._reporter.end_spans()
@@ -187,51 +186,48 @@ class Worker:
         self._running = False
 
     def _may_rest(self) -> bool:
-        """Whether there is nothing to tell, and the meter knows that. The next call wakes the thread."""
+        """Whether there is nothing to report, and the meter has been sent that. The next call wakes the thread."""
         if not (self._quiet and self._connected) or self._reporter.spans:
             return False
         self._state.resting = True
-        if self._reporter.busy:  # it came between the last look and that
+        if self._reporter.busy:  # a call began before it could see that
             self._state.resting = False
         return self._state.resting
 
     def _rest(self) -> None:
         self._waker.wait(_REST, self._link.descriptor)
         self._state.resting = False
-        self._reporter.rest()  # a call that has woken us has spent next to nothing yet
+        self._reporter.rest()  # a call that has woken the thread has used next to no CPU time yet
         if self._connected:
-            self._listen()
+            self._receive_messages()
 
-    def wake(self) -> None:
-        """End a rest. Called on the request path."""
-        self._waker.wake()
-
-    def _turn(self) -> None:
-        wanted, deliver = self._flush_wanted, self._deliver_wanted
+    def _cycle(self) -> None:
+        """Connect where needed, report, and pass flushes on to the meter."""
+        flush, delivery = self._flushes.taken, self._deliveries.taken
         if not self._connected and not self._connect():
-            self._without_meter(wanted)
-            self._delivering = deliver
+            self._without_meter(flush)
+            self._deliveries.sent = delivery
             return
-        if not self._welcome:  # come back to a meter: it says first what it knows of us
+        if not self._welcome:  # reconnected: the meter first states which requests it has received
             if monotonic() - self._since > _WELCOME_SECONDS:
                 self._reporter.drop_waiting("no_meter")
-                self._flush_finished(wanted)
-                self._delivering = deliver
+                self._flushes.finish(flush)
+                self._deliveries.sent = delivery
             return
         if self._link.congested:
             return  # what finishes meanwhile waits in the queue, which drops and counts when it is full
-        self._report(flush=wanted > self._flush_sent or deliver > self._delivering)
-        self._delivering = deliver
-        if self._connected and wanted > self._flush_sent:
-            self._flush_sent = wanted
-            self._send(Flush(wanted))
+        self._report(flush=flush > self._flushes.sent or delivery > self._deliveries.sent)
+        self._deliveries.sent = delivery
+        if self._connected and flush > self._flushes.sent:
+            self._flushes.sent = flush
+            self._send(Flush(flush))
 
-    def _without_meter(self, wanted: int) -> None:
+    def _without_meter(self, flush: int) -> None:
         self._reporter.drop_waiting("no_meter")
-        if wanted > self._flush_done or monotonic() - self._since > _RETURN_SECONDS:
+        if flush > self._flushes.done or monotonic() - self._since > _RETURN_SECONDS:
             self._reporter.end_spans()
-        self._flush_sent = wanted
-        self._flush_finished(wanted)
+        self._flushes.sent = flush
+        self._flushes.finish(flush)
 
     # The connection.
 
@@ -239,18 +235,15 @@ class Worker:
         if monotonic() < self._retry_at:
             return False
         if not self._link.connect():
-            self._tries += 1
-            patient = self._backoff * 2 if self._tries > _SOON else 0.0
-            self._backoff = min(max(patient, _BACKOFF[0]), _BACKOFF[1])
-            self._retry_at = monotonic() + self._backoff
+            self._retry_at = monotonic() + self._backoff.fail()
             return False
+        self._backoff.succeed()
         self._connections += 1
-        # The first one is sent records before it answers: the worker may not live that long.
-        self._connected, self._welcome, self._backoff = True, self._connections == 1, 0.0
-        self._tries = 0
+        # The first meter is sent records before it answers: the worker may not live that long.
+        self._connected, self._welcome = True, self._connections == 1
         self._since = self._last_busy = monotonic()
         self._quiet = False
-        self._flush_sent = self._flush_done
+        self._flushes.send_again()
         self._reporter.models.reset_keys()
         service = (self._service or service_of_spans())[:MAX_NAME]
         return self._send(Hello(VERSION, self._state.pid, service, OLDEST, self._token))
@@ -261,14 +254,14 @@ class Worker:
         return self._connected
 
     def _disconnected(self) -> None:
-        """The meter is gone, or has sent us away."""
+        """The meter has ended, or has closed the connection."""
         self._connected = self._welcome = False
         self._since = monotonic()
-        self._retry_at = max(self._retry_at, monotonic() + _BACKOFF[0])
+        self._retry_at = max(self._retry_at, monotonic() + _CONNECT_WAITS[0])
         self._accounts.disconnected()
-        self._flush_finished(self._flush_wanted)
+        self._flushes.finish(self._flushes.taken)
 
-    def _listen(self) -> None:
+    def _receive_messages(self) -> None:
         messages = self._link.receive()
         for message in messages or ():
             self._receive(message)
@@ -277,7 +270,7 @@ class Worker:
 
     def _receive(self, message: FromMeter) -> None:
         if isinstance(message, Settlements):
-            self._accounts.tell(message.accounted)
+            self._accounts.account_for(message.accounted)
             if message.place is not None:
                 self._place = message.place
             for settled in message.items:
@@ -285,7 +278,7 @@ class Worker:
                 if span is not None:
                     span.end(settled, self._place)
         elif isinstance(message, Flushed):
-            self._flush_finished(message.number)
+            self._flushes.finish(message.number)
         elif isinstance(message, Welcome):
             self._place = message.place
             self._reporter.end_spans(after=self._accounts.welcomed(message.meter, message.received))
@@ -295,9 +288,6 @@ class Worker:
         elif isinstance(message, Refused):
             _LOG.warning("ecolyzer: the meter refuses this process: %s", message.reason)
             self._retry_at = monotonic() + _REFUSED
-
-    def _flush_finished(self, number: int) -> None:
-        self._flush_done = max(self._flush_done, min(number, self._flush_wanted))
 
     # The report.
 
@@ -309,11 +299,11 @@ class Worker:
             return
         quiet = monotonic() - self._last_busy > _QUIET_AFTER
         for batch, calls in self._reporter.batches(hold=not flush, quiet=quiet):
-            self._tell(batch, calls)
+            self._send_batch(batch, calls)
         self._quiet = quiet
 
-    def _tell(self, batch: Batch, calls: list[Call]) -> None:
-        """Send one batch; where the connection ends meanwhile, its requests are uncertain like those before."""
+    def _send_batch(self, batch: Batch, calls: list[Call]) -> None:
+        """Send one batch. If the connection ends meanwhile, its requests are uncertain like those sent before."""
         for done in batch.done:
             self._accounts.sent += 1
             span = self._reporter.spans.get(done.id)

@@ -11,7 +11,7 @@ def flush(timeout: float = 5.0) -> bool:
     """Wait until every request finished so far is settled.
 
     Returns:
-        Whether that came about within ``timeout`` seconds. True when nothing was ever measured.
+        Whether they were settled within ``timeout`` seconds. True when nothing was ever measured.
     """
     worker = state().worker
     return True if worker is None else worker.flush(timeout)
@@ -22,4 +22,4 @@ def counts() -> dict[str, int]:
     worker = state().worker
     if worker is None:
         return {"served": 0, "accounted": 0, "dropped": state().dropped, "pending": 0}
-    return worker.counts()  # type: ignore[no-any-return]
+    return worker.counts()

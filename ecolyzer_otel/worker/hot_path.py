@@ -19,9 +19,9 @@ from opentelemetry.context import attach, detach, get_current
 
 from ecolyzer_otel.worker import state as states
 from ecolyzer_otel.worker.call import Call, current_call, server_span
+from ecolyzer_otel.worker.fork import after_fork_in_child, unforked
 from ecolyzer_otel.worker.pace import BRIEF_NS, learn, paces
 from ecolyzer_otel.worker.spec import CallSpec
-from ecolyzer_otel.worker.state import after_fork_in_child, unforked
 from ecolyzer_otel.worker.thread_ids import get_ident
 
 if TYPE_CHECKING:

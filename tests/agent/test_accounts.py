@@ -18,13 +18,13 @@ def books(served: int, life: str = "a") -> Accounts:
 
 def test_what_a_meter_has_settled_is_accounted_and_the_rest_pending():
     accounts = books(10)
-    accounts.tell(7)
+    accounts.account_for(7)
     assert accounts.counts() == {"served": 10, "accounted": 7, "dropped": 0, "pending": 3}
 
 
 def test_with_another_meter_what_was_on_its_way_is_lost():
     accounts = books(10)
-    accounts.tell(7)
+    accounts.account_for(7)
     accounts.disconnected()
     assert accounts.counts() == {"served": 10, "accounted": 7, "dropped": 3, "pending": 0}
     assert accounts.welcomed("b", 0) == 0
@@ -34,11 +34,11 @@ def test_with_another_meter_what_was_on_its_way_is_lost():
 
 def test_with_the_same_meter_only_what_it_did_not_receive_is_lost():
     accounts = books(10)
-    accounts.tell(4)
+    accounts.account_for(4)
     accounts.disconnected()
     assert accounts.welcomed("a", 8) == 8
     assert accounts.dropped() == {"meter_lost": 2}
-    accounts.tell(8)
+    accounts.account_for(8)
     assert accounts.counts() == {"served": 10, "accounted": 8, "dropped": 2, "pending": 0}
 
 
@@ -52,7 +52,7 @@ def test_a_meter_that_dies_before_its_first_word_has_nothing():
 
 def test_a_meter_that_claims_more_than_it_was_sent_is_not_believed():
     accounts = books(10)
-    accounts.tell(1000)
+    accounts.account_for(1000)
     assert accounts.accounted == 10
     accounts.disconnected()
     assert accounts.welcomed("a", 1000) == 10
@@ -78,7 +78,7 @@ def test_worker_and_meters_agree_on_every_request(course):
             received += count
         elif what == "settle":
             settled = min(received, settled + count)
-            accounts.tell(settled)
+            accounts.account_for(settled)
         elif what == "break":  # the last few sent do not arrive
             received = max(settled, received - count)
             accounts.disconnected()
