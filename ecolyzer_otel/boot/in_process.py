@@ -96,7 +96,7 @@ class InProcessMeter:
 
 
 def _listen_abstractly() -> tuple[socket.socket | None, str | None]:
-    """A socket with a name in the kernel's abstract namespace, which needs no file; None where there is no Linux."""
+    """A socket with a name in the kernel's abstract namespace, which needs no file; None outside Linux."""
     if not sys.platform.startswith("linux"):
         return None, None
     address = f"\0ecolyzer-{os.getpid()}-{os.urandom(8).hex()}"

@@ -9,11 +9,14 @@ from ecolyzer_otel.worker.tickets import Tickets
 
 def test_a_ticket_is_sent_and_then_done() -> None:
     tickets = Tickets()
-    assert not tickets.to_send and not tickets.waiting
+    assert not tickets.to_send
+    assert not tickets.waiting
     assert [tickets.take(), tickets.take()] == [1, 2]
-    assert tickets.to_send and tickets.waiting
+    assert tickets.to_send
+    assert tickets.waiting
     tickets.sent = tickets.taken
-    assert not tickets.to_send and tickets.waiting
+    assert not tickets.to_send
+    assert tickets.waiting
     tickets.finish(1)
     assert tickets.waiting, "the second is not done"
     tickets.finish(2)
@@ -27,7 +30,8 @@ def test_no_ticket_is_done_before_it_is_taken_and_none_is_undone() -> None:
     assert tickets.done == 1
     tickets.finish(0)
     assert tickets.done == 1
-    assert tickets.take() == 2 and tickets.waiting
+    assert tickets.take() == 2
+    assert tickets.waiting
 
 
 def test_a_new_connection_is_sent_again_what_is_not_done() -> None:
