@@ -12,22 +12,13 @@ from ecolyzer_otel.wire.limits import MAX_PHASES
 from ecolyzer_otel.worker.details import Details
 from ecolyzer_otel.worker.pace import Pace
 from ecolyzer_otel.worker.spec import CallSpec
-from ecolyzer_otel.worker.threads import get_ident
+from ecolyzer_otel.worker.thread_ids import get_ident
 
 if TYPE_CHECKING:
     from opentelemetry.context.context import Context
     from opentelemetry.trace import Span
 
-__all__ = [
-    "Call",
-    "CallOwner",
-    "Within",
-    "current_call",
-    "note_route",
-    "noted_route",
-    "restore_route",
-    "server_span",
-]
+__all__ = ["Call", "CallOwner", "Within", "current_call", "server_span"]
 
 #: Held by helper threads of one call only.
 _sharing: Final = threading.Lock()
@@ -37,16 +28,10 @@ _MAX_EXTRA: Final = 64
 
 #: The call that encloses the code that runs now. A closed one encloses nothing.
 current_call: ContextVar[Call | None] = ContextVar("ecolyzer_current_call", default=None)
-#: The web request being served: its SERVER span, set by our span processor, or its place in the router, set by
-#: ``ecolyzer_starlette``, which has the same ``attributes`` and ``end_time``.
+#: The web request being served: its SERVER span, set by our span processor, or a
+#: :class:`~ecolyzer_otel.worker.web_route.Route`, set by an instrumentor, with the same ``attributes`` and
+#: ``end_time``.
 server_span: ContextVar[Any] = ContextVar("ecolyzer_server_span", default=None)
-
-
-#: Set, read and restore the place of the web request being served, for instrumentors of web frameworks. A place has
-#: ``attributes`` with ``http.route``, and ``end_time``: None while the request is served.
-note_route: Final = server_span.set
-noted_route: Final = server_span.get
-restore_route: Final = server_span.reset
 
 
 class CallOwner(Protocol):

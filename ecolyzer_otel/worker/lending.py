@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from time import thread_time_ns
-from typing import Final
+from typing import Any, Final
 
 from ecolyzer_otel.worker.call import Call, Within, current_call
-from ecolyzer_otel.worker.threads import get_ident
+from ecolyzer_otel.worker.thread_ids import get_ident
 
-__all__ = ["ELSEWHERE", "INSIDE", "OUTERMOST", "enclosing", "lending", "placement_of", "within"]
+__all__ = [
+    "ELSEWHERE",
+    "INSIDE",
+    "OUTERMOST",
+    "enclosing_call",
+    "enclosing_request",
+    "lending",
+    "nested",
+    "placement_of",
+    "within",
+]
 
 #: No open call encloses it: it is a request of its own.
 OUTERMOST: Final = 0
@@ -19,23 +30,37 @@ ELSEWHERE: Final = 2
 
 
 def placement_of(outer: Call | None) -> int:
-    """Where a call that begins now stands to ``outer``, the call in its context."""
+    """Where a call that begins now stands to ``outer``, the call in its context: one of the three above."""
     if outer is None or not outer.open:
         return OUTERMOST
     thread = get_ident()
     return INSIDE if outer.thread == thread or outer.training or thread in outer.helpers else ELSEWHERE
 
 
-def enclosing() -> Call | None:
+def enclosing_call() -> Call | None:
+    """The open call, or training, that encloses the running code; None where a call would be the outermost."""
+    call = current_call.get()
+    return call if call is not None and call.open else None
+
+
+def enclosing_request() -> Call | None:
     """The open request that encloses the running code; None outside of any, and in training."""
     call = current_call.get()
     return None if call is None or call.training or not call.open else call.actual
 
 
+def nested(outer: Call, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    """Call ``function`` as a part of the open call ``outer``; its CPU time counts there in any thread."""
+    if placement_of(outer) is INSIDE:
+        return function(*args, **kwargs)
+    with lending(outer):  # asyncio.to_thread and the like take the context along
+        return function(*args, **kwargs)
+
+
 class lending:
     """``with lending(call):`` in a helper thread: what runs there belongs to ``call``, its CPU time included.
 
-    What it spends after ``call`` has been reported is nobody's: process share.
+    CPU time that it spends after the report of ``call`` is process share.
     """
 
     __slots__ = ("_call", "_cpu", "_token", "_within")

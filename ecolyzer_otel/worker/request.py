@@ -24,7 +24,7 @@ from typing import Any, TypeVar, overload
 
 from ecolyzer_otel.worker.block import FUNCTIONS, Block, described
 from ecolyzer_otel.worker.hot_path import suspend
-from ecolyzer_otel.worker.lending import enclosing, lending
+from ecolyzer_otel.worker.lending import enclosing_request, lending
 from ecolyzer_otel.worker.spec import ModelFacts
 
 __all__ = ["current", "request"]
@@ -172,7 +172,7 @@ class request(Block):
 
 def current() -> request | None:
     """The request that encloses what runs here, as a block to hand to :class:`batch`; None outside of any."""
-    call = enclosing()
+    call = enclosing_request()
     if call is None:
         return None
     block: request = object.__new__(request)

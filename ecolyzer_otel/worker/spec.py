@@ -8,7 +8,7 @@ from typing import Any
 
 from ecolyzer_otel.worker.details import CallView
 
-__all__ = ["CallSpec", "ModelFacts", "batch_of"]
+__all__ = ["CallSpec", "ModelFacts", "batch_from_result", "batch_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,12 @@ def batch_of(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return len(value)
     return 1
+
+
+def batch_from_result(call: CallView, result: Any) -> None:
+    """For :attr:`CallSpec.ended`: the batch size of the result, where the arguments did not show one."""
+    if call.items is None:
+        call.items = batch_of(result)
 
 
 def _first_argument(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -7,10 +7,12 @@ from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 from ecolyzer_otel.worker.call import Call, current_call
+from ecolyzer_otel.worker.details import CallView
 from ecolyzer_otel.worker.spec import CallSpec, ModelFacts
 from ecolyzer_otel.worker.state import state
+from ecolyzer_otel.worker.thread_ids import get_ident
 
-__all__ = ["count_training", "counts_training", "mark_training", "training"]
+__all__ = ["count_training", "counts_training", "mark_training", "may_be_training", "training"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -28,16 +30,25 @@ def count_training(counts: bool) -> None:
     _counts = counts
 
 
-def mark_training(thread: int | None = None) -> None:
-    """Turn calls that may be training (``Call.may_be_training``) into training: all, or those of one thread."""
+def may_be_training(call: CallView) -> None:
+    """Delay the report of ``call``: it may turn out to be training. Nothing where training counts."""
+    if not _counts:
+        call.may_be_training()
+
+
+def mark_training(*, this_thread: bool = False) -> None:
+    """The calls that may be training were training: all, or those of this thread. Nothing where training counts."""
+    if _counts:
+        return
     waiting = state().maybe_training
-    if thread is None:
+    if not this_thread:
         while waiting:
             try:
                 waiting.popleft().ensure_details().training = True
             except IndexError:  # taken meanwhile
                 return
         return
+    thread = get_ident()
     for call in list(waiting):
         if call.thread == thread and call.details is not None and call.details.maybe_training:
             call.details.training = True

@@ -9,12 +9,12 @@ from typing import Any, TypeVar
 
 from ecolyzer_otel.worker.call import Call, current_call
 from ecolyzer_otel.worker.hot_path import begin, finish, suspend
-from ecolyzer_otel.worker.lending import INSIDE, lending, placement_of
-from ecolyzer_otel.worker.ready import make_ready
+from ecolyzer_otel.worker.lending import INSIDE, enclosing_call, lending, placement_of
+from ecolyzer_otel.worker.preload import make_ready
 from ecolyzer_otel.worker.spec import CallSpec
 from ecolyzer_otel.worker.state import forget_model
 
-__all__ = ["changing", "leaf", "measured", "streamed"]
+__all__ = ["Suspended", "changing", "leaf", "measured", "streamed"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -28,7 +28,7 @@ def leaf(original: F, spec: CallSpec, bypass: Callable[[], bool] | None = None) 
     Args:
         original: the function found on the class; also a coroutine function.
         spec: what it is.
-        bypass: asked before anything else; True calls ``original`` alone (a compiler is tracing).
+        bypass: called before anything else; where it returns True, only ``original`` runs (a compiler is tracing).
     """
     make_ready()
     current = current_call.get
@@ -40,13 +40,13 @@ def leaf(original: F, spec: CallSpec, bypass: Callable[[], bool] | None = None) 
     def wrapper(self: Any, /, *args: Any, **kwargs: Any) -> Any:
         if bypass is not None and bypass():
             return original(self, *args, **kwargs)
+        # As nested() and measured(), without their frames: this is what each request of a small model waits for.
         outer = current()
         if outer is not None and outer.open:
             if placement_of(outer) is INSIDE:
                 return original(self, *args, **kwargs)
-            with lending(outer):  # asyncio.to_thread and the like take the context along
+            with lending(outer):
                 return original(self, *args, **kwargs)
-        # As measured(), without its frame: this is what each request of a small model waits for.
         call = begin(spec, self, args, kwargs, plain)
         if call is None:
             return original(self, *args, **kwargs)
@@ -61,8 +61,12 @@ def leaf(original: F, spec: CallSpec, bypass: Callable[[], bool] | None = None) 
     return wrapper  # type: ignore[return-value]
 
 
-def measured(call: Call | None, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Call ``function`` and finish ``call``, which :func:`~ecolyzer_otel.worker.hot_path.begin` opened."""
+def measured(call: Call | None, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    """Call ``function`` and finish ``call``.
+
+    Args:
+        call: as :func:`~ecolyzer_otel.worker.hot_path.begin` returned it; None only calls ``function``.
+    """
     if call is None:
         return function(*args, **kwargs)
     try:
@@ -79,8 +83,7 @@ def _async_leaf(original: Any, spec: CallSpec) -> Any:
 
     @functools.wraps(original)
     async def wrapper(self: Any, /, *args: Any, **kwargs: Any) -> Any:
-        outer = current_call.get()
-        call = None if outer is not None and outer.open else begin(spec, self, args, kwargs)
+        call = begin(spec, self, args, kwargs) if enclosing_call() is None else None
         if call is None:
             return await original(self, *args, **kwargs)
         call.encloses = False
@@ -95,6 +98,29 @@ def _async_leaf(original: Any, spec: CallSpec) -> Any:
     return wrapper
 
 
+class Suspended:
+    """A request that outlasts the function that began it: at work only within its steps, in whichever thread."""
+
+    __slots__ = ("_open", "call")
+
+    def __init__(self, call: Call) -> None:
+        self.call = call
+        self._open = [call]
+        suspend(call)
+
+    def step(self) -> lending:
+        """Returns the context manager within which the request is at work."""
+        return lending(self.call)
+
+    def end(self, error: BaseException | None = None) -> None:
+        """Finish the request. Only the first end counts, whichever thread it comes from."""
+        try:
+            call = self._open.pop()  # atomic
+        except IndexError:
+            return
+        finish(call, error)
+
+
 def streamed(original: F, spec: CallSpec) -> F:
     """Wrap a generator method: one request from its first step to its end, at work only within its steps."""
 
@@ -106,34 +132,34 @@ def streamed(original: F, spec: CallSpec) -> F:
 
 
 def _stream(steps: Any, spec: CallSpec, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[Any]:
-    outer = current_call.get()  # of whoever takes the first step, not of who made the generator
-    call = None if outer is not None and outer.open else begin(spec, model, args, kwargs)
+    # Runs at the first step, in the context of its caller, which may be another one than that of the generator's.
+    call = begin(spec, model, args, kwargs) if enclosing_call() is None else None
     if call is None:
         yield from steps
         return
-    suspend(call)
+    suspended = Suspended(call)
     error: BaseException | None = None
     try:
         while True:
-            with lending(call):
+            with suspended.step():
                 try:
                     step = next(steps)
                 except StopIteration:
                     return
             yield step
     except GeneratorExit:
-        with lending(call):
+        with suspended.step():
             steps.close()
         raise
-    except BaseException as mine:
-        error = mine
+    except BaseException as raised:
+        error = raised
         raise
     finally:
-        finish(call, error)
+        suspended.end(error)
 
 
 def changing(original: F) -> F:
-    """Wrap a method after which the model is another one: its facts are read anew."""
+    """Wrap a method that changes its model: the facts are read again at the next request."""
 
     @functools.wraps(original)
     def wrapper(self: Any, /, *args: Any, **kwargs: Any) -> Any:

@@ -12,7 +12,7 @@ its own is none. Calls inside ``fit`` and ``train_on_batch``, with ``training=Tr
 that then takes gradients of variables are training. Symbolic calls, which build models, and tracing are nothing.
 
 Verified with Keras 3.0.5, 3.6.0 and 3.15.1 on TensorFlow 2.21.0 and torch 2.13.0, with 3.5.0 on TensorFlow 2.17.1
-and with 3.15.1 on JAX 0.10.2. With TensorFlow, :mod:`ecolyzer_tensorflow` tells which calls compiled; functions
+and with 3.15.1 on JAX 0.10.2. With TensorFlow, :mod:`ecolyzer_tensorflow` marks the calls that compiled; functions
 made by ``jax.jit`` around a model are not seen.
 """
 
@@ -43,29 +43,25 @@ class KerasInstrumentor(FrameworkInstrumentor):
 
     def hooks(self) -> Mapping[str, Callable[[Any], None]]:
         """See :class:`~ecolyzer_otel.instrumentor.FrameworkInstrumentor`."""
-        return {"keras": self._patch}  # the whole of it: its version is known last
+        return {"keras": self._patch}  # the root package: it sets its version last
 
     def _patch(self, keras: Any) -> None:
         source = sys.modules
         self._patch_model(keras.Model, source["keras.src.backend"])
         if "keras.src.backend.torch.layer" in source:
             self._patch_torch(source["keras.src.backend.torch.layer"])
-        self._patch_loading(source["keras.src.saving.saving_lib"], "load_model")
-        self._patch_loading(source["keras.src.legacy.saving.legacy_h5_format"], "load_model_from_hdf5")
+        self.wrap(source["keras.src.saving.saving_lib"], "load_model", noting_file)
+        self.wrap(source["keras.src.legacy.saving.legacy_h5_format"], "load_model_from_hdf5", noting_file)
 
     def _patch_model(self, model: Any, backend: Any) -> None:
         for spec in _METHODS:
-            self.patches.replace(model, spec.operation, leaf(getattr(model, spec.operation), spec))
-        for name in ("fit", "train_on_batch", "quantize"):  # after which weights may be others
-            if hasattr(model, name):
-                self.patches.replace(model, name, training(getattr(model, name), after=forget_model))
-        self.patches.replace(model, "__call__", called(model.__call__, backend))
+            self.wrap(model, spec.operation, leaf, spec)
+        for name in ("fit", "train_on_batch", "quantize"):  # these may change the weights
+            self.wrap_present(model, name, training, after=forget_model)
+        self.wrap(model, "__call__", called, backend)
 
     def _patch_torch(self, module: Any) -> None:
-        """Layers are torch modules there: let them call torch's own ``__call__``, not one that counts requests."""
+        """Layers are torch modules there: they call torch's own ``__call__``, not the one that counts requests."""
         original = getattr(module.torch.nn.Module, "_wrapped_call_impl", None)
         if original is not None:
             self.patches.replace(module.TorchLayer, "__call__", original)
-
-    def _patch_loading(self, module: Any, name: str) -> None:
-        self.patches.replace(module, name, noting_file(getattr(module, name)))

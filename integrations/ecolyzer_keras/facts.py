@@ -1,4 +1,4 @@
-"""What is told of a Keras model."""
+"""Facts of a Keras model."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def noting_file(original: Any) -> Any:
 
 
 def describe(model: Any) -> ModelFacts:
-    """Name of its file, its own, or its class; exact number of weights, dominant dtype, device of the weights."""
+    """Facts of a model: name of its file, its own or its class; number, dominant dtype, device of its weights."""
     counted: Counter[str] = Counter()
     device = ""
     packed = _packed(model)
@@ -48,7 +48,7 @@ def describe(model: Any) -> ModelFacts:
 
 
 def _name(model: Any) -> str:
-    """The file's, or the one that was given; where Keras made one up by counting, the class's."""
+    """The file's name, or a given one; the class's where Keras generated one with a counter."""
     kind = type(model).__name__
     own = str(model.name)
     given = re.fullmatch(rf"{re.escape(_snake(kind))}(_\d+)?", own) is None
@@ -63,7 +63,7 @@ def _snake(name: str) -> str:
 
 
 def _packed(model: Any) -> dict[int, tuple[str, int]]:
-    """Kernels of four bits, of which variables of eight bits hold two in each element."""
+    """Returns dtype and size of kernels of four bits, two in each element of a variable of eight bits."""
     found: dict[int, tuple[str, int]] = {}
     for layer in model._flatten_layers():
         if getattr(layer, "quantization_mode", None) not in ("int4", "gptq", "awq"):
@@ -78,18 +78,18 @@ def _packed(model: Any) -> dict[int, tuple[str, int]]:
 
 
 def _unpacked(layer: Any, shape: Any) -> int:
-    """Weights of a layer, which remembers the shape that its kernel had, or the side that was halved."""
-    whole = getattr(layer, "original_kernel_shape", None) or getattr(layer, "kernel_shape", None)
-    if whole:
-        return prod(whole)
+    """Number of weights of a layer, by the shape of its kernel before packing, or by the side that was halved."""
+    shape_before = getattr(layer, "original_kernel_shape", None) or getattr(layer, "kernel_shape", None)
+    if shape_before:
+        return prod(shape_before)
     return int(getattr(layer, "_orig_input_dim", shape[0]) * getattr(layer, "_orig_output_dim", shape[-1]))
 
 
 def _device(variable: Any) -> str:
-    """``cpu``, or kind and number; of a value that JAX spread over several, the first."""
+    """Returns ``cpu``, or kind and number; the first device of a value that JAX spread over several."""
     value = variable.value
-    lies = getattr(value, "devices", None)
-    device = str(min(lies(), key=lambda one: one.id) if callable(lies) else getattr(value, "device", ""))
+    devices = getattr(value, "devices", None)
+    device = str(min(devices(), key=lambda one: one.id) if callable(devices) else getattr(value, "device", ""))
     if "device:" in device:  # TensorFlow's
         return device_of(device)
     kind, _, index = device.partition(":")

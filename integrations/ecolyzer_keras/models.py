@@ -1,4 +1,4 @@
-"""How a model is called: the request, its batch size, and what only looks like a request."""
+"""Calls of a model: which are requests, and their batch sizes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,15 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from ecolyzer_keras.facts import describe
-from ecolyzer_otel.instrumentor import CallSpec, CallView, counts_training, current_call, leaf, training
+from ecolyzer_otel.instrumentor import (
+    CallSpec,
+    CallView,
+    counts_training,
+    enclosing_call,
+    leaf,
+    may_be_training,
+    training,
+)
 from ecolyzer_tensorflow.batches import first_leaf, size_of
 from ecolyzer_tensorflow.phases import note_tape
 
@@ -24,20 +32,20 @@ def sizes(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
 
 def _input(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """What a model is given first: ``x`` of its methods, whatever its ``call`` names it."""
+    """Returns the first input: ``x`` of a model's methods; its ``call`` may name it otherwise."""
     if args:
         return args[0]
     return kwargs["x"] if "x" in kwargs else next(iter(kwargs.values()), None)
 
 
 def predicted(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Of ``predict(x, batch_size, verbose, steps, callbacks)``: None where the input does not tell."""
+    """Of ``predict(x, batch_size, verbose, steps, callbacks)``: None where the input does not show it."""
     limited = kwargs.get("steps") is not None or len(args) > 3
     return None if limited else sizes(args, kwargs)
 
 
 def sized(call: CallView, result: Any) -> None:
-    """The batch size of what came out, where the input did not tell."""
+    """For ``CallSpec.ended``: the batch size of the result, where the input did not show it."""
     if call.items is None:
         call.items = size_of(result)
 
@@ -50,7 +58,7 @@ def called(original: Any, backend: Any) -> Any:
     compiling = _COMPILING[backend.backend()]() if backend.backend() in _COMPILING else None
     symbolic = backend.KerasTensor
     building = _building()
-    ended = _may_be_training if backend.backend() == "torch" else None
+    ended = _note_gradients if backend.backend() == "torch" else None
     counted = leaf(original, CallSpec("keras", "call", describe, sizes, started=note_tape, ended=ended))
     trained = training(original)
 
@@ -58,8 +66,7 @@ def called(original: Any, backend: Any) -> Any:
     def __call__(self: Any, /, *args: Any, **kwargs: Any) -> Any:
         if compiling is not None and compiling():
             return original(self, *args, **kwargs)
-        outer = current_call.get()
-        if outer is not None and outer.open:
+        if enclosing_call() is not None:
             return counted(self, *args, **kwargs)
         if building() or isinstance(first_leaf(_input(args, kwargs)), symbolic):
             return original(self, *args, **kwargs)
@@ -71,7 +78,7 @@ def called(original: Any, backend: Any) -> Any:
 
 
 def _building() -> Callable[[], bool]:
-    """Whether only the shapes of outputs are asked for; before Keras 3.4 that was a stateless scope."""
+    """Returns what shows that only the shapes of outputs are computed; before Keras 3.4 a stateless scope."""
     module = sys.modules.get("keras.src.backend.common.symbolic_scope")
     if module is None:
         return sys.modules["keras.src.backend.common.stateless_scope"].in_stateless_scope  # type: ignore[no-any-return]
@@ -84,7 +91,7 @@ def _tensorflow_traces() -> Callable[[], bool]:
 
 
 def _torch_compiles() -> Callable[[], bool]:
-    # The compiler's question first, and asked of itself: it folds to a constant.
+    # The compiler's own function: it folds to a constant in compiled code.
     compiling: Callable[[], bool] = sys.modules["torch"].compiler.is_compiling
     return compiling
 
@@ -94,11 +101,11 @@ def _jax_transforms() -> Callable[[], bool]:
     return (lambda: not clean()) if clean is not None else (lambda: False)
 
 
-#: How each backend tells that a call becomes part of a graph.
+#: What shows, on each backend, that a call becomes part of a graph.
 _COMPILING: Final = {"tensorflow": _tensorflow_traces, "torch": _torch_compiles, "jax": _jax_transforms}
 
 
-def _may_be_training(call: CallView, result: Any) -> None:
-    """Torch keeps what gradients need: it may turn out to be training."""
-    if not counts_training() and getattr(first_leaf(result), "requires_grad", False):
-        call.may_be_training()
+def _note_gradients(call: CallView, result: Any) -> None:
+    """For ``CallSpec.ended`` on torch: a result with gradients may turn out to be training."""
+    if getattr(first_leaf(result), "requires_grad", False):
+        may_be_training(call)

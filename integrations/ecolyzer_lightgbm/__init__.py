@@ -7,7 +7,7 @@ Usage::
     LightGBMInstrumentor().instrument()
 
 or nothing at all under ``ecolyzer-instrument``. LightGBM is patched when it is imported, not imported by us.
-Requests are ``Booster.predict`` and that of a ``CVBooster``, which asks all of its boosters; the scikit-learn
+Requests are ``Booster.predict`` and that of a ``CVBooster``, which runs all of its boosters; the scikit-learn
 wrappers (``LGBMClassifier`` and the like) are :mod:`ecolyzer_sklearn`'s, and count for this framework. ``train``,
 ``cv`` and a booster's own ``update``, ``refit`` and ``eval`` are training, with whatever their callbacks and
 metrics predict.
@@ -20,11 +20,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from ecolyzer_lightgbm.facts import describe, noting_file, noting_model
+from ecolyzer_lightgbm.facts import describe, noting_file, noting_string
 from ecolyzer_otel.instrumentor import (
     CallSpec,
-    CallView,
     FrameworkInstrumentor,
+    batch_from_result,
     batch_of,
     forget_model,
     leaf,
@@ -34,22 +34,17 @@ from ecolyzer_otel.instrumentor import (
 __all__ = ["LightGBMInstrumentor", "describe"]
 
 _LEARNING: Final = ("update", "rollback_one_iter")
-#: They read their booster: ``refit`` gives another one.
+#: These do not change their booster: ``refit`` returns another one.
 _TRAINING: Final = ("refit", "eval", "eval_train", "eval_valid")
 
 
 def _rows(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Rows of an array or a table; of a file they are not known before the end."""
+    """Rows of an array or a table; None for a file, whose rows only the result shows."""
     data = args[0] if args else kwargs.get("data")
     return batch_of(data) if hasattr(data, "shape") or isinstance(data, list) else None
 
 
-def _rows_at_last(call: CallView, result: Any) -> None:
-    if call.items is None:
-        call.items = batch_of(result)
-
-
-_PREDICT: Final = CallSpec("lightgbm", "predict", describe, _rows, ended=_rows_at_last)
+_PREDICT: Final = CallSpec("lightgbm", "predict", describe, _rows, ended=batch_from_result)
 
 
 class LightGBMInstrumentor(FrameworkInstrumentor):
@@ -62,19 +57,19 @@ class LightGBMInstrumentor(FrameworkInstrumentor):
         return {"lightgbm": self._patch}
 
     def _patch(self, lightgbm: Any) -> None:
-        booster, replace = lightgbm.Booster, self.patches.replace
-        replace(booster, "predict", leaf(booster.predict, _PREDICT))
+        booster = lightgbm.Booster
+        self.wrap(booster, "predict", leaf, _PREDICT)
         for name in _LEARNING:
-            replace(booster, name, training(getattr(booster, name), after=forget_model))
+            self.wrap(booster, name, training, after=forget_model)
         for name in _TRAINING:
-            replace(booster, name, training(getattr(booster, name)))
-        replace(booster, "__init__", noting_file(booster.__init__))
-        replace(booster, "model_from_string", noting_model(booster.model_from_string))
-        replace(lightgbm.CVBooster, "predict", leaf(_predict_with_all, _PREDICT))
+            self.wrap(booster, name, training)
+        self.wrap(booster, "__init__", noting_file)
+        self.wrap(booster, "model_from_string", noting_string)
+        self.patches.replace(lightgbm.CVBooster, "predict", leaf(_predict_with_all, _PREDICT))
         for name in ("train", "cv"):
             self.patches.replace_copies("lightgbm", getattr(lightgbm, name), training(getattr(lightgbm, name)))
 
 
 def _predict_with_all(self: Any, /, *args: Any, **kwargs: Any) -> Any:
-    """``CVBooster`` has no such method: it makes one of those of its boosters when it is asked."""
+    """``CVBooster`` defines no ``predict``: its ``__getattr__`` makes one that calls those of its boosters."""
     return self.__getattr__("predict")(*args, **kwargs)

@@ -1,4 +1,4 @@
-"""What is told of a booster: its file or class, and its nodes. All builds of LightGBM predict on the CPU."""
+"""Facts of a booster: the name of its file or class, and its nodes. All builds of LightGBM predict on the CPU."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import Any, Final
 
 from ecolyzer_otel.instrumentor import ModelFacts, forget_model
 
-__all__ = ["count_nodes", "describe", "noting_file", "noting_model"]
+__all__ = ["count_nodes", "describe", "noting_file", "noting_string"]
 
 #: Trees that are written out at a time; all of a large model would be hundreds of megabytes of text.
 _TREES: Final = 256
 _LEAVES: Final = re.compile(r"^num_leaves=(\d+)$", re.M)
-#: Of trees with linear models in their leaves: how many features each leaf looks at.
+#: Of trees with linear models in their leaves: how many features each leaf uses.
 _FEATURES: Final = re.compile(r"^num_features=([\d ]+)$", re.M)
 #: The file of each loaded booster.
 _files: Final[weakref.WeakKeyDictionary[Any, str]] = weakref.WeakKeyDictionary()
@@ -35,7 +35,7 @@ def describe(model: Any) -> ModelFacts:
 
 
 def count_nodes(booster: Any) -> int:
-    """Splits and leaves of all trees, one each; where leaves hold linear models, their coefficients besides."""
+    """Returns the number of splits and leaves of all trees, with the coefficients of linear models in leaves."""
     each = max(1, int(booster.num_model_per_iteration()))
     rounds, step = int(booster.num_trees()) // each, max(1, _TREES // each)
     total = 0
@@ -60,8 +60,8 @@ def noting_file(original: Any) -> Any:
     return __init__
 
 
-def noting_model(original: Any) -> Any:
-    """Wrap ``Booster.model_from_string(model_str)``: it is another model afterwards."""
+def noting_string(original: Any) -> Any:
+    """Wrap ``Booster.model_from_string(model_str)``, which replaces the model."""
 
     @functools.wraps(original)
     def model_from_string(self: Any, *args: Any, **kwargs: Any) -> Any:

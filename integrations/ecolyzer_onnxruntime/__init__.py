@@ -10,13 +10,12 @@ or nothing at all under ``ecolyzer-instrument``. ONNX Runtime is patched when it
 Requests are ``run``, ``run_async`` (until the results are there), ``run_with_iobinding``, ``run_with_ort_values``
 and ``run_with_ortvaluevector``, whatever the session was made of: a path, bytes, an ``.ort`` file.
 
-Verified with onnxruntime 1.19.2, 1.20.1 and 1.32.0. What a release does not have is not patched.
+Verified with onnxruntime 1.19.2, 1.20.1 and 1.32.0. Methods that a release does not have are not patched.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any, Final
 
 from ecolyzer_onnxruntime.asynchronous import until_the_callback
@@ -49,14 +48,9 @@ class OnnxRuntimeInstrumentor(FrameworkInstrumentor):
     def _patch(self, module: Any) -> None:
         session, binding = module.Session, module.IOBinding
         for spec in _RUNS:
-            self._wrap(session, spec.operation, partial(leaf, spec=spec))
-        self._wrap(session, "run_async", partial(until_the_callback, spec=_RUN_ASYNC))
-        self._wrap(session, "set_providers", changing)  # it may be on another device afterwards
+            self.wrap_present(session, spec.operation, leaf, spec)
+        self.wrap_present(session, "run_async", until_the_callback, _RUN_ASYNC)
+        self.wrap_present(session, "set_providers", changing)  # it may be on another device afterwards
         for name in ("bind_cpu_input", "bind_ortvalue_input", "bind_input"):
-            self._wrap(binding, name, noting)
-        self._wrap(binding, "clear_binding_inputs", forgetting)
-
-    def _wrap(self, owner: Any, name: str, wrapped: Callable[[Any], Any]) -> None:
-        original = getattr(owner, name, None)
-        if original is not None:
-            self.patches.replace(owner, name, wrapped(original))
+            self.wrap_present(binding, name, noting)
+        self.wrap_present(binding, "clear_binding_inputs", forgetting)

@@ -1,4 +1,4 @@
-"""Batch sizes: the first dimension of the first input, however it reaches the session."""
+"""Batch sizes: the first dimension of the first input, however it is passed to the session."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ecolyzer_otel.instrumentor import batch_of
 
 __all__ = ["bound_items", "fed_items", "forgetting", "noting", "vector_items"]
 
-#: Where an ``IOBinding`` keeps the batch sizes of its inputs, by name: it cannot be asked what is bound.
+#: Attribute of an ``IOBinding`` with the batch sizes of its inputs, by name: it has no method for its inputs.
 _NOTED: Final = "_ecolyzer_batches"
 
 
@@ -20,7 +20,7 @@ def fed_items(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         feed = args[1] if len(args) > 1 else kwargs.get("input_feed") or kwargs["input_dict_ort_values"]
         for value in feed.values():
             return _batch(value)
-    except Exception:  # noqa: BLE001 - no feed: the runtime's to refuse
+    except Exception:  # noqa: BLE001 - no feed: the runtime will raise
         return 1
     return 1
 
@@ -34,11 +34,11 @@ def vector_items(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
 
 def bound_items(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Of ``run_with_iobinding(iobinding)``: that of the input which was bound first."""
+    """Of ``run_with_iobinding(iobinding)``: that of the input that was bound first."""
     try:
         for batch in vars(args[0] if args else kwargs["iobinding"])[_NOTED].values():
             return batch
-    except Exception:  # noqa: BLE001 - bound before we were there
+    except Exception:  # noqa: BLE001 - bound before it was patched
         return 1
     return 1
 
@@ -57,7 +57,7 @@ def noting(original: Any) -> Any:
     @functools.wraps(original)
     def wrapper(self: Any, /, *args: Any, **kwargs: Any) -> Any:
         result = original(self, *args, **kwargs)
-        with contextlib.suppress(Exception):  # what we would have noted is not worth the request
+        with contextlib.suppress(Exception):  # a note is not worth a failed request
             name = args[0] if args else kwargs["name"]
             vars(self).setdefault(_NOTED, {})[name] = _bound(args, kwargs)
         return result

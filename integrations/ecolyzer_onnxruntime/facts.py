@@ -1,4 +1,4 @@
-"""What is told of a session's model."""
+"""Facts of a session's model."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _DEVICES: Final = {
     "ROCMExecutionProvider": "gpu",
     "MIGraphXExecutionProvider": "gpu",
 }
-#: File names that tell nothing: what such a file lies in does.
-_EVERYBODYS: Final = frozenset(
+#: File names that do not identify a model; the folder around them does.
+_GENERIC: Final = frozenset(
     ("model", "onnx", "model_quantized", "model_optimized", "model_fp16", "model_int8", "model_uint8", "model_q4",
      "model_q4f16", "model_bnb4")
 )  # fmt: skip
@@ -28,13 +28,13 @@ _HUB: Final = re.compile(r".*/models--([^/]+)/snapshots/[^/]+(?=/)")
 
 
 def describe(session: Any) -> ModelFacts:
-    """Name (file stem, or the graph's own), exact number of parameters, dominant dtype, device of a session."""
+    """Facts of a session: file stem or the graph's name, exact number of parameters, dominant dtype, device."""
     path = getattr(session, "_model_path", None)
     source = path or getattr(session, "_model_bytes", None)
     name = _name(os.path.abspath(os.fspath(path))) if path else session.get_modelmeta().graph_name
     try:
         parameters, dtype = count_parameters(source) if source else (None, None)
-    except (OSError, ValueError):  # the file is gone since, or empty
+    except (OSError, ValueError):  # the file was removed since, or is empty
         parameters = dtype = None
     return ModelFacts(name or "onnx", parameters, dtype, _device(session))
 
@@ -42,9 +42,9 @@ def describe(session: Any) -> ModelFacts:
 def _name(path: str) -> str:
     """``classifier`` of ``classifier.onnx``; ``bert`` of ``bert/onnx/model_int8.onnx``."""
     stem = name = os.path.splitext(os.path.basename(path))[0]
-    if name in _EVERYBODYS and (hub := _HUB.match(path)):
+    if name in _GENERIC and (hub := _HUB.match(path)):
         return hub[1].replace("--", "/")
-    while name in _EVERYBODYS:
+    while name in _GENERIC:
         path = os.path.dirname(path)
         name = os.path.basename(path)
     return name or stem

@@ -1,4 +1,4 @@
-"""What the readers of both formats find in the graphs of a model, and the number of parameters that it makes."""
+"""The number of parameters of a model, from what the readers of both formats find in its graphs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-__all__ = ["LEARNED", "Buffer", "Tally"]
+__all__ = ["LEARNED", "Buffer", "ParameterCount"]
 
 Buffer = bytes | mmap.mmap
 #: onnx.TensorProto.DataType
@@ -18,15 +18,15 @@ _DTYPES: Final = {
     23: "float4_e2m1", 24: "float8_e8m0", 25: "uint2", 26: "int2",
 }  # fmt: skip
 _UINT8: Final = 2
-#: What a ``Constant`` node holds of these is a shape, an index or a switch.
+#: A ``Constant`` node of these types holds a shape, an index or a switch.
 _NO_WEIGHTS: Final = frozenset((6, 7, 8, 9, 12, 13))
-#: Attributes of nodes of the domain ai.onnx.ml that hold what was learned; of trees one number per node.
+#: Learned attributes of nodes of the domain ai.onnx.ml; those of trees have one number per node.
 LEARNED: Final = frozenset(
     (b"coefficients", b"intercepts", b"support_vectors", b"rho", b"prob_a", b"prob_b", b"offset", b"scale",
      b"imputed_value_floats", b"nodes_values", b"nodes_values_as_tensor", b"nodes_splits", b"leaf_weights")
 )  # fmt: skip
 #: Nodes of the domain com.microsoft with inputs that are packed in uint8: which ones, what an element is, and the
-#: attribute that tells how many bits it has, 4 by default (ONNX Runtime, docs/ContribOperators.md).
+#: attribute with its number of bits, 4 by default (ONNX Runtime, docs/ContribOperators.md).
 _PACKED: Final[Mapping[bytes, tuple[Sequence[int], str, bytes]]] = {
     b"MatMulNBits": ((1, 3), "int", b"bits"),
     b"MatMulBnb4": ((1,), "float", b""),
@@ -35,30 +35,30 @@ _PACKED: Final[Mapping[bytes, tuple[Sequence[int], str, bytes]]] = {
 }
 
 
-class Tally:
-    """What a reader of either format finds in the graphs of a model."""
+class ParameterCount:
+    """Parameters of a model, added up as a reader of either format finds them."""
 
     def __init__(self) -> None:
         self._sizes: Counter[str] = Counter()
         self._initializers: list[tuple[bytes, int, int]] = []
-        #: Of initialisers that are packed, by name: what the elements are, their bits, their number where known.
+        #: Of packed initialisers, by name: kind of their elements, bits, and number where it is given.
         self._packed: dict[bytes, tuple[str, int, int | None]] = {}
         self._compiled = False
 
-    def initializer(self, name: bytes, elements: int, kind: int) -> None:
-        """A tensor of a graph's initialisers; what it is shows when all nodes are known."""
+    def add_initializer(self, name: bytes, elements: int, kind: int) -> None:
+        """A tensor of a graph's initialisers; its nodes show how it is packed."""
         self._initializers.append((name, elements, kind))
 
-    def constant(self, elements: int, kind: int, scalar: bool) -> None:
+    def add_constant(self, elements: int, kind: int, scalar: bool) -> None:
         """The tensor of a ``Constant`` node."""
         if not scalar and kind not in _NO_WEIGHTS:
             self._sizes[_dtype(kind)] += elements
 
-    def learned(self, elements: int, kind: int = 1) -> None:
+    def add_learned(self, elements: int, kind: int = 1) -> None:
         """An attribute named in :data:`LEARNED`."""
         self._sizes[_dtype(kind)] += elements
 
-    def node(self, operator: bytes, inputs: Sequence[bytes], integers: Mapping[bytes, int]) -> None:
+    def add_node(self, operator: bytes, inputs: Sequence[bytes], integers: Mapping[bytes, int]) -> None:
         """Any node, with its integer attributes."""
         if operator == b"EPContext":
             self._compiled = True
@@ -66,7 +66,7 @@ class Tally:
             return
         packed, what, attribute = _PACKED[operator]
         bits = integers.get(attribute, 4) or 4
-        # A matrix of K x N is filled up to whole blocks and bytes, as are the zero points of its blocks.
+        # A matrix of K x N is padded to full blocks and bytes, and so are the zero points of its blocks.
         rows, columns, block = (integers.get(name, 0) for name in (b"K", b"N", b"block_size"))
         numbers = {1: rows * columns, 3: -(-rows // block) * columns} if block else {}
         for at in packed:
@@ -74,7 +74,7 @@ class Tally:
                 self._packed[inputs[at]] = what, bits, numbers.get(at)
 
     def result(self) -> tuple[int | None, str | None]:
-        """Number of elements and the dtype of most."""
+        """Returns the number of elements and the dtype of most."""
         if self._compiled:
             return None, None
         sizes = self._sizes.copy()

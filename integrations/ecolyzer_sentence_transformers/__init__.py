@@ -11,11 +11,11 @@ Requests are ``encode``, ``encode_query`` and ``encode_document`` of bi-encoders
 and ``predict`` and ``rank`` of cross-encoders, each with the tokens that went in. ``fit`` is training, and so is a
 trainer's ``train`` (:mod:`ecolyzer_transformers`).
 
-A pool of processes encodes in chunks: each chunk is a request of the process that encodes it, where that is
-instrumented, and the call that waits for them is none.
+A pool of processes encodes in chunks: each chunk is a request of the process that encodes it, if that is
+instrumented. The call that waits for them is no request.
 
 Verified with sentence-transformers 6.2, 5.1, 4.1 and 3.4; before version 6 the tokens of cross-encoders are not
-known.
+counted.
 """
 
 from __future__ import annotations
@@ -58,16 +58,14 @@ class SentenceTransformersInstrumentor(FrameworkInstrumentor):
                 self._patch_class(cls)
 
     def _patch_class(self, cls: Any) -> None:
-        replace = self.patches.replace
         methods = {name: what for name, what in _METHODS.items() if hasattr(cls, name)}
-        if hasattr(cls, "_inference"):  # what a process of a pool calls
+        if hasattr(cls, "_inference"):  # called in a process of a pool
             methods["_inference"] = _PREDICT if "predict" in methods else _ENCODE
         for name, what in methods.items():
-            replace(cls, name, encoded(getattr(cls, name), what))
+            self.wrap(cls, name, encoded, what)
         for name in ("preprocess", "tokenize"):
             if callable(getattr(cls, name, None)):
-                replace(cls, name, counting(getattr(cls, name), embeds="encode" in methods))
+                self.wrap(cls, name, counting, embeds="encode" in methods)
                 break
         for name in ("fit", "old_fit"):
-            if hasattr(cls, name):
-                replace(cls, name, training(getattr(cls, name), after=forget_model))
+            self.wrap_present(cls, name, training, after=forget_model)

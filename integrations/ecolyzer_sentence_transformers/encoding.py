@@ -1,4 +1,4 @@
-"""One encoding or prediction: a request, unless other processes do it; and the tokens that went in."""
+"""One encoding or prediction: a request, unless other processes run it; and its input tokens."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import contextlib
 import functools
 from typing import Any, Final
 
-from ecolyzer_otel.instrumentor import Attr, CallSpec, enclosing, leaf
-from ecolyzer_transformers.tokens import given_tokens, tally
+from ecolyzer_otel.instrumentor import Attr, CallSpec, enclosing_request, leaf
+from ecolyzer_transformers.tokens import given_tokens, token_count
 
 __all__ = ["counting", "encoded"]
 
@@ -15,7 +15,7 @@ _EMBEDDING: Final = {Attr.GEN_AI_OPERATION: "embeddings"}
 
 
 def encoded(original: Any, spec: CallSpec) -> Any:
-    """Wrap a method that infers. With a pool, its processes have the requests, this one waits."""
+    """Wrap a method that infers. With a pool, its processes have the requests, and this call is none."""
     wrapped = leaf(original, spec)
 
     @functools.wraps(original)
@@ -33,13 +33,14 @@ def counting(original: Any, *, embeds: bool) -> Any:
     @functools.wraps(original)
     def wrapper(self: Any, /, *args: Any, **kwargs: Any) -> Any:
         features = original(self, *args, **kwargs)
-        call = enclosing()
+        call = enclosing_request()
         if call is not None:
             with contextlib.suppress(Exception):
                 count = functools.partial(_count, features.get("input_ids"), features.get("attention_mask"))
-                tally(call).hold(call, count)
+                token_count(call).defer(call, count)
                 if embeds:
-                    call.ensure_details().attributes = _EMBEDDING | (call.ensure_details().attributes or {})
+                    details = call.ensure_details()
+                    details.attributes = _EMBEDDING | (details.attributes or {})
         return features
 
     return wrapper

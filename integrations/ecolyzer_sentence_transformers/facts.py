@@ -1,4 +1,4 @@
-"""What is told of an encoder, and how many texts a call has."""
+"""Facts of an encoder, and the number of texts in a call."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from ecolyzer_transformers.facts import behind
 
 __all__ = ["describe", "pairs", "ranked", "texts"]
 
-#: Modules that are looked at for where the model comes from: an encoder, its transformer, and what that holds.
-_LOOKED_AT: Final = 4
+#: Modules that are searched for the origin of the model: an encoder, its transformer, and the first ones in that.
+_SEARCHED: Final = 4
 
 
 def describe(model: Any) -> ModelFacts:
-    """Named after the hub's id or the folder that the transformer in it was loaded from."""
+    """Facts of an encoder, named after the hub's id or the folder that its transformer was loaded from."""
     module = model if hasattr(model, "named_modules") else model.model  # a cross-encoder before version 4
     paths = [path_name(path) for path in _paths(model, module)]
     facts = describe_module(module, paths[0] if paths else None)
     if facts.parameters:
         return facts
-    for part in islice(module.modules(), _LOOKED_AT):  # ONNX or OpenVINO behind it
+    for part in islice(module.modules(), _SEARCHED):  # ONNX or OpenVINO behind it
         for attribute in ("auto_model", "model"):
             if hasattr(part, attribute):
                 return behind(getattr(part, attribute), facts.name, facts.device)
@@ -32,8 +32,8 @@ def describe(model: Any) -> ModelFacts:
 
 
 def _paths(model: Any, module: Any) -> Iterator[str]:
-    """Where it comes from, the best first."""
-    for part in islice(module.modules(), _LOOKED_AT):
+    """Yields where the model comes from, the best first."""
+    for part in islice(module.modules(), _SEARCHED):
         for holder in (part, getattr(part, "auto_model", None)):
             path = getattr(getattr(holder, "config", None), "_name_or_path", None)
             if isinstance(path, str) and path:
@@ -48,18 +48,21 @@ def _first(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
 
 def texts(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """A text, a picture, a sound or a conversation is one; a list has as many as are in it."""
+    """Returns 1 for a text, an image, a sound or a conversation; the length of a list of them."""
     given = _first(args, kwargs)
     if isinstance(given, (list, tuple)):
         return 1 if given and isinstance(given[0], dict) and "role" in given[0] else len(given)
-    if getattr(getattr(given, "dtype", None), "kind", None) in ("U", "O"):  # of texts; of numbers it is a sound
+    if getattr(getattr(given, "dtype", None), "kind", None) in (
+        "U",
+        "O",
+    ):  # texts; numbers are a sound
         return batch_of(given)
     single = isinstance(given, (str, bytes, dict)) or hasattr(given, "dtype") or not hasattr(given, "__len__")
     return 1 if single else len(given)
 
 
 def pairs(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """A pair is one, a list of pairs has as many as are in it."""
+    """Returns 1 for a pair, the length of a list of pairs."""
     given = _first(args, kwargs)
     shape = getattr(given, "shape", None)
     if shape is not None:
@@ -69,5 +72,5 @@ def pairs(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
 
 def ranked(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Documents of ``rank(query, documents)``."""
+    """Returns the number of documents of ``rank(query, documents)``."""
     return batch_of(args[1] if len(args) > 1 else kwargs.get("documents"))

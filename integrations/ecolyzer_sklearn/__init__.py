@@ -8,7 +8,7 @@ Usage::
 
 or nothing at all under ``ecolyzer-instrument``. scikit-learn is patched when it is imported, not imported by us.
 Estimators have no common base method, so each class is patched where it (or a mixin that it inherits from) defines
-one, when the class is made. Calls inside ``fit``, cross-validation, search and inspection are training, not
+one, when the class is defined. Calls inside ``fit``, cross-validation, search and inspection are training, not
 requests. Wrappers of XGBoost and LightGBM count for those frameworks.
 
 Verified with scikit-learn 1.3.2, 1.5.2, 1.7.2 and 1.9.1.
@@ -30,6 +30,7 @@ from ecolyzer_otel.instrumentor import (
     FrameworkInstrumentor,
     ModelFacts,
     current_call,
+    enclosing_call,
     forget_model,
     leaf,
     lending,
@@ -46,7 +47,7 @@ _INFERENCE: Final = (
     "radius_neighbors", "radius_neighbors_graph", "mahalanobis", "error_norm", "perplexity", "aic", "bic", "gibbs",
     "latent_mean_and_variance", "sample", "sample_y",
 )  # fmt: skip
-#: They give one result per stage of an ensemble; the request lasts until the last is taken.
+#: They yield one result per stage of an ensemble; the request lasts until the last is taken.
 _STAGED: Final = ("staged_predict", "staged_predict_proba", "staged_decision_function", "staged_score")
 _TRAINING: Final = ("fit", "fit_transform", "fit_predict", "partial_fit")
 _INSPECTION: Final = ("_calculate_permutation_scores", "_weights_scorer", "_partial_dependence_brute")
@@ -57,7 +58,7 @@ _VALIDATION: Final = (
 
 
 def describe(estimator: Any) -> ModelFacts:
-    """Class name (with the last step's of a pipeline), learned numbers, dominant dtype, device of an estimator."""
+    """Facts of an estimator: class name (with a pipeline's last step), learned numbers, dominant dtype, device."""
     facts = booster_facts(estimator)
     if facts is not None:
         return facts
@@ -70,16 +71,16 @@ def describe(estimator: Any) -> ModelFacts:
     return ModelFacts(name, learned.parameters, learned.dtype, learned.device)
 
 
-#: In place of the call of a task that was sent to another process. Where nobody is instrumented it is nothing.
+#: Stands for the call of a task that was sent to another process; ignored where that is not instrumented.
 _IN_ANOTHER_PROCESS: Final = True
-#: Our wrappers. Not a mark on them: :func:`functools.wraps` would copy it to theirs.
+#: Our wrappers. Not an attribute of them: :func:`functools.wraps` would copy it to scikit-learn's.
 _ours: Final[weakref.WeakSet[Any]] = weakref.WeakSet()
 
 _SPECS: Final = {name: CallSpec("sklearn", name, describe) for name in (*_INFERENCE, *_STAGED)}
 
 
 class SklearnInstrumentor(FrameworkInstrumentor):
-    """Patches estimator classes as they are made, validation functions and the thread helper of ``n_jobs``."""
+    """Patches estimator classes when they are defined, validation functions, and the threads of ``n_jobs``."""
 
     supported = {"sklearn": ("1.3", "2")}  # noqa: RUF012 - declared as a ClassVar of the base
     _functions: ClassVar[dict[str, tuple[Any, Any]]] = {}
@@ -108,19 +109,8 @@ class SklearnInstrumentor(FrameworkInstrumentor):
         self._functions.clear()
 
     def _patch_base(self, module: Any) -> None:
-        base = module.BaseEstimator
-        for cls in _subclasses(base):
-            self._patch_class(cls)
-        inherited = base.__init_subclass__.__func__
-
-        def __init_subclass__(cls: type, /, **kwargs: Any) -> None:
-            inherited(cls, **kwargs)
-            try:
-                self._patch_class(cls)
-            except Exception:  # noqa: BLE001 - a class of the service must come to be whatever we think of it
-                return
-
-        self.patches.replace(base, "__init_subclass__", classmethod(__init_subclass__))
+        self._patch_class(module.BaseEstimator)
+        self.patch_subclasses(module.BaseEstimator, self._patch_class)
 
     def _patch_class(self, cls: type) -> None:
         for name in (*_INFERENCE, *_STAGED, *_TRAINING):
@@ -136,22 +126,12 @@ class SklearnInstrumentor(FrameworkInstrumentor):
             if not callable(function):
                 continue
             if not _is_ours(function):
-                self.patches.replace(holder, key, self._wrap(function, name))
+                self.patches.replace(holder, key, _wrapped(function, name))
             elif owner is cls and isinstance(function, FunctionType) and function in _ours:
-                # A class body took a patched method over by name.
+                # A class body copied a patched method by name.
                 self.patches.adopt(holder, key, function)
                 if getattr(found, "__wrapped__", None) is function:
                     self.patches.adopt(found, "__wrapped__", function)
-
-    @staticmethod
-    def _wrap(function: Any, name: str) -> Any:
-        spec = _SPECS.get(name)
-        if spec is None:
-            wrapper = training(function, after=forget_model)
-        else:
-            wrapper = streamed(function, spec) if name in _STAGED else leaf(function, spec)
-        _ours.add(wrapper)
-        return wrapper
 
     def _patch_validation(self, module: Any) -> None:
         for name in _VALIDATION:
@@ -163,22 +143,21 @@ class SklearnInstrumentor(FrameworkInstrumentor):
 
     def _patch_inspection(self, module: Any) -> None:
         for name in _INSPECTION:
-            if hasattr(module, name):
-                self.patches.replace(module, name, training(getattr(module, name)))
+            self.wrap_present(module, name, training)
 
     def _patch_parallel(self, module: Any) -> None:
-        """Threads of ``n_jobs`` work for the call that started them; processes make no requests of their tasks."""
+        """Threads of ``n_jobs`` work for the call that started them; tasks in other processes are no requests."""
         helper = getattr(module, "_FuncWrapper", None)
         if helper is None:
             return
         run, call = module.Parallel.__call__, helper.__call__
         elsewhere = training(call)
 
-        # The tasks are made lazily, and not all of them by the calling thread: each is told whose it is.
+        # Tasks are made lazily, and not all of them by the calling thread: each carries its call.
         @functools.wraps(run)
         def parallel(self: Any, iterable: Any, *args: Any, **kwargs: Any) -> Any:
-            outer = current_call.get()
-            if outer is not None and outer.open:
+            outer = enclosing_call()
+            if outer is not None:
                 iterable = _owned(iterable, outer.share())
             return run(self, iterable, *args, **kwargs)
 
@@ -193,7 +172,7 @@ class SklearnInstrumentor(FrameworkInstrumentor):
                 return call(self, *args, **kwargs)
 
         def __getstate__(self: Any) -> dict[str, Any]:
-            # Another process cannot work for a call of this one; there its task is no request of its own either.
+            # Another process cannot work for a call of this one, and the task is no request of its own there.
             state = dict(vars(self))
             if "_ecolyzer_call" in state:
                 state["_ecolyzer_call"] = _IN_ANOTHER_PROCESS
@@ -211,14 +190,14 @@ def _owned(tasks: Any, call: CallView) -> Iterator[Any]:
         yield task
 
 
-def _subclasses(base: type[Any]) -> list[type[Any]]:
-    found: list[type[Any]] = [base]
-    seen = {base}
-    for cls in found:
-        new: list[type[Any]] = [one for one in cls.__subclasses__() if one not in seen]
-        seen.update(new)
-        found += new
-    return found
+def _wrapped(function: Any, name: str) -> Any:
+    spec = _SPECS.get(name)
+    if spec is None:
+        wrapper = training(function, after=forget_model)
+    else:
+        wrapper = streamed(function, spec) if name in _STAGED else leaf(function, spec)
+    _ours.add(wrapper)
+    return wrapper
 
 
 def _is_ours(function: Any) -> bool:

@@ -30,8 +30,8 @@ _NOT_PARAMETERS: Final = frozenset(
         "ranking_", "raw_location_", "raw_covariance_", "dist_",
     }
 )  # fmt: skip
-#: What only says again, or says of the training data, what another attribute says where there is one.
-_SAID_BY: Final = {
+#: Attributes that repeat, or state of the training data, what another attribute holds, where that exists.
+_REPEATED_BY: Final = {
     "var_": ("scale_", "components_"),
     "max_abs_": ("scale_",),
     "data_min_": ("min_",),
@@ -51,10 +51,9 @@ _SAID_BY: Final = {
     "embedding_": ("kernel_pca_",),
     "y_train_": ("alpha_",),
 }
-#: Single numbers that take part in an answer; others are settings and measures.
+#: Single numbers that a prediction uses; others are settings and measures.
 _SCALARS: Final = frozenset(("intercept_", "offset_", "a_", "b_"))
-#: What is learned, against scikit-learn's rule for names: the stored samples of neighbours' methods, idf before
-#: 1.4.
+#: Learned, against scikit-learn's rule for names: the stored samples of neighbours' methods, idf before 1.4.
 _PRIVATE: Final = ("_fit_X", "_y", "_probA", "_probB", "_idf_diag")
 _NESTED: Final = (
     "steps", "transformers_", "transformer_list", "estimators_", "estimator_", "best_estimator_", "estimator",
@@ -68,7 +67,7 @@ _BOOSTERS: Final = ("xgboost", "lightgbm")
 
 
 def booster_facts(estimator: Any) -> ModelFacts | None:
-    """What is told of a wrapper of XGBoost or LightGBM, or of a class made from one; None of anything else."""
+    """Facts of a wrapper of XGBoost or LightGBM, or of a class that inherits from one; None for anything else."""
     for cls in type(estimator).__mro__:
         root = cls.__module__.partition(".")[0]
         if root in _BOOSTERS:
@@ -83,8 +82,8 @@ class Learned:
     """Learned numbers of a fitted estimator, its nested ones included, each once.
 
     Linear models: coefficients and intercepts. Trees, forests and boosters: splits and leaves, one each. Others:
-    elements of the arrays that ``fit`` left in attributes whose names end in ``_`` (scikit-learn's rule), without
-    those that only say something again (``var_`` beside ``scale_``) or are of the training (counts, scores).
+    elements of the arrays that ``fit`` stored in attributes whose names end in ``_`` (scikit-learn's rule), without
+    those that repeat others (``var_`` beside ``scale_``) or describe the training (counts, scores).
     Support vectors and the stored samples of neighbours' methods are learned, too.
 
     Attributes:
@@ -147,16 +146,16 @@ def _is_model(thing: Any) -> bool:
 
 
 def _arrays(attributes: dict[str, Any]) -> Iterator[Any]:
-    """The arrays of numbers that an estimator has learned by itself."""
+    """Yields the arrays of numbers that an estimator, without nested ones, has learned."""
     for name, value in attributes.items():
         learned = name.endswith("_") and not name.startswith("_") and name not in _NOT_PARAMETERS
         if not (learned or name in _PRIVATE) or name in _NESTED:
             continue
-        if any(other in attributes for other in _SAID_BY.get(name, ())):
+        if any(other in attributes for other in _REPEATED_BY.get(name, ())):
             continue
         several = isinstance(value, (list, tuple)) or getattr(getattr(value, "dtype", None), "hasobject", False)
         if several and getattr(value, "ndim", 1) == 1 and not (len(value) and hasattr(value[0], "dtype")):
-            continue  # of whatever a class of the service keeps, maybe millions
+            continue  # objects of a class of the service, maybe millions
         for array in value if several and getattr(value, "ndim", 1) == 1 else (value,):
             shape = getattr(array, "shape", None)
             if getattr(getattr(array, "dtype", None), "kind", "") in ("f", "i", "u") and (

@@ -7,11 +7,11 @@ Usage::
     TensorFlowInstrumentor().instrument()
 
 or nothing at all under ``ecolyzer-instrument``. TensorFlow is patched when it is imported, not imported by us.
-Requests are calls of ``tf.function`` objects, of concrete functions, of what ``tf.saved_model.load`` gives (its
+Requests are calls of ``tf.function`` objects, of concrete functions, of what ``tf.saved_model.load`` returns (its
 signatures, its functions, itself), ``invoke`` and the signature runners of TFLite interpreters, also of those in
-the packages ``ai_edge_litert`` and ``tflite_runtime``. While a function is traced the patch steps aside; a call
-that traced is marked as warm-up. A function that takes gradients with respect to variables is training, and so is a
-call under a tape that then does. TensorFlow's own functions (checkpoints, loading) are no requests.
+the packages ``ai_edge_litert`` and ``tflite_runtime``. Calls that trace into another function are none; a call that
+traced is marked as warm-up. A function that takes gradients with respect to variables is training, and so is a call
+under a tape that then does. TensorFlow's own functions (checkpoints, loading) are no requests.
 
 Keras models are :mod:`ecolyzer_keras`'s. Verified with TensorFlow 2.17.1 and 2.21.0 and the interpreter of
 ``ai_edge_litert`` 2.3.0; that of ``tflite_runtime`` has the same shape.
@@ -24,10 +24,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from ecolyzer_otel.instrumentor import FrameworkInstrumentor, ModelFacts, leaf
-from ecolyzer_tensorflow.functions import describe_function, named, requests
-from ecolyzer_tensorflow.lite import INVOKE, describe_interpreter, run_by_signature, taking_notes
+from ecolyzer_tensorflow.functions import counting_calls, describe_function, naming_concrete
+from ecolyzer_tensorflow.lite import INVOKE, describe_interpreter, noting_file, run_by_signature
 from ecolyzer_tensorflow.loading import naming
-from ecolyzer_tensorflow.phases import learning, tracing
+from ecolyzer_tensorflow.phases import noting_gradient, noting_tracing
 
 __all__ = ["TensorFlowInstrumentor", "describe"]
 
@@ -47,29 +47,26 @@ class TensorFlowInstrumentor(FrameworkInstrumentor):
     def hooks(self) -> Mapping[str, Callable[[Any], None]]:
         """See :class:`~ecolyzer_otel.instrumentor.FrameworkInstrumentor`."""
         return {
-            "tensorflow": self._patch,  # the whole of it: its version is known last
+            "tensorflow": self._patch,  # the root package: it sets its version last
             "ai_edge_litert.interpreter": self._patch_interpreter,
             "tflite_runtime.interpreter": self._patch_interpreter,
         }
 
     def _patch(self, tensorflow: Any) -> None:
         functions = sys.modules[f"{_FUNCTIONS}.polymorphic_function"]
-        self._wrap(functions.Function, "__call__", requests)
-        self._wrap(functions.Function, "get_concrete_function", named)
+        self.wrap(functions.Function, "__call__", counting_calls)
+        self.wrap(functions.Function, "get_concrete_function", naming_concrete)
         detector = getattr(functions, "_FrequentTracingDetectorManager", None)
-        if detector is not None:  # it is told of every call that traced
-            self._wrap(detector, "called_with_tracing", tracing)
-        self._wrap(sys.modules[f"{_FUNCTIONS}.concrete_function"].ConcreteFunction, "__call__", requests)
-        self._wrap(tensorflow.GradientTape, "gradient", learning)
+        if detector is not None:  # it is called after each call that traced
+            self.wrap(detector, "called_with_tracing", noting_tracing)
+        self.wrap(sys.modules[f"{_FUNCTIONS}.concrete_function"].ConcreteFunction, "__call__", counting_calls)
+        self.wrap(tensorflow.GradientTape, "gradient", noting_gradient)
         # ``load`` itself is copied into the public namespace; what it calls is not.
-        self._wrap(sys.modules["tensorflow.python.saved_model.load"], "load_partial", naming)
+        self.wrap(sys.modules["tensorflow.python.saved_model.load"], "load_partial", naming)
         if "tensorflow.lite.python.interpreter" in sys.modules:
             self._patch_interpreter(sys.modules["tensorflow.lite.python.interpreter"])
 
     def _patch_interpreter(self, module: Any) -> None:
-        self._wrap(module.Interpreter, "__init__", taking_notes)
-        self._wrap(module.Interpreter, "invoke", lambda original: leaf(original, INVOKE))
-        self._wrap(module.SignatureRunner, "__call__", run_by_signature)
-
-    def _wrap(self, owner: Any, name: str, wrapped: Callable[[Any], Any]) -> None:
-        self.patches.replace(owner, name, wrapped(getattr(owner, name)))
+        self.wrap(module.Interpreter, "__init__", noting_file)
+        self.wrap(module.Interpreter, "invoke", leaf, INVOKE)
+        self.wrap(module.SignatureRunner, "__call__", run_by_signature)

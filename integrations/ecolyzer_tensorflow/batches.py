@@ -1,4 +1,4 @@
-"""Batch sizes: the first dimension of the first array, wherever it is among the arguments."""
+"""Batch sizes: the first dimension of the first array among the arguments."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["first_leaf", "first_size", "size_of"]
 
 
 def first_leaf(value: Any) -> Any:
-    """The first array in lists, tuples and dictionaries; of what holds none, what comes first."""
+    """Returns the first array in lists, tuples and dictionaries; the first value where they hold no array."""
     while True:
         if isinstance(value, dict):
             value = next(iter(value.values()), None)
@@ -19,7 +19,7 @@ def first_leaf(value: Any) -> Any:
 
 
 def size_of(value: Any) -> Any:
-    """First dimension of the first array in ``value``, length of a list without any; None where neither is."""
+    """Returns the first dimension of the first array in ``value``, or the length of a list without any, or None."""
     shape = getattr(first_leaf(value), "shape", None)
     if shape is not None:
         return shape[0] if len(shape) else 1
@@ -27,7 +27,7 @@ def size_of(value: Any) -> Any:
 
 
 def first_size(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Of the first argument that has one, by position or by name; 1 where nothing tells."""
+    """Returns the size of the first argument that has one, by position or by name; else 1."""
     try:
         for value in (*args, *kwargs.values()):
             size = size_of(value)

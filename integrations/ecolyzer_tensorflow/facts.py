@@ -1,4 +1,4 @@
-"""What is told of a function: whose it is, what it holds, where it lies."""
+"""Facts of a function: its name, what it holds, its device."""
 
 from __future__ import annotations
 
@@ -9,17 +9,15 @@ from typing import Any, Final
 
 __all__ = ["device_of", "function_name", "measure", "stem"]
 
-#: Names of files and folders that tell nothing: what such a one lies in does.
-_EVERYBODYS: Final = frozenset(
-    ("model", "saved_model", "savedmodel", "export", "exported", "final", "best", "tflite")
-)
+#: Names of files and folders that do not identify a model; the folder around them does.
+_GENERIC: Final = frozenset(("model", "saved_model", "savedmodel", "export", "exported", "final", "best", "tflite"))
 
 
 def stem(path: str) -> str:
-    """``classifier`` of ``classifier.tflite`` and of ``classifier/1/``, where servers keep versions."""
+    """Returns ``classifier`` of ``classifier.tflite`` and of ``classifier/1/``, a version in a server's folder."""
     path = os.path.abspath(path)
     name = first = _stem(path)
-    while name.isdecimal() or name.lower() in _EVERYBODYS:
+    while name.isdecimal() or name.lower() in _GENERIC:
         path = os.path.dirname(path)
         name = _stem(path)
     return name or first
@@ -31,7 +29,7 @@ def _stem(path: str) -> str:
 
 
 def function_name(function: Any) -> str:
-    """Name of the Python function; of ``__call__`` and ``call``, and of callable objects, that of their class."""
+    """Returns the name of the Python function; of the class for ``__call__``, ``call`` and callable objects."""
     python = getattr(function, "_python_function", None)
     if python is None:
         return str(function.graph.name)
@@ -42,12 +40,12 @@ def function_name(function: Any) -> str:
     if name == "<lambda>":
         return "lambda"
     if owner is not None and name in ("__call__", "call"):
-        return type(getattr(owner, "target", owner)).__name__  # a method of a tf.Module has a proxy for its self
+        return type(getattr(owner, "target", owner)).__name__  # the self of a tf.Module's method is a proxy
     return str(name) if hasattr(python, "__code__") or owner is not None else type(python).__name__
 
 
 def measure(function: Any) -> tuple[int | None, str | None, str]:
-    """Numbers that a function's variables and captured tensors hold, the dtype that holds most, and the device."""
+    """Returns the size of a function's variables and captured tensors, the dtype of most, and the device."""
     concrete = _concrete(function)
     sizes: Counter[str] = Counter()
     device = ""
@@ -80,6 +78,6 @@ def device_of(device: str) -> str:
 
 
 def _default_device() -> str:
-    """Where TensorFlow puts what holds no variable: the first GPU, where there is one."""
+    """The device of functions without variables: the first GPU, if there is one."""
     context = sys.modules["tensorflow.python.eager.context"].context()
     return "gpu:0" if any(one.device_type == "GPU" for one in context.list_logical_devices()) else "cpu"

@@ -1,4 +1,4 @@
-"""Functions, polymorphic and concrete: which calls are requests, and what is told of them."""
+"""Functions, polymorphic and concrete: which of their calls are requests, and their facts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ecolyzer_otel.instrumentor import (
     CallView,
     ModelFacts,
     begin,
-    current_call,
+    enclosing_call,
     leaf,
     measured,
     training,
@@ -25,14 +25,14 @@ from ecolyzer_tensorflow.batches import first_size
 from ecolyzer_tensorflow.facts import function_name, measure
 from ecolyzer_tensorflow.phases import note_tape
 
-__all__ = ["describe_function", "know", "named", "requests"]
+__all__ = ["counting_calls", "describe_function", "naming_concrete", "register"]
 
 #: As ``tensorflow/python/trackable/resource.py`` names what it saves.
 _OF_RESOURCE: Final = re.compile(r"__inference__(creator|initializer|destroyer)_\d+$")
 
 
 class _Kind:
-    """What calls of one function are: nothing to us without a spec."""
+    """How calls of one function are counted: not at all without a spec."""
 
     __slots__ = ("name", "spec", "trains")
 
@@ -42,21 +42,20 @@ class _Kind:
         self.trains = False
 
 
-#: Of each function that was called or loaded. Not kept on the function: it may be pickled or saved.
+#: Of each function that was called or loaded. Not an attribute of the function, which may be pickled or saved.
 _kinds: Final[weakref.WeakKeyDictionary[Any, _Kind]] = weakref.WeakKeyDictionary()
 
 
-def requests(original: Any) -> Any:
+def counting_calls(original: Any) -> Any:
     """Wrap ``__call__`` of a class of functions: ``leaf`` with a spec per function."""
     eagerly = sys.modules["tensorflow.python.eager.context"].executing_eagerly
     enclosed, trained = leaf(original, _spec("call")), training(original)
 
     @functools.wraps(original)
     def wrapper(self: Any, /, *args: Any, **kwargs: Any) -> Any:
-        if not eagerly():  # it becomes part of the graph of another
+        if not eagerly():  # it is traced into the graph of another
             return original(self, *args, **kwargs)
-        outer = current_call.get()
-        if outer is not None and outer.open:
+        if enclosing_call() is not None:
             return enclosed(self, *args, **kwargs)
         kind = _kinds.get(self) or _first_seen(self)
         if kind.spec is None:
@@ -68,8 +67,8 @@ def requests(original: Any) -> Any:
     return wrapper
 
 
-def named(original: Any) -> Any:
-    """Wrap ``Function.get_concrete_function``: what it gives does not know what it was made of."""
+def naming_concrete(original: Any) -> Any:
+    """Wrap ``Function.get_concrete_function``: a concrete function has no link to its function and name."""
 
     @functools.wraps(original)
     def wrapper(self: Any, /, *args: Any, **kwargs: Any) -> Any:
@@ -82,8 +81,8 @@ def named(original: Any) -> Any:
     return wrapper
 
 
-def know(function: Any, operation: str, name: str) -> None:
-    """``function`` was loaded: from the model of this name, as ``operation``."""
+def register(function: Any, operation: str, name: str) -> None:
+    """Count calls of a loaded ``function`` as ``operation`` of the model ``name``."""
     _kinds[function] = _Kind(None if _is_of_resource(function) else _spec(operation), name)
 
 
@@ -92,13 +91,13 @@ def _first_seen(function: Any) -> _Kind:
     restored = hasattr(function, "concrete_functions")
     module = str(getattr(python, "__module__", "")).partition(".")[0]
     own = isinstance(python, FunctionType) and module == "tensorflow"
-    aside = _is_of_resource(function) if restored else own
-    kind = _kinds[function] = _Kind(None if aside else _spec("call"))
+    skipped = _is_of_resource(function) if restored else own
+    kind = _kinds[function] = _Kind(None if skipped else _spec("call"))
     return kind
 
 
 def _is_of_resource(function: Any) -> bool:
-    """Whether it makes, fills or ends a table or the like that was loaded; it is called last by its destructor."""
+    """Whether it creates, fills or destroys a loaded resource, such as a table."""
     return any(_OF_RESOURCE.match(os.fsdecode(one.name)) for one in getattr(function, "concrete_functions", ()))
 
 
@@ -115,7 +114,7 @@ def _ended(call: CallView, result: Any) -> None:
 
 
 def describe_function(function: Any) -> ModelFacts:
-    """Name of the model that it was loaded from, or of the Python function; what it holds."""
+    """Facts of a function: the name of its loaded model or of the Python function, and what it holds."""
     kind = _kinds.get(function)
     parameters, dtype, device = measure(function)
     return ModelFacts((kind and kind.name) or function_name(function), parameters, dtype, device)

@@ -1,7 +1,7 @@
 """TFLite interpreters.
 
-The interpreter is asked for nothing outside the caller's thread: it must not be used while it runs, and it refuses
-to run while anybody else holds what it wraps. What it was made from is read instead.
+An interpreter is read in the caller's thread only: it must not be used while it runs, and it does not run while
+other code holds the interpreter that it wraps. For its facts, the file or content that it was made from is read.
 """
 
 from __future__ import annotations
@@ -15,20 +15,15 @@ from typing import Any, Final
 from ecolyzer_otel.instrumentor import CallSpec, CallView, ModelFacts, leaf
 from ecolyzer_tensorflow.batches import first_size
 from ecolyzer_tensorflow.facts import stem
-from ecolyzer_tensorflow.flatbuffer import count_constants
+from ecolyzer_tensorflow.tflite_format import count_constants
 
-__all__ = [
-    "INVOKE",
-    "describe_interpreter",
-    "run_by_signature",
-    "taking_notes",
-]
+__all__ = ["INVOKE", "describe_interpreter", "noting_file", "run_by_signature"]
 
 #: The file of each interpreter.
 _files: Final[weakref.WeakKeyDictionary[Any, str]] = weakref.WeakKeyDictionary()
 
 
-def taking_notes(original: Any) -> Any:
+def noting_file(original: Any) -> Any:
     """Wrap ``Interpreter.__init__(model_path, model_content, ...)``."""
 
     @functools.wraps(original)
@@ -75,7 +70,7 @@ def _started(call: CallView, args: tuple[Any, ...], kwargs: dict[str, Any]) -> N
 
 
 def describe_interpreter(interpreter: Any) -> ModelFacts:
-    """Name of its file; the constants in it."""
+    """Facts of an interpreter: the name of its file, and the constants in it."""
     path = _files.get(interpreter)
     source = path or getattr(interpreter, "_model_content", None)
     parameters, dtype = count_constants(source) if source else (None, None)

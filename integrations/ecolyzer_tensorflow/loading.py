@@ -1,4 +1,4 @@
-"""SavedModels: what is loaded has the name of its folder; its signatures and functions are operations."""
+"""SavedModels: a loaded model has the name of its folder; its signatures and functions are operations."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 
 from ecolyzer_otel.instrumentor import training
 from ecolyzer_tensorflow.facts import stem
-from ecolyzer_tensorflow.functions import know
+from ecolyzer_tensorflow.functions import register
 
 __all__ = ["naming"]
 
 
 def naming(original: Any) -> Any:
-    """Wrap ``load_partial(export_dir, ...)``. What it calls itself (restoring, initialising) is no request."""
+    """Wrap ``load_partial(export_dir, ...)``. Calls within it (restoring, initialising) are no requests."""
     guarded = training(original)
 
     @functools.wraps(original)
@@ -26,14 +26,14 @@ def naming(original: Any) -> Any:
             name = stem(os.fsdecode(args[0] if args else kwargs["export_dir"]))
             for root in loaded.values():
                 for operation, function in _functions(root):
-                    know(function, operation, name)
+                    register(function, operation, name)
         return loaded
 
     return wrapper
 
 
 def _functions(root: Any) -> Iterator[tuple[str, Any]]:
-    """The signatures, and the functions of all parts, by attribute."""
+    """Yields the signatures, and the functions of all parts, by attribute."""
     yield from root.signatures.items() if hasattr(root, "signatures") else ()
     todo, seen = [root], set()
     while todo:

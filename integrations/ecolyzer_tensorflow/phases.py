@@ -1,4 +1,4 @@
-"""What a call turns out to be while it runs, or just after: compiling, or training."""
+"""What shows while a call runs, or just after: that it compiles, or that it is training."""
 
 from __future__ import annotations
 
@@ -6,19 +6,25 @@ import functools
 import sys
 from typing import Any, Final
 
-from ecolyzer_otel.instrumentor import CallView, counts_training, enclosing, get_ident, mark_training
+from ecolyzer_otel.instrumentor import (
+    CallView,
+    counts_training,
+    enclosing_request,
+    mark_training,
+    may_be_training,
+)
 
-__all__ = ["learning", "note_tape", "tracing"]
+__all__ = ["note_tape", "noting_gradient", "noting_tracing"]
 
 _RECORD: Final = "tensorflow.python.eager.record"
 
 
-def tracing(original: Any) -> Any:
-    """Wrap what TensorFlow tells of every call that traced: the request in which it happens is a warm-up."""
+def noting_tracing(original: Any) -> Any:
+    """Wrap what TensorFlow calls after each call that traced: the open request is a warm-up."""
 
     @functools.wraps(original)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        call = enclosing()
+        call = enclosing_request()
         if call is not None:
             call.ensure_details().warmup = True
         return original(*args, **kwargs)
@@ -26,18 +32,18 @@ def tracing(original: Any) -> Any:
     return wrapper
 
 
-def learning(original: Any) -> Any:
-    """Wrap ``GradientTape.gradient(target, sources)``: with respect to variables it is training.
+def noting_gradient(original: Any) -> Any:
+    """Wrap ``GradientTape.gradient(target, sources)``: a gradient with respect to variables is training.
 
-    That is the function being traced or run, or the calls that this thread has just made under the tape. Gradients
-    with respect to inputs only explain a prediction.
+    Then the open request, where a function is traced or run, is training; else the calls that this thread has just
+    made under the tape. A gradient with respect to inputs explains a prediction.
     """
 
     @functools.wraps(original)
     def wrapper(self: Any, /, *args: Any, **kwargs: Any) -> Any:
         sources = args[1] if len(args) > 1 else kwargs.get("sources")
         if not counts_training() and _has_variable(sources):
-            _it_was_training()
+            _mark_training()
         return original(self, *args, **kwargs)
 
     return wrapper
@@ -46,16 +52,16 @@ def learning(original: Any) -> Any:
 def note_tape(call: CallView, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     """For ``CallSpec.started``: a call made under a tape may turn out to be training."""
     record = sys.modules.get(_RECORD)
-    if record is not None and record.could_possibly_record() and not counts_training():
-        call.may_be_training()
+    if record is not None and record.could_possibly_record():
+        may_be_training(call)
 
 
-def _it_was_training() -> None:
-    call = enclosing()
+def _mark_training() -> None:
+    call = enclosing_request()
     if call is not None:
         call.ensure_details().training = True
-        return
-    mark_training(get_ident())
+    else:
+        mark_training(this_thread=True)
 
 
 def _has_variable(sources: Any) -> bool:

@@ -1,4 +1,4 @@
-"""What is told of a module: a name that a person knows, exact number of parameters, the dtype that holds most."""
+"""Facts of a module: a name that people use, the exact number of parameters, the dtype that holds most of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ecolyzer_otel.instrumentor import ModelFacts
 __all__ = ["describe_module", "describe_modules", "path_name"]
 
 _CACHED: Final = re.compile(r"models--(.+?)/snapshots/")
-#: Folders that say nothing of the model in them.
+#: Names of folders that do not identify the model in them.
 _GENERIC: Final = re.compile(
     r"model|models|weights|checkpoint(-\d+)?|snapshots?|latest|final|best|output|pytorch|onnx|[0-9a-f]{40}", re.I
 )
@@ -26,14 +26,14 @@ def describe_module(module: Any, name: str | None = None) -> ModelFacts:
 
     Args:
         module: a ``torch.nn.Module``: eager, compiled, scripted, exported, in data parallel wrappers.
-        name: where the caller knows a better one.
+        name: a better one than the module has.
     """
     module = _unwrapped(module)
     return describe_modules([module], name or _name(module))
 
 
 def describe_modules(modules: list[Any], name: str) -> ModelFacts:
-    """Facts of what runs several modules, as one model."""
+    """Facts of several modules that run as one model."""
     sizes: Counter[str] = Counter()
     seen: set[Any] = set()
     device = ""
@@ -48,19 +48,19 @@ def describe_modules(modules: list[Any], name: str) -> ModelFacts:
 
 
 def path_name(path: str) -> str:
-    """The name of a model by where it lies or what hub it comes from: ``org/name``, or the last telling folder."""
+    """Returns the name of a model by its path: ``org/name`` of a hub, or the last folder that identifies it."""
     cached = _CACHED.search(path.replace("\\", "/"))
     if cached is not None:
         return cached[1].replace("--", "/")
     parts = PurePath(path).parts
     if not PurePath(path).is_absolute() and len(parts) == 2 and parts[0] not in (".", ".."):
         return path  # a hub's id
-    telling = [part for part in parts if not _GENERIC.fullmatch(part) and part.strip("./\\")]
-    return telling[-1] if telling else PurePath(path).name
+    names = [part for part in parts if not _GENERIC.fullmatch(part) and part.strip("./\\")]
+    return names[-1] if names else PurePath(path).name
 
 
 def _unwrapped(module: Any) -> Any:
-    """The module that its author wrote: out of ``torch.compile`` and the wrappers of data parallel runs."""
+    """Returns the module inside ``torch.compile`` and the wrappers of data parallel runs."""
     for _ in range(10):
         inner = getattr(module, "_orig_mod", None)
         if inner is None and type(module).__name__ in ("DataParallel", "DistributedDataParallel"):
@@ -75,14 +75,14 @@ def _name(module: Any) -> str:
     given = getattr(getattr(module, "config", None), "_name_or_path", None)
     if isinstance(given, str) and given:
         return path_name(given)
-    known = getattr(module, "pretrained_cfg", None)  # timm
-    if isinstance(known, dict) and known.get("architecture"):
-        return str(known["architecture"])
+    config = getattr(module, "pretrained_cfg", None)  # timm
+    if isinstance(config, dict) and config.get("architecture"):
+        return str(config["architecture"])
     return getattr(module, "original_name", None) or _exported_name(module) or type(module).__name__
 
 
 def _exported_name(module: Any) -> str | None:
-    """The class of the module that an exported or traced graph was made from, where the graph remembers it."""
+    """The class of the module that an exported or traced graph was made from, where the graph records it."""
     graph = getattr(module, "graph", None)
     if not type(module).__name__.startswith("GraphModule") or graph is None:
         return None
@@ -94,10 +94,10 @@ def _exported_name(module: Any) -> str | None:
 
 
 def _held(module: Any) -> Iterator[tuple[Any, str, int, str]]:
-    """Key, dtype, number and device of everything that a module has learned."""
+    """Yields key, dtype, number and device of each group of parameters."""
     for parameter in module.parameters():
         if type(parameter).__name__ not in ("UninitializedParameter", "UninitializedBuffer"):
-            dtype, size = _really(parameter)
+            dtype, size = _unpacked(parameter)
             yield id(parameter), dtype, size, str(parameter.device)
     packed: set[int] = set()
     for part in module.modules():
@@ -113,8 +113,8 @@ def _held(module: Any) -> Iterator[tuple[Any, str, int, str]]:
             yield from _packed_words(part)
 
 
-def _really(parameter: Any) -> tuple[str, int]:
-    """Dtype and number of the weights in a tensor that may hold several in each of its elements."""
+def _unpacked(parameter: Any) -> tuple[str, int]:
+    """Returns dtype and number of the weights in a tensor, whose elements may hold several each."""
     state = getattr(parameter, "quant_state", None)  # bitsandbytes, 4 bits
     shape = getattr(state, "shape", None)
     if shape is not None:

@@ -1,7 +1,7 @@
-"""``Module.__call__``: the outermost is a request; those inside pass with one look at a context variable.
+"""``Module.__call__``: the outermost call is a request; inner calls only read a context variable.
 
-Dynamo never sees that look: it is told to take what is inside for enclosed, which folds to a constant. So the
-graphs are those of the unpatched module, and compiled code pays nothing.
+Dynamo does not trace that read: for compiled code it is replaced by a constant (the call is enclosed). So graphs
+are those of the unpatched module, and compiled code pays nothing.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from ecolyzer_otel.instrumentor import (
     current_call,
     finish,
     lending,
+    may_be_training,
     placement_of,
     training,
     within,
 )
 from ecolyzer_torch.kernels import kernels_of, record_end, record_start
-from ecolyzer_torch.learning import learns, may_be_training
+from ecolyzer_torch.learning import trains
 
 __all__ = ["called", "current", "folding", "items_of", "spec"]
 
-#: One object, which Dynamo knows by its identity.
+#: One object: Dynamo recognises it by its identity.
 current: Final[Callable[[], Any]] = current_call.get
-
 
 #: Packages whose modules without parameters are tools around a model: activations, losses, observers, transforms,
 #: metrics; and one whose modules are parts of a model that are called while it is made (parametrizations).
@@ -55,7 +55,7 @@ def _is_tool(module: Any) -> bool:
 
 
 def folding(torch: Any) -> None:
-    """Tell Dynamo what :data:`current` gives in what it compiles; once, for it cannot be told otherwise again."""
+    """Let Dynamo replace :data:`current` by a constant in compiled code; once, since it cannot be undone."""
     global _folded
     if not _folded:
         torch.compiler.substitute_in_graph(current, skip_signature_check=True)(_enclosed)
@@ -64,7 +64,7 @@ def folding(torch: Any) -> None:
 
 def items_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """First dimension of the first tensor, wherever it is; the length of a list of them (images of many sizes)."""
-    if args:  # as good as always: a tensor
+    if args:  # almost always a tensor
         shape = getattr(args[0], "shape", None)
         if shape:
             return shape[0]
@@ -80,7 +80,7 @@ def items_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
 
 def spec(operation: str, describe: Callable[[Any], Any], framework: str = "torch") -> CallSpec:
-    """A call of torch, its kernels told by events where it runs on CUDA."""
+    """Returns the spec of a call of torch; on CUDA, events time its kernels."""
     return CallSpec(
         framework, operation, describe, items_of, kernels=kernels_of, started=record_start, ended=record_end
     )
@@ -90,21 +90,50 @@ def called(torch: Any, original: Any, forward: CallSpec, *, folds: bool) -> Any:
     """Wrap ``Module.__call__``.
 
     Args:
-        torch: the module.
-        original: what it was.
-        forward: what a call is.
-        folds: whether Dynamo has been, or will be, told of :data:`current`; otherwise it is asked first.
+        torch: the package.
+        original: the unpatched ``Module.__call__``.
+        forward: the spec of a call.
+        folds: whether Dynamo replaces :data:`current` (:func:`folding`); otherwise each call asks whether it is
+            traced.
     """
-    # What is_compiling() looks at once TorchScript is ruled out, which calls no Python: two calls less.
+    compiling = torch.compiler.is_compiling
+    outermost = _outermost(torch, original, forward)
+
+    def asking(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if compiling():
+            return original(self, *args, **kwargs)
+        outer = current()
+        if outer is not None and outer.encloses:
+            return original(self, *args, **kwargs)
+        return outermost(self, args, kwargs)
+
+    # The fast variant of the rule in enclosing_call(), for each inner module of a model: a call that encloses is
+    # open and runs in one thread, so one attribute decides. As Module._wrapped_call_impl, without a frame between a
+    # module and what it calls.
+    def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:
+        outer = current()
+        if outer is not None and outer.encloses:
+            if self._compiled_call_impl is not None:
+                return self._compiled_call_impl(*args, **kwargs)
+            return self._call_impl(*args, **kwargs)
+        return outermost(self, args, kwargs)
+
+    return functools.wraps(original)(__call__ if folds else asking)
+
+
+def _outermost(torch: Any, original: Any, forward: CallSpec) -> Callable[..., Any]:
+    """Returns what runs a call that no open call encloses for certain."""
+    # What is_compiling() reads where it is not in TorchScript, which calls no Python: two function calls less.
     flag = torch.compiler if hasattr(torch.compiler, "_is_compiling_flag") else None
     compiling, tracing = torch.compiler.is_compiling, getattr(torch._C, "_is_tracing", torch.jit.is_tracing)
     graded = torch.is_grad_enabled
     trained = training(original)
 
     def outermost(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        # A tracer would record that we look at shapes.
+        # A tracer would record that we read shapes.
         if (compiling() if flag is None else flag._is_compiling_flag) or tracing():
             return original(module, *args, **kwargs)
+        # As nested(), without its frame, and with within(): the modules inside run in this thread.
         outer = current()
         if outer is not None and outer.open:
             if outer.training:
@@ -112,12 +141,12 @@ def called(torch: Any, original: Any, forward: CallSpec, *, folds: bool) -> Any:
             if placement_of(outer) is INSIDE:
                 with within(outer):
                     return original(module, *args, **kwargs)
-            with lending(outer), within(outer):  # its context came along to this thread
+            with lending(outer), within(outer):  # this thread received its context
                 return original(module, *args, **kwargs)
         if type(module).__module__.startswith(_TOOLS) and _is_tool(module):
             return original(module, *args, **kwargs)
         maybe_training = module.training and graded()
-        if maybe_training and learns():
+        if maybe_training and trains():
             return trained(module, *args, **kwargs)
         call = begin(forward, module, args, kwargs, True)
         if call is None:
@@ -133,23 +162,4 @@ def called(torch: Any, original: Any, forward: CallSpec, *, folds: bool) -> Any:
         finish(call, None, result)
         return result
 
-    def asking(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if compiling():
-            return original(self, *args, **kwargs)
-        outer = current()
-        if outer is not None and outer.encloses:
-            return original(self, *args, **kwargs)
-        return outermost(self, args, kwargs)
-
-    # As Module._wrapped_call_impl, without a frame between a module and what it calls. Each inner module of a model
-    # comes through here, so one attribute decides: a call that encloses runs in one thread, where placement_of() is
-    # always INSIDE.
-    def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:
-        outer = current()
-        if outer is not None and outer.encloses:
-            if self._compiled_call_impl is not None:
-                return self._compiled_call_impl(*args, **kwargs)
-            return self._call_impl(*args, **kwargs)
-        return outermost(self, args, kwargs)
-
-    return functools.wraps(original)(__call__ if folds else asking)
+    return outermost

@@ -1,4 +1,4 @@
-"""What is called and is no module: compiled functions, TorchScript functions and methods, packaged programs."""
+"""Callables that are no modules: compiled functions, TorchScript functions and methods, packaged programs."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from ecolyzer_torch.forward import current, spec
 
 __all__ = ["compiling", "describe_method", "describe_package", "describe_script", "note_package"]
 
-#: Names of the modules that a function may call are looked for so deep in what it consists of.
+#: How deep the search for the modules that a function may call goes into its closure, globals and containers.
 _DEPTH: Final = 3
 _packages: Final[weakref.WeakKeyDictionary[Any, str]] = weakref.WeakKeyDictionary()
 
 
 def compiling(original: Any, torch: Any, active: Callable[[], bool]) -> Any:
-    """Wrap ``torch.compile``: a compiled function is a request when it is called outermost, as long as ``active``.
+    """Wrap ``torch.compile``: the outermost call of a compiled function is a request, as long as ``active()``.
 
-    A compiled module is one anyway.
+    The call of a compiled module is one by ``Module.__call__``.
     """
     module_type = torch.nn.Module
 
@@ -32,7 +32,7 @@ def compiling(original: Any, torch: Any, active: Callable[[], bool]) -> Any:
         made = original(*args, **kwargs)
         function = args[0] if args else kwargs.get("model")
         if function is None or isinstance(made, module_type) or made is function:
-            return made  # it is a decorator, which will come here; a module; or compiling is switched off
+            return made  # a decorator, which calls this again; a module; or compiling is switched off
         owner = getattr(function, "__self__", None)
         if isinstance(owner, module_type) and getattr(function, "__name__", "") == "_call_impl":
             return made  # of Module.compile
@@ -57,13 +57,13 @@ def _counted(torch: Any, made: Any, function: Any, active: Callable[[], bool]) -
         return counted(function, *args, **kwargs)
 
     if hasattr(made, "_torchdynamo_wrapper_id"):
-        # So that what is compiled again, or explained, is the function inside, as without us.
+        # Then torch compiles again, or explains, the function inside, as without us.
         wrapper._torchdynamo_wrapper_id = id(wrapper)  # type: ignore[attr-defined]
     return wrapper
 
 
 def describe_function(function: Any) -> ModelFacts:
-    """Named after the function; the modules that it calls, as far as its closure, globals and arguments show."""
+    """The function's name; parameters of the modules that it calls, as far as it refers to them."""
     owner = getattr(function, "__self__", None)
     if owner is not None and hasattr(owner, "parameters"):
         return describe_module(owner)

@@ -1,13 +1,12 @@
-"""When a call's kernels ran on a CUDA device: by events, recorded in the call and asked by the background thread.
+"""When a call's kernels ran on a CUDA device: by events, recorded in the call and read by the background thread.
 
-Recording puts a mark into the stream and waits for nothing. Whether a mark was reached is asked later and never
-waited for. Nothing is recorded or asked in a way that a CUDA graph being captured would notice: marks are not
-recorded during capture, and the thread that asks does so in relaxed capture mode (CUDA Runtime API,
-``cudaThreadExchangeStreamCaptureMode``).
+Recording puts an event into the stream and does not wait. Whether an event was reached is queried later, without
+waiting. CUDA graph capture is not disturbed: no events are recorded during capture, and the querying thread is in
+relaxed capture mode (CUDA Runtime API, ``cudaThreadExchangeStreamCaptureMode``).
 
-An event has no clock time; only the time between two is known (``cudaEventElapsedTime``, resolution 0.5 us). So one
-event per device, the anchor, is recorded at a known moment in an empty stream of our own, and renewed now and then
-since both clocks drift apart and the elapsed time is a float of milliseconds.
+An event has no clock time; only the time between two can be read (``cudaEventElapsedTime``, resolution 0.5 us). So
+one event per device, the anchor, is recorded at a measured moment in an empty stream of our own. It is renewed now
+and then, since both clocks drift apart and the elapsed time is a float of milliseconds.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ __all__ = ["Anchors", "kernels_of", "record_end", "record_start"]
 
 #: An anchor is renewed after this long; a float of milliseconds still resolves 1 us at 16 s.
 _RENEW_NS: Final = 10_000_000_000
-#: An anchor whose moment is known only this well is taken when no better one was to be had.
+#: An anchor whose moment is measured this well needs no further try.
 _NARROW_NS: Final = 100_000
 _TRIES: Final = 5
 _RELAXED: Final = 2
@@ -44,7 +43,7 @@ class _Marks:
 
 
 def record_start(call: CallView, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """Mark the begin in the stream that the call's kernels will go to; nothing where CUDA is not in use."""
+    """Record an event in the stream that the call's kernels will go to; nothing where CUDA is not in use."""
     cuda = sys.modules.get(_CUDA)
     if cuda is None or not cuda._initialized or cuda.is_current_stream_capturing():
         return
@@ -58,7 +57,7 @@ def record_start(call: CallView, args: tuple[Any, ...], kwargs: dict[str, Any]) 
 
 
 def record_end(call: CallView, result: Any) -> None:
-    """Mark the end in the same stream."""
+    """Record the end in the same stream."""
     marks = call.events
     if marks is None:
         return
@@ -72,7 +71,7 @@ def record_end(call: CallView, result: Any) -> None:
 
 
 def _device_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int | None:
-    """The device of the first tensor that is on one."""
+    """The CUDA device of the first tensor that is on one."""
     for value in (*args, *kwargs.values()):
         device = getattr(value, "device", None)
         if getattr(device, "type", None) == "cuda":
@@ -95,7 +94,7 @@ def kernels_of(call: CallView) -> dict[str, list[tuple[int, int]]] | None:
 
 
 class Anchors:
-    """Moments of the devices' clocks on ours, one per device. Used by the background thread alone."""
+    """Events recorded at measured moments of our clock, one per device. Used by the background thread alone."""
 
     def __init__(self) -> None:
         self._anchors: dict[int, tuple[Any, int, int]] = {}
@@ -103,7 +102,7 @@ class Anchors:
         self._relaxed: bool | None = None
 
     def spans(self, cuda: Any, marks: _Marks) -> dict[str, list[tuple[int, int]]] | None:
-        """The interval between two marks in ``time.monotonic_ns``; None as long as the second is not reached."""
+        """Returns the interval between both events in ``time.monotonic_ns``; None until the second is reached."""
         if self._relaxed is None:
             self._relaxed = _relax()
         if not self._relaxed:
@@ -115,9 +114,9 @@ class Anchors:
         return {f"cuda:{marks.device}": [(start, max(start, end))]}
 
     def _anchor(self, cuda: Any, device: int) -> tuple[Any, int]:
-        known = self._anchors.get(device)
-        if known is not None and monotonic_ns() - known[1] < _RENEW_NS:
-            return known[0], known[1]
+        anchor = self._anchors.get(device)
+        if anchor is not None and monotonic_ns() - anchor[1] < _RENEW_NS:
+            return anchor[0], anchor[1]
         best: tuple[Any, int, int] = None, 0, 1 << 62
         with cuda.device(device):
             stream = self._streams.get(device)
@@ -127,7 +126,7 @@ class Anchors:
                 event = cuda.Event(enable_timing=True)
                 before = monotonic_ns()
                 event.record(stream)
-                event.synchronize()  # this thread waits for its own empty stream, nobody else does
+                event.synchronize()  # only this thread waits, for its own empty stream
                 width = monotonic_ns() - before
                 if width < best[2]:
                     best = event, before + width // 2, width
@@ -141,7 +140,7 @@ _anchors: Final = Anchors()
 
 
 def _relax() -> bool:
-    """Let this thread ask without disturbing captures of other threads; False where that cannot be had."""
+    """Put this thread into relaxed capture mode, so that it disturbs no capture; False where that fails."""
     try:
         with open("/proc/self/maps", encoding="utf-8", errors="replace") as maps:
             paths = {line.split(None, 5)[5].strip() for line in maps if "libcudart" in line or "libamdhip" in line}

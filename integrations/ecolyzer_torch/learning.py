@@ -1,8 +1,8 @@
 """Training told apart from inference.
 
-A forward pass in training mode that keeps what gradients need is training once the process has made an optimizer or
-gone backward; until then it may still turn out to be, and is held back for half a second. Passes in evaluation mode
-or without gradients are requests, whatever else the process does.
+A forward pass in training mode that keeps what gradients need is training if the process has made an optimizer or
+run a backward pass before. Otherwise it may still turn out to be training, and its report is delayed by half a
+second. Passes in evaluation mode or without gradients are requests in any case.
 """
 
 from __future__ import annotations
@@ -11,63 +11,50 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from ecolyzer_otel.instrumentor import (
-    OUTERMOST,
-    CallView,
-    counts_training,
-    current_call,
-    mark_training,
-    placement_of,
-)
+from ecolyzer_otel.instrumentor import counts_training, enclosing_call, mark_training
 
-__all__ = ["learns", "may_be_training", "optimizing", "reset", "went_backward"]
+__all__ = ["noting_backward", "noting_optimizer", "reset", "trains"]
 
-_learns = False
+_trains = False
 
 
-def learns() -> bool:
-    """Whether this process trains models, as far as known, and that is not to be counted."""
-    return _learns and not counts_training()
+def trains() -> bool:
+    """Whether this process is found to train models, and training does not count."""
+    return _trains and not counts_training()
 
 
 def reset() -> None:
-    """Nothing is known yet."""
-    global _learns
-    _learns = False
+    """Forget that this process trains models."""
+    global _trains
+    _trains = False
 
 
-def may_be_training(call: CallView) -> None:
-    """Delay the report of ``call``: it may turn out to be training."""
-    if not counts_training():
-        call.may_be_training()
-
-
-def optimizing(original: Any) -> Any:
-    """Wrap ``Optimizer.__init__``."""
+def noting_optimizer(original: Any) -> Any:
+    """Wrap ``Optimizer.__init__``: a process that makes one trains models."""
 
     @functools.wraps(original)
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
-        global _learns
-        _learns = True
+        global _trains
+        _trains = True
         original(self, *args, **kwargs)
 
     return __init__
 
 
-def went_backward(original: Any, compiling: Callable[[], bool]) -> Any:
+def noting_backward(original: Any, compiling: Callable[[], bool]) -> Any:
     """Wrap ``torch.autograd.backward``: the passes that may be training were training."""
 
     @functools.wraps(original)
     def backward(*args: Any, **kwargs: Any) -> Any:
         if not compiling():
-            _it_was_training()
+            _note_backward()
         return original(*args, **kwargs)
 
     return backward
 
 
-def _it_was_training() -> None:
-    global _learns
-    _learns = True
-    if not counts_training() and placement_of(current_call.get()) is OUTERMOST:
-        mark_training()  # within a request: an explanation of a prediction
+def _note_backward() -> None:
+    global _trains
+    _trains = True
+    if enclosing_call() is None:  # within a request it explains a prediction
+        mark_training()

@@ -1,4 +1,4 @@
-"""``DataParallel``: the replicas run in threads of their own, on behalf of the call that split its batch."""
+"""``DataParallel``: replicas run in threads of their own, as parts of the call that split its batch."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ecolyzer_otel.instrumentor import current_call, lending
+from ecolyzer_otel.instrumentor import enclosing_call, lending
 
 __all__ = ["applied"]
 
@@ -16,8 +16,8 @@ def applied(original: Any) -> Any:
 
     @functools.wraps(original)
     def parallel_apply(modules: Sequence[Any], *args: Any, **kwargs: Any) -> Any:
-        call = current_call.get()
-        if call is not None and call.open:
+        call = enclosing_call()
+        if call is not None:
             modules = [_lent(module, call) for module in modules]
         return original(modules, *args, **kwargs)
 

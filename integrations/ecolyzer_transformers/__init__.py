@@ -12,8 +12,9 @@ Requests are calls of pipelines of any task (with a generator or a data set: fro
 ``Trainer.predict`` and ``evaluate``. The forward pass of a model is :mod:`ecolyzer_torch`'s. ``Trainer.train`` is
 training.
 
-A generation has its tokens, its prefill and decode phases and the time to first token; those of a pipeline are its
-own. What models can be asked beside (features, codes, speech, a ``generate`` of their own) is one request as well.
+A generation has tokens, the phases prefill and decode, and a time to first token; a pipeline has those of the
+generations in it. Other methods of models (features, codes, speech, a ``generate`` of their own) are one request
+each.
 
 Run with transformers 5.24, 5.0, 4.57, 4.46 and 4.40; continuous batching from 4.57 on.
 """
@@ -25,21 +26,21 @@ from typing import Any, Final
 
 from ecolyzer_otel.instrumentor import FrameworkInstrumentor, forget_model, leaf, training
 from ecolyzer_transformers.batching import (
-    added,
-    cancelled,
-    failed,
-    generated_batch,
-    looped,
-    started,
-    stepped,
+    adding,
+    cancelling,
+    cycling,
+    failing,
+    generating_batch,
+    looping,
+    starting,
     stepping,
-    stopped,
+    stopping,
 )
 from ecolyzer_transformers.facts import describe, describe_trainer, spec
-from ecolyzer_transformers.generation import counting, generated, preparing
-from ecolyzer_transformers.methods import ours, patch_family
+from ecolyzer_transformers.generation import counting_steps, generated, noting_length
+from ecolyzer_transformers.methods import patch_class, registered
 from ecolyzer_transformers.pipelines import answered, called
-from ecolyzer_transformers.serving import noting_context, submitted
+from ecolyzer_transformers.serving import keeping_context, noting_context
 
 __all__ = ["TransformersInstrumentor", "describe"]
 
@@ -73,49 +74,45 @@ class TransformersInstrumentor(FrameworkInstrumentor):
             "transformers.cli.serving.systemone": self._patch_decisions,
         }
 
-    def _wrap(self, owner: Any, name: str, wrapped: Callable[[Any], Any]) -> None:
-        if hasattr(owner, name):
-            self.patches.replace(owner, name, wrapped(getattr(owner, name)))
-
     def _patch_pipelines(self, module: Any) -> None:
-        self._wrap(module.Pipeline, "__call__", called)
+        self.wrap_present(module.Pipeline, "__call__", called)
 
     def _patch_generation(self, module: Any) -> None:
         mixin = module.GenerationMixin
-        self._wrap(mixin, "generate", lambda original: ours(generated(original)))
-        self._wrap(mixin, "_has_unfinished_sequences", counting)
-        self._wrap(mixin, "_prepare_generated_length", preparing)
-        patch_family(self.patches, mixin)
+        self.wrap_present(mixin, "generate", lambda original: registered(generated(original)))
+        self.wrap_present(mixin, "_has_unfinished_sequences", counting_steps)
+        self.wrap_present(mixin, "_prepare_generated_length", noting_length)
+        self.patch_subclasses(mixin, lambda cls: patch_class(self.patches, cls))
 
     def _patch_models(self, module: Any) -> None:
-        patch_family(self.patches, module.PreTrainedModel)
+        self.patch_subclasses(module.PreTrainedModel, lambda cls: patch_class(self.patches, cls))
 
     def _patch_streamers(self, module: Any) -> None:
-        self._wrap(module.TextStreamer, "__init__", noting_context)
+        self.wrap_present(module.TextStreamer, "__init__", noting_context)
 
     def _patch_batching(self, module: Any) -> None:
         manager = module.ContinuousBatchingManager
-        self._wrap(module.ContinuousMixin, "generate_batch", generated_batch)
-        self._wrap(manager, "start", started)
-        self._wrap(manager, "stop", stopped)
-        self._wrap(manager, "_run_generation_loop", looped)
-        self._wrap(manager, "_generation_step", stepping)
-        self._wrap(manager, "_generation_loop_body", stepped)
-        self._wrap(manager, "_inner_generation_loop", stepped)  # its older name
-        self._wrap(manager, "add_request", added)
-        self._wrap(manager, "cancel_request", cancelled)
-        self._wrap(module.ContinuousBatchProcessor, "_handle_request_error", failed)
+        self.wrap_present(module.ContinuousMixin, "generate_batch", generating_batch)
+        self.wrap_present(manager, "start", starting)
+        self.wrap_present(manager, "stop", stopping)
+        self.wrap_present(manager, "_run_generation_loop", looping)
+        self.wrap_present(manager, "_generation_step", stepping)
+        self.wrap_present(manager, "_generation_loop_body", cycling)
+        self.wrap_present(manager, "_inner_generation_loop", cycling)  # its older name
+        self.wrap_present(manager, "add_request", adding)
+        self.wrap_present(manager, "cancel_request", cancelling)
+        self.wrap_present(module.ContinuousBatchProcessor, "_handle_request_error", failing)
 
     def _patch_trainer(self, module: Any) -> None:
         trainer = module.Trainer
-        self.patches.replace(trainer, "train", training(trainer.train, after=lambda it: forget_model(it.model)))
+        self.wrap(trainer, "train", training, after=lambda it: forget_model(it.model))
         for what in _TRAINER:
-            self.patches.replace(trainer, what.operation, leaf(getattr(trainer, what.operation), what))
+            self.wrap(trainer, what.operation, leaf, what)
 
     def _patch_serving(self, module: Any) -> None:
         thread: Any = getattr(module, "InferenceThread", None)
         for name in ("submit", "async_submit"):
-            self._wrap(thread, name, submitted)
+            self.wrap_present(thread, name, keeping_context)
 
     def _patch_decisions(self, module: Any) -> None:
         handler: Any = getattr(module, "SystemOneHandler", None)

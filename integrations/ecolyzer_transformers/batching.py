@@ -1,8 +1,8 @@
-"""Continuous batching: requests come and go while one thread steps through all of them at once.
+"""Continuous batching: requests begin and end while one thread runs all of them in common steps.
 
-``generate_batch`` is one request, and the thread of its manager works for it. What is added to a manager by itself
-is a request each, from ``add_request`` until its last token: the CPU time of each step goes to those that are in
-it, by the tokens that it processes for each. On a GPU they share what it draws by their time in flight.
+``generate_batch`` is one request, and the thread of its manager works for it. Each single ``add_request`` is a
+request that lasts until its last token: the CPU time of a step is split over the requests in it, by the tokens that
+it processes for each. On a GPU they share the energy by their time in flight.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import Any, Final
 from ecolyzer_otel.instrumentor import (
     Call,
     begin,
-    current_call,
-    enclosing,
+    enclosing_call,
+    enclosing_request,
     finish,
     leaf,
     lending,
@@ -27,102 +27,116 @@ from ecolyzer_otel.instrumentor import (
     training,
 )
 from ecolyzer_transformers.facts import describe, spec
-from ecolyzer_transformers.generation import tell
-from ecolyzer_transformers.tokens import tally
+from ecolyzer_transformers.generation import set_gen_ai_attributes
+from ecolyzer_transformers.tokens import token_count
 
-__all__ = ["added", "cancelled", "failed", "generated_batch", "looped", "started", "stepped", "stepping", "stopped"]
+__all__ = [
+    "adding",
+    "cancelling",
+    "cycling",
+    "failing",
+    "generating_batch",
+    "looping",
+    "starting",
+    "stepping",
+    "stopping",
+]
 
-#: Requests that one manager is watched for.
-_MAX_WATCHED: Final = 100_000
+#: Requests of one manager that are followed at most.
+_MAX_FOLLOWED: Final = 100_000
 
 
 class _Failed(Exception):
-    """The manager gave a request up."""
+    """The manager gave up on a request."""
 
 
 class _Added:
     """A request of a manager."""
 
-    __slots__ = ("call", "left", "own", "prompt", "states")
+    __slots__ = ("call", "own", "prompt", "sequences", "states")
 
     def __init__(self, call: Call, prompt: int, sequences: int, *, own: bool) -> None:
         self.call = call
         self.prompt = prompt
-        #: Sequences that are not finished.
-        self.left = sequences
-        #: Whether the call was begun for it; else it encloses it.
+        #: How many sequences it generates.
+        self.sequences = sequences
+        #: Whether the call is this request; else it encloses it.
         self.own = own
         self.states: dict[str, Any] = {}
 
 
 class _Manager:
-    """What is known of the requests of one manager."""
+    """The requests of one manager."""
 
     def __init__(self) -> None:
         self.requests: dict[str, _Added] = {}
-        #: Who is in the present step, each with its tokens.
+        #: The tokens of each request in the current step.
         self.batch: dict[str, int] = {}
-        #: The call in which the thread was started, if any: then the thread works for it alone.
+        #: The request in which the thread was started, if any: then the thread works for it alone.
         self.starter: Call | None = None
 
     def enter(self, processor: Any) -> None:
-        """A step begins, of all that is prepared."""
+        """A step begins, with the prepared requests."""
         self.batch = {}
         for one in _prepared(processor):
             state = getattr(one, "state", one)
-            request = str(state.request_id).partition("__child#")[0]
-            known = self.requests.get(request)
-            if known is None:
+            key = _key(state)
+            request = self.requests.get(key)
+            if request is None:
                 continue
-            if known.own and not known.states:
-                known.call.mark("prefill")
-            known.states[state.request_id] = state
+            if request.own and not request.states:
+                request.call.mark("prefill")
+            request.states[state.request_id] = state
             tokens = getattr(one, "query_length", None) or len(getattr(state, "tokens_to_process", ())) or 1
-            self.batch[request] = self.batch.get(request, 0) + tokens
+            self.batch[key] = self.batch.get(key, 0) + tokens
 
     def leave(self, spent_ns: int) -> None:
-        """It is over; so are those that have all they wanted."""
+        """A step ends, and with it the requests that are complete."""
         batch, self.batch = self.batch, {}
         total = sum(batch.values())
-        for request, tokens in batch.items():
-            known = self.requests.get(request)
-            if known is not None and known.call.open:
-                known.call.spend(round(spent_ns * tokens / total))
-        for request, known in list(self.requests.items()):
-            if known.states:
-                self._look(request, known)
+        for key, tokens in batch.items():
+            request = self.requests.get(key)
+            if request is not None and request.call.open:
+                request.call.spend(round(spent_ns * tokens / total))
+        for key, request in list(self.requests.items()):
+            if request.states:
+                self._update(key, request)
 
-    def _look(self, request: str, known: _Added) -> None:
-        more = known.call.ensure_details()
-        if known.own and not more.first_token_ns and any(one.generated_len() for one in known.states.values()):
-            more.first_token_ns = monotonic_ns()
-            known.call.mark("decode")
-        over = [one for one in known.states.values() if one.status.name in ("FINISHED", "FAILED")]
-        if len(over) >= known.left:
-            self.end(request, failed=any(one.status.name == "FAILED" for one in over))
+    def _update(self, key: str, request: _Added) -> None:
+        details = request.call.ensure_details()
+        first = request.own and not details.first_token_ns
+        if first and any(one.generated_len() for one in request.states.values()):
+            details.first_token_ns = monotonic_ns()
+            request.call.mark("decode")
+        over = [one for one in request.states.values() if one.status.name in ("FINISHED", "FAILED")]
+        if len(over) >= request.sequences:
+            self.end(key, failed=any(one.status.name == "FAILED" for one in over))
 
     def end_all(self) -> None:
-        """Nobody works for them any more."""
-        for request in list(self.requests):
-            self.end(request, failed=True)
+        """End all requests: the manager works for none of them any more."""
+        for key in list(self.requests):
+            self.end(key, failed=True)
 
     __del__ = end_all
 
-    def end(self, request: str, *, failed: bool = False) -> None:
-        """There will be no more of it."""
-        known = self.requests.pop(request, None)
-        if known is None or not known.own:
+    def end(self, key: str, *, failed: bool = False) -> None:
+        """End one request, if it has not ended."""
+        request = self.requests.pop(key, None)
+        if request is None or not request.own:
             return
-        known.call.ensure_details().tokens = (
-            known.prompt,
-            sum(_generated(one, known.prompt) for one in known.states.values()),
-        )
-        tell(known.call, None)
-        finish(known.call, _Failed() if failed else None)
+        generated = sum(_generated(one, request.prompt) for one in request.states.values())
+        request.call.ensure_details().tokens = request.prompt, generated
+        set_gen_ai_attributes(request.call, None)
+        finish(request.call, _Failed() if failed else None)
+
+
+def _key(state: Any) -> str:
+    """The id of a request; its further sequences have ids of their own."""
+    return str(state.request_id).partition("__child#")[0]
 
 
 def _prepared(processor: Any) -> list[Any]:
-    """The requests of the batch that is about to run; in every release they are kept elsewhere."""
+    """The requests of the batch that is about to run; each release keeps them elsewhere."""
     holder = getattr(processor, "inputs_and_outputs", processor)
     pairs = getattr(holder, "io_pairs", None)
     if pairs:  # the next batch is prepared while this one runs
@@ -131,21 +145,21 @@ def _prepared(processor: Any) -> list[Any]:
 
 
 def _generated(state: Any, prompt: int) -> int:
-    """New tokens of a sequence; when memory was short, some of them have become part of its prompt."""
+    """New tokens of a sequence; when memory was short, some of them became part of its prompt."""
     given = getattr(state, "initial_tokens", None) or getattr(state, "full_prompt_ids", None) or ()
     return int(state.generated_len()) + max(0, len(given) - prompt)
 
 
 _managers: Final[weakref.WeakKeyDictionary[Any, _Manager]] = weakref.WeakKeyDictionary()
-#: Whose thread this is.
+#: The manager whose thread this is.
 _here: ContextVar[_Manager | None] = ContextVar("ecolyzer_batching", default=None)
 
 
-def _known(manager: Any) -> _Manager:
+def _of(manager: Any) -> _Manager:
     return _managers.setdefault(manager, _Manager())
 
 
-# One call for all.
+# generate_batch: one request for all.
 
 
 def _prompts(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -156,15 +170,15 @@ def _prompts(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 _BATCH: Final = spec("generate_batch", describe, _prompts, container=True)
 
 
-def generated_batch(original: Any) -> Any:
+def generating_batch(original: Any) -> Any:
     """Wrap ``generate_batch(inputs, ...)``."""
 
     @functools.wraps(original)
     def generate_batch(self: Any, *args: Any, **kwargs: Any) -> Any:
         outputs = original(self, *args, **kwargs)
-        call = enclosing()
+        call = enclosing_request()
         if call is not None:
-            tally(call).hold(call, functools.partial(_count, args, kwargs, outputs))
+            token_count(call).defer(call, functools.partial(_count, args, kwargs, outputs))
         return outputs
 
     return leaf(generate_batch, _BATCH)
@@ -172,11 +186,11 @@ def generated_batch(original: Any) -> Any:
 
 def _count(args: tuple[Any, ...], kwargs: dict[str, Any], outputs: Any, call: Call) -> tuple[int, int]:
     inputs: Any = args[0] if args else kwargs.get("inputs")
-    tell(call, kwargs.get("generation_config") or (args[1] if len(args) > 1 else None))
+    set_gen_ai_attributes(call, kwargs.get("generation_config") or (args[1] if len(args) > 1 else None))
     return sum(map(len, inputs)), sum(len(one.generated_tokens) for one in outputs.values())
 
 
-# One call for each.
+# add_request: one request each.
 
 
 def _one(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
@@ -186,14 +200,17 @@ def _one(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
 _ADDED: Final = spec("generate", describe, _one)
 
 
-def added(original: Any) -> Any:
+def adding(original: Any) -> Any:
     """Wrap ``ContinuousBatchingManager.add_request(input_ids, request_id=None, ...)``."""
 
     @functools.wraps(original)
     def add_request(self: Any, *args: Any, **kwargs: Any) -> Any:
-        outer = current_call.get()
-        if outer is not None and outer.open:
-            return original(self, *args, **kwargs) if outer.training else _enclosed(original, self, args, kwargs)
+        outer = enclosing_call()
+        if outer is not None:
+            request = original(self, *args, **kwargs)
+            if not outer.training:  # a part of that request, as long as it is open
+                _follow(self, request, outer.share(), args, kwargs, own=False)
+            return request
         call = begin(_ADDED, self.model, (), {})
         if call is None:
             return original(self, *args, **kwargs)
@@ -204,50 +221,41 @@ def added(original: Any) -> Any:
         except BaseException as error:
             finish(call, error)
             raise
-        if not _watch(self, request, call, args, kwargs, own=True):
-            call.ensure_details().training = True  # it was not taken: no request
+        if not _follow(self, request, call, args, kwargs, own=True):
+            call.ensure_details().training = True  # the manager did not accept it: no request
             finish(call, None)
         return request
 
     return add_request
 
 
-def _enclosed(original: Any, manager: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Added within a request: part of that, as long as it is open."""
-    call = current_call.get()
-    request = original(manager, *args, **kwargs)
-    if call is not None:
-        _watch(manager, request, call.share(), args, kwargs, own=False)
-    return request
-
-
-def _watch(
+def _follow(
     manager: Any, request: Any, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any], *, own: bool
 ) -> bool:
     with contextlib.suppress(Exception):
-        watched = _known(manager).requests
-        if request is not None and len(watched) < _MAX_WATCHED:
+        followed = _of(manager).requests
+        if request is not None and len(followed) < _MAX_FOLLOWED:
             prompt = len(args[0] if args else kwargs["input_ids"])
             sequences = getattr(manager, "num_return_sequences", None) or 1
-            watched[str(request)] = _Added(call, prompt, int(sequences), own=own)
+            followed[str(request)] = _Added(call, prompt, int(sequences), own=own)
             return True
     return False
 
 
-def cancelled(original: Any) -> Any:
+def cancelling(original: Any) -> Any:
     """Wrap ``ContinuousBatchingManager.cancel_request(request_id)``."""
 
     @functools.wraps(original)
     def cancel_request(self: Any, request_id: Any, *args: Any, **kwargs: Any) -> Any:
         result = original(self, request_id, *args, **kwargs)
         with contextlib.suppress(Exception):
-            _known(self).end(str(request_id))
+            _of(self).end(str(request_id))
         return result
 
     return cancel_request
 
 
-def failed(original: Any) -> Any:
+def failing(original: Any) -> Any:
     """Wrap ``ContinuousBatchProcessor._handle_request_error(error, state)``: some fail before their first step."""
 
     @functools.wraps(original)
@@ -256,7 +264,7 @@ def failed(original: Any) -> Any:
         here = _here.get()
         if here is not None:
             with contextlib.suppress(Exception):
-                here.end(str(state.request_id).partition("__child#")[0], failed=True)
+                here.end(_key(state), failed=True)
         return result
 
     return _handle_request_error
@@ -265,25 +273,25 @@ def failed(original: Any) -> Any:
 # The manager's thread.
 
 
-def started(original: Any) -> Any:
+def starting(original: Any) -> Any:
     """Wrap ``ContinuousBatchingManager.start()``."""
 
     @functools.wraps(original)
     def start(self: Any, *args: Any, **kwargs: Any) -> Any:
         with contextlib.suppress(Exception):
-            _known(self).starter = enclosing()
+            _of(self).starter = enclosing_request()
         return original(self, *args, **kwargs)
 
     return start
 
 
-def looped(original: Any) -> Any:
-    """Wrap ``_run_generation_loop``: what it calls is no request; what it leaves unfinished ends with it."""
+def looping(original: Any) -> Any:
+    """Wrap ``_run_generation_loop``: calls in it are no requests; unfinished requests end with it."""
     guarded: Callable[..., Any] = training(original)
 
     @functools.wraps(original)
     def _run_generation_loop(self: Any, *args: Any, **kwargs: Any) -> Any:
-        here = _known(self)
+        here = _of(self)
         token = _here.set(here)
         try:
             if here.starter is None or not here.starter.open:
@@ -298,8 +306,8 @@ def looped(original: Any) -> Any:
     return _run_generation_loop
 
 
-def stopped(original: Any) -> Any:
-    """Wrap ``ContinuousBatchingManager.stop()``: what was added since the thread ended, ends now."""
+def stopping(original: Any) -> Any:
+    """Wrap ``ContinuousBatchingManager.stop()``: requests that were added after the thread ended, end now."""
 
     @functools.wraps(original)
     def stop(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -308,7 +316,7 @@ def stopped(original: Any) -> Any:
         finally:
             with contextlib.suppress(Exception):
                 if not self.is_running():
-                    _known(self).end_all()
+                    _of(self).end_all()
 
     return stop
 
@@ -327,11 +335,11 @@ def stepping(original: Any) -> Any:
     return _generation_step
 
 
-def stepped(original: Any) -> Any:
-    """Wrap one turn of the loop: its CPU time goes to those that it works for."""
+def cycling(original: Any) -> Any:
+    """Wrap one cycle of the loop: its CPU time is split over the requests in it."""
 
     @functools.wraps(original)
-    def turn(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def cycle(self: Any, *args: Any, **kwargs: Any) -> Any:
         before = thread_time_ns()
         try:
             return original(self, *args, **kwargs)
@@ -341,4 +349,4 @@ def stepped(original: Any) -> Any:
                 with contextlib.suppress(Exception):
                     here.leave(thread_time_ns() - before)
 
-    return turn
+    return cycle

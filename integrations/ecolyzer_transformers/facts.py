@@ -1,4 +1,4 @@
-"""What is told of the model behind a pipeline, a generation or a trainer; how its calls are specified."""
+"""Facts of the model behind a pipeline, a generation or a trainer, and the specs of its calls."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["behind", "describe", "describe_trainer", "spec"]
 
 
 def describe(model: Any) -> ModelFacts:
-    """Id on the hub or folder of a model; parameters, dtype and device where it is a torch module."""
+    """Facts of a model: its id on the hub or its folder; parameters, dtype and device of a torch module."""
     if hasattr(model, "named_modules"):
         return describe_module(model)
     if hasattr(model, "task") and hasattr(model, "model"):
@@ -25,7 +25,7 @@ def describe(model: Any) -> ModelFacts:
 
 
 def behind(model: Any, name: str, device: str) -> ModelFacts:
-    """Of a model that runs in another runtime: what the instrumentor of that knows of its session."""
+    """Facts of a model that runs in another runtime, by the instrumentor of that runtime."""
     from ecolyzer_otel.instrumentor import describe as describe_any
 
     for part in (model, getattr(model, "model", None)):
@@ -37,12 +37,12 @@ def behind(model: Any, name: str, device: str) -> ModelFacts:
 
 
 def describe_trainer(trainer: Any) -> ModelFacts:
-    """Of the model that it trains."""
+    """Facts of the model that a trainer trains."""
     return describe(trainer.model)
 
 
 def _started(call: CallView, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    # Tensors first: the model's own device is that of the first of its parameters.
+    # Tensors first: the model's own device is that of its first parameter.
     record_start(call, (*args, *kwargs.values(), call.model), {})
 
 
@@ -54,7 +54,7 @@ def spec(
     *,
     container: bool = False,
 ) -> CallSpec:
-    """A call that runs a model of torch, its kernels told by events where that is on CUDA."""
+    """Returns the spec of a call that runs a model of torch; on CUDA, events time its kernels."""
     return CallSpec(
         framework, operation, describe, items, container=container,
         kernels=kernels_of, started=_started, ended=record_end,

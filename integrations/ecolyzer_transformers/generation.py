@@ -1,10 +1,11 @@
-"""``generate``: one request, or part of one; its phases, the first token, and how many tokens went in and came out.
+"""``generate``: one request, or part of one, with its phases, time to first token, input and output tokens.
 
-All modes of generation ask ``_has_unfinished_sequences`` before each step: the second time, the first token is
-there. What was decided of lengths, ends and sampling is read where ``_prepare_generated_length`` gives it back.
-Forward passes are left alone, so that compiled ones stay whole.
+All modes of generation call ``_has_unfinished_sequences`` before each step: at the second call, the first token
+exists. Settings of lengths, ends and sampling are read from the result of ``_prepare_generated_length``. Forward
+passes are not patched, so that compiled ones stay whole.
 
-Within another request, generations add their tokens and phases to that; phases as long as there is room for them.
+A generation within another request adds its tokens to that request, and its phases as long as there is room for
+them.
 """
 
 from __future__ import annotations
@@ -18,23 +19,21 @@ from time import monotonic_ns
 from typing import Any, Final
 
 from ecolyzer_otel.instrumentor import (
-    INSIDE,
     MAX_PHASES,
     Attr,
     Call,
     CallView,
     batch_of,
     begin,
-    current_call,
-    lending,
+    enclosing_call,
     measured,
-    placement_of,
+    nested,
 )
 from ecolyzer_transformers.facts import describe, spec
 from ecolyzer_transformers.serving import context_of
-from ecolyzer_transformers.tokens import generated_tokens, given_tokens, tally
+from ecolyzer_transformers.tokens import generated_tokens, given_tokens, token_count
 
-__all__ = ["Generation", "counting", "generated", "preparing", "tell"]
+__all__ = ["Generation", "counting_steps", "generated", "noting_length", "set_gen_ai_attributes"]
 
 _PROMPTS: Final = ("inputs", "input_ids", "inputs_embeds", "input_features", "pixel_values", "input_values")
 _SETTINGS: Final = {
@@ -42,7 +41,7 @@ _SETTINGS: Final = {
     Attr.GEN_AI_TOP_P: "top_p",
     Attr.GEN_AI_TOP_K: "top_k",
 }
-#: Sequences of which it is told why they ended.
+#: Sequences of a request whose finish reasons are reported.
 _MAX_REASONS: Final = 128
 
 
@@ -60,44 +59,44 @@ _GENERATE: Final = spec("generate", describe, _items, container=True)
 
 
 class Generation:
-    """What is noted of one ``generate`` until its tokens are counted."""
+    """One ``generate`` until its tokens are counted."""
 
     __slots__ = ("call", "config", "length", "mask", "model", "prompt", "result", "steps", "stopped")
 
     def __init__(self, model: Any, call: Call | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.model = model
-        #: Whose phases these are; None where they are nobody's.
+        #: The call that gets its phases; None where no call does.
         self.call = call
         self.prompt = _prompt(args, kwargs)
         self.mask = kwargs.get("attention_mask")
         self.stopped = kwargs.get("stopping_criteria") is not None or kwargs.get("stop_strings") is not None
         self.config: Any = None
-        #: How many tokens of each sequence of the result were given.
+        #: How many tokens of each sequence of the result are its prompt.
         self.length: int | None = None
         self.result: Any = None
         self.steps = 0
 
     def count(self, call: CallView) -> tuple[int, int]:
-        """Input and output tokens; tells ``call`` what was asked for."""
+        """Returns input and output tokens; sets the attributes of ``call`` that describe the generation."""
         config = self.config if self.config is not None else getattr(self.model, "generation_config", None)
         pad, ends = _numbers(config, "pad_token_id"), _numbers(config, "eos_token_id")
         length, shape = self.length, tuple(getattr(self.prompt, "shape", ()))
         ids = self.prompt if len(shape) == 2 and not self.prompt.is_floating_point() else None
-        # What has no ids and no embeddings is sound or an image: its mask masks no tokens.
+        # A prompt without ids and embeddings is sound or an image: its mask masks no tokens.
         mask = self.mask if ids is not None or len(shape) != 3 or shape[-1] == self._width() else None
-        # As transformers guesses a mask that it was not given.
+        # Without a mask, transformers infers one in this way.
         given = given_tokens(ids, mask, pad[0] if pad and not set(pad) & set(ends) else None)
         if not shape:
-            given = length or 0  # it began with the token that begins a sequence
+            given = length or 0  # only the token that begins a sequence
         rows = self.result
         if getattr(rows, "ndim", 0) != 2 or rows.is_floating_point():
-            tell(call, config, length)
-            return given, 0  # none, or sound
+            set_gen_ai_attributes(call, config, length)
+            return given, 0  # no result, or sound
         if length is None:
             length = shape[1] if ids is not None and rows.shape[1] >= shape[1] else 0
         found = generated_tokens(rows, length, ends, pad[0] if pad and self.stopped and len(rows) > 1 else None)
-        most = tell(call, config, length)
-        tell_reasons(call, ["stop" if ended or (most and new < most) else "length" for new, ended in found])
+        most = set_gen_ai_attributes(call, config, length)
+        _add_finish_reasons(call, ["stop" if ended or (most and new < most) else "length" for new, ended in found])
         return given, sum(new for new, _ in found)
 
     def _width(self) -> int:
@@ -113,31 +112,36 @@ def _numbers(config: Any, name: str) -> list[int]:
     return [int(one) for one in (value if isinstance(value, (list, tuple)) else [value])]
 
 
-def tell(call: CallView, config: Any, length: int | None = None, operation: str = "text_completion") -> int | None:
-    """What the conventions for generative AI ask for, besides tokens. Returns how many tokens were asked for."""
-    more = call.ensure_details()
-    told: dict[str, Any] = {Attr.GEN_AI_OPERATION: operation}
+def set_gen_ai_attributes(call: CallView, config: Any, length: int | None = None) -> int | None:
+    """Set the attributes of OpenTelemetry's conventions for generative AI, besides tokens.
+
+    Returns:
+        How many new tokens were requested at most; None where no limit is set.
+    """
+    details = call.ensure_details()
+    attributes: dict[str, Any] = {Attr.GEN_AI_OPERATION: "text_completion"}
     most = getattr(config, "max_new_tokens", None)
     if not isinstance(most, int):
         until = getattr(config, "max_length", None)
         most = until - length if isinstance(until, int) and length is not None else None
     if most is not None:
-        told[Attr.GEN_AI_MAX_TOKENS] = most
+        attributes[Attr.GEN_AI_MAX_TOKENS] = most
     if getattr(config, "do_sample", False):
         settings = {key: getattr(config, name, None) for key, name in _SETTINGS.items()}
-        told |= {key: value for key, value in settings.items() if isinstance(value, (int, float))}
+        attributes |= {key: value for key, value in settings.items() if isinstance(value, (int, float))}
     choices = getattr(config, "num_return_sequences", None)
     if isinstance(choices, int) and choices > 1:
-        told[Attr.GEN_AI_CHOICES] = choices
-    more.attributes = (more.attributes or {}) | told
+        attributes[Attr.GEN_AI_CHOICES] = choices
+    details.attributes = (details.attributes or {}) | attributes
     return most
 
 
-def tell_reasons(call: CallView, reasons: list[str]) -> None:
-    """Why each sequence ended; those of a request's generations one after the other."""
-    attributes = call.ensure_details().attributes or {}
-    known = [*attributes.get(Attr.GEN_AI_FINISH_REASONS, ()), *reasons]
-    call.ensure_details().attributes = attributes | {Attr.GEN_AI_FINISH_REASONS: known[:_MAX_REASONS]}
+def _add_finish_reasons(call: CallView, reasons: list[str]) -> None:
+    """Add why each sequence ended to the reasons of the request's earlier generations."""
+    details = call.ensure_details()
+    attributes = details.attributes or {}
+    found = [*attributes.get(Attr.GEN_AI_FINISH_REASONS, ()), *reasons]
+    details.attributes = attributes | {Attr.GEN_AI_FINISH_REASONS: found[:_MAX_REASONS]}
 
 
 #: The generation whose steps are counted; False within one that is part of another's (an assistant's).
@@ -152,14 +156,11 @@ def generated(original: Any) -> Any:
     def generate(self: Any, /, *args: Any, **kwargs: Any) -> Any:
         if compiling():
             return original(self, *args, **kwargs)
-        outer = current_call.get()
-        if outer is not None and outer.open:
+        outer = enclosing_call()
+        if outer is not None:
             if outer.training:
                 return original(self, *args, **kwargs)
-            if placement_of(outer) is INSIDE:
-                return _part(outer.actual, original, self, args, kwargs)
-            with lending(outer):
-                return _part(outer.actual, original, self, args, kwargs)
+            return nested(outer, _part, outer.actual, original, self, args, kwargs)
         context = context_of(kwargs.get("streamer"))
         if context is not None:
             return context.run(generate, self, *args, **kwargs)
@@ -180,7 +181,7 @@ def _part(call: Call, original: Any, model: Any, args: tuple[Any, ...], kwargs: 
         finally:
             _generating.reset(token)
     phases = call.ensure_details().phases
-    phased = tally(call).phased and len(phases) + 3 <= MAX_PHASES
+    phased = token_count(call).phased and len(phases) + 3 <= MAX_PHASES
     before = phases[-1][0] if phases else ""
     try:
         return _counted(call, original, model, args, kwargs, phased=phased)
@@ -192,50 +193,50 @@ def _part(call: Call, original: Any, model: Any, args: tuple[Any, ...], kwargs: 
 def _counted(
     call: Call, original: Any, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, phased: bool = True
 ) -> Any:
-    notes = Generation(model, call if phased else None, args, kwargs)
-    # A loop that was brought along may never say when the first token is there.
+    generation = Generation(model, call if phased else None, args, kwargs)
+    # A custom loop may not call _has_unfinished_sequences, which shows the first token.
     if phased and kwargs.get("custom_generate") is None:
         call.mark("prefill")
-    token = _generating.set(notes)
+    token = _generating.set(generation)
     try:
         result = original(model, *args, **kwargs)
-        notes.result = getattr(result, "sequences", result)  # not the caches and scores beside them
+        generation.result = getattr(result, "sequences", result)  # without the caches and scores beside them
         return result
     finally:
         _generating.reset(token)
-        notes.call = None
-        tally(call).hold(call, notes.count)
+        generation.call = None
+        token_count(call).defer(call, generation.count)
 
 
-def counting(original: Any) -> Any:
-    """Wrap ``_has_unfinished_sequences``."""
+def counting_steps(original: Any) -> Any:
+    """Wrap ``_has_unfinished_sequences``, which is called before each step."""
 
     @functools.wraps(original)
     def wrapper(self: Any, *args: Any, **kwargs: Any) -> Any:
         goes_on = original(self, *args, **kwargs)
-        notes = _generating.get()
-        if isinstance(notes, Generation):
-            notes.steps += 1
-            if notes.steps == 2 and notes.call is not None:
-                more = notes.call.ensure_details()
-                more.first_token_ns = more.first_token_ns or monotonic_ns()
+        generation = _generating.get()
+        if isinstance(generation, Generation):
+            generation.steps += 1
+            if generation.steps == 2 and generation.call is not None:
+                details = generation.call.ensure_details()
+                details.first_token_ns = details.first_token_ns or monotonic_ns()
                 if goes_on:
-                    notes.call.mark("decode")
+                    generation.call.mark("decode")
         return goes_on
 
     return wrapper
 
 
-def preparing(original: Any) -> Callable[..., Any]:
-    """Wrap ``_prepare_generated_length``, which settles how much is generated, and knows how long prompts are."""
+def noting_length(original: Any) -> Callable[..., Any]:
+    """Wrap ``_prepare_generated_length``, which gets the length of the prompts and returns the final settings."""
 
     @functools.wraps(original)
     def wrapper(self: Any, *args: Any, **kwargs: Any) -> Any:
         config = original(self, *args, **kwargs)
-        notes = _generating.get()
+        generation = _generating.get()
         length = kwargs.get("input_ids_length")
-        if isinstance(notes, Generation) and isinstance(length, int):
-            notes.config, notes.length = config, length
+        if isinstance(generation, Generation) and isinstance(length, int):
+            generation.config, generation.length = config, length
         return config
 
     return wrapper

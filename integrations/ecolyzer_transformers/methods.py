@@ -1,12 +1,11 @@
-"""What models themselves can be asked beside ``model(...)``: a ``generate`` of their own, features, codes, speech.
+"""Methods of models beside ``model(...)``: a ``generate`` of their own, features, codes, speech.
 
 Each runs several modules one after the other, or the common ``generate`` several times, and is one request.
-Classes are patched where they define such a method, when they are made.
+Classes are patched where they define such a method, when they are defined.
 """
 
 from __future__ import annotations
 
-import contextlib
 import sys
 import weakref
 from collections.abc import Callable
@@ -14,18 +13,19 @@ from dataclasses import replace
 from types import FunctionType
 from typing import Any, Final
 
-from ecolyzer_otel.instrumentor import CallView, Patches, batch_of, leaf
+from ecolyzer_otel.instrumentor import CallView, Patches, batch_of, leaf, may_be_training
 from ecolyzer_torch.kernels import record_start
-from ecolyzer_torch.learning import learns, may_be_training
+from ecolyzer_torch.learning import trains
 from ecolyzer_transformers.facts import describe, spec
 
-__all__ = ["ours", "patch_class", "patch_family"]
+__all__ = ["patch_class", "registered"]
 
 _GENERATING: Final = ("generate", "generate_speech")
 _FEATURES: Final = (
     "get_text_features", "get_image_features", "get_audio_features", "get_video_features", "get_image_embeddings",
     "encode", "decode",
 )  # fmt: skip
+#: Our wrappers. Not an attribute of them: :func:`functools.wraps` would copy it.
 _ours: Final[weakref.WeakSet[Any]] = weakref.WeakSet()
 
 
@@ -47,32 +47,10 @@ _SPECS: Final = {
 } | {name: replace(spec(name, describe, _items), started=_started) for name in _FEATURES}
 
 
-def ours(wrapper: Any) -> Any:
-    """Remember that ``wrapper`` is ours, for classes that take it over by name."""
+def registered(wrapper: Any) -> Any:
+    """Register ``wrapper`` as ours, for classes that copy it by name."""
     _ours.add(wrapper)
     return wrapper
-
-
-def patch_family(patches: Patches, base: Any) -> None:
-    """Patch all classes that inherit from ``base``, also those yet to be made."""
-    found = list(base.__subclasses__())
-    seen = set(found)
-    for cls in found:
-        patch_class(patches, cls)
-        new = [one for one in cls.__subclasses__() if one not in seen]
-        seen.update(new)
-        found += new
-    own = vars(base).get("__init_subclass__")
-
-    def __init_subclass__(cls: type, /, **kwargs: Any) -> None:
-        if own is None:
-            super(base, cls).__init_subclass__(**kwargs)
-        else:
-            own.__func__(cls, **kwargs)
-        with contextlib.suppress(Exception):  # a class must come to be whatever we think of it
-            patch_class(patches, cls)
-
-    patches.replace(base, "__init_subclass__", classmethod(__init_subclass__))
 
 
 def patch_class(patches: Patches, cls: type) -> None:
@@ -82,18 +60,19 @@ def patch_class(patches: Patches, cls: type) -> None:
         if not isinstance(found, FunctionType):
             continue
         if found in _ours:
-            if not found.__qualname__.startswith(f"{cls.__qualname__}."):  # taken over by name
+            if not found.__qualname__.startswith(f"{cls.__qualname__}."):  # copied by name
                 patches.adopt(cls, name, found)
         else:
-            patches.replace(cls, name, ours(leaf(found, what, _bypass(learning=name in _FEATURES))))
+            patches.replace(cls, name, registered(leaf(found, what, _bypass(features=name in _FEATURES))))
 
 
-def _bypass(*, learning: bool) -> Callable[[], bool]:
+def _bypass(*, features: bool) -> Callable[[], bool]:
     torch = sys.modules["torch"]
     compiling, tracing, graded = torch.compiler.is_compiling, torch.jit.is_tracing, torch.is_grad_enabled
 
-    def aside() -> bool:
-        # A compiler must not see us; what learns is left to the modules inside, which know whether it is training.
-        return bool(compiling() or tracing() or (learning and learns() and graded()))
+    def bypass() -> bool:
+        # A compiler must not trace us. In a process that trains, the modules inside decide whether this is
+        # training.
+        return bool(compiling() or tracing() or (features and trains() and graded()))
 
-    return aside
+    return bypass

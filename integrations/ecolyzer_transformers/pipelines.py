@@ -1,4 +1,4 @@
-"""``Pipeline.__call__``: one request per call; of a generator or a data set until the last result is taken."""
+"""``Pipeline.__call__``: one request per call; with a generator or a data set until the last result is taken."""
 
 from __future__ import annotations
 
@@ -8,24 +8,21 @@ import re
 from typing import Any, Final
 
 from ecolyzer_otel.instrumentor import (
-    INSIDE,
     MAX_PHASES,
-    OUTERMOST,
     Call,
     CallSpec,
+    Suspended,
     begin,
-    current_call,
+    enclosing_call,
     finish,
-    lending,
-    placement_of,
-    suspend,
+    nested,
 )
 from ecolyzer_transformers.facts import describe, spec
-from ecolyzer_transformers.tokens import tally
+from ecolyzer_transformers.tokens import token_count
 
 __all__ = ["answered", "called"]
 
-#: Marks that a generation within a pipeline needs.
+#: Phase marks that a generation within a pipeline needs.
 _MARKS: Final = 3
 
 
@@ -49,23 +46,21 @@ def _task_of(name: str) -> str:
 
 
 def called(original: Any) -> Any:
-    """Wrap ``Pipeline.__call__``; the tasks' own call it."""
+    """Wrap ``Pipeline.__call__``, which the pipelines of all tasks call."""
 
     @functools.wraps(original)
     def __call__(self: Any, /, *args: Any, **kwargs: Any) -> Any:
-        outer = current_call.get()
-        if outer is not None and outer.open:
-            if placement_of(outer) is INSIDE:
-                return original(self, *args, **kwargs)
-            with lending(outer):
-                return original(self, *args, **kwargs)
+        outer = enclosing_call()
+        if outer is not None:
+            return nested(outer, original, self, *args, **kwargs)
         what = _spec(str(getattr(self, "task", None) or _task_of(type(self).__name__)))
         call = begin(what, getattr(self, "model", self), args, kwargs)
         if call is None:
             return original(self, *args, **kwargs)
         batch = kwargs.get("batch_size") or getattr(self, "_batch_size", None) or 1
         if isinstance(batch, int) and isinstance(call.items, int) and call.items > batch * (MAX_PHASES // _MARKS):
-            tally(call).phased = False
+            token_count(call).phased = False
+        # Not by measured(): the call may outlast this function.
         try:
             result = original(self, *args, **kwargs)
         except BaseException as error:
@@ -73,7 +68,7 @@ def called(original: Any) -> Any:
             raise
         if not hasattr(result, "__next__") or not _follow(result, call, args):
             if args and hasattr(args[0], "__next__") and isinstance(result, list):
-                call.items = len(result)  # a generator that this release goes through at once
+                call.items = len(result)  # a generator that this release reads to its end at once
             finish(call, None, result)
         return result
 
@@ -92,7 +87,7 @@ def answered(original: Any) -> Any:
 
 
 def _follow(results: Any, call: Call, args: tuple[Any, ...]) -> bool:
-    """Let the request last as long as its results are taken. False where they cannot be followed."""
+    """Let the request last until its last result is taken. False where the results cannot be followed."""
     try:
         kind: Any = type(results)
         results.__class__ = _streaming(kind)
@@ -104,51 +99,52 @@ def _follow(results: Any, call: Call, args: tuple[Any, ...]) -> bool:
 
 
 class _Stream:
-    """The request whose results an iterator gives."""
+    """The request whose results an iterator yields."""
 
     def __init__(self, call: Call, *, again: bool) -> None:
-        #: Whether going through it once more computes everything once more.
+        #: Whether a second iteration computes everything again.
         self.again = again
         self.spec, self.model = call.spec, call.model
-        self.call: Call | None = None
-        self._suspend(call)
-
-    def _suspend(self, call: Call) -> None:
-        call.events = None  # kernels run now and then: their first and last say nothing
-        tally(call).phased = False
-        suspend(call)
-        call.items = 0
-        self.call = call
+        #: None between iterations.
+        self.request: Suspended | None = _suspended(call)
 
     def begin(self) -> None:
-        """It is gone through, perhaps once more: that is a request of its own."""
-        if self.call is None and self.again and placement_of(current_call.get()) is OUTERMOST:
+        """An iteration begins; from the second on, it is a request of its own."""
+        if self.request is None and self.again and enclosing_call() is None:
             call = begin(self.spec, self.model, (), {})
             if call is not None:
-                self._suspend(call)
+                self.request = _suspended(call)
 
-    def step(self) -> Any:
-        """In which one result is computed."""
-        return contextlib.nullcontext() if self.call is None else lending(self.call)
+    def step(self) -> contextlib.AbstractContextManager[None]:
+        """Returns the context manager within which a result is computed."""
+        return contextlib.nullcontext() if self.request is None else self.request.step()
 
     def took(self) -> None:
         """One result was computed."""
-        if self.call is not None:
-            self.call.items += 1
+        if self.request is not None:
+            self.request.call.items += 1
 
     def end(self, error: BaseException | None = None) -> None:
-        """There are no more, or nobody wants them."""
-        call, self.call = self.call, None
-        if call is not None:
-            finish(call, None if isinstance(error, StopIteration) else error)
+        """There are no more results, or the iteration was given up."""
+        request, self.request = self.request, None
+        if request is not None:
+            request.end(None if isinstance(error, StopIteration) else error)
 
     def __del__(self) -> None:
         self.end()
 
 
+def _suspended(call: Call) -> Suspended:
+    call.events = None  # kernels run now and then: the first and the last bound no busy interval
+    token_count(call).phased = False
+    suspended = Suspended(call)
+    call.items = 0
+    return suspended
+
+
 @functools.lru_cache(maxsize=100)
 def _streaming(kind: Any) -> Any:
-    """The same kind of iterator, at work for its request within each step."""
+    """Returns a subclass of an iterator's class whose steps work for its request."""
 
     class Streaming(kind):  # type: ignore[misc]
         _ecolyzer_stream: _Stream

@@ -1,8 +1,8 @@
-"""Generation in a thread of its own, for a request that waits elsewhere: it is told whose it is.
+"""Generation in a thread of its own, for a web request that waits elsewhere: the thread gets its context.
 
-``transformers serve`` hands its work to such a thread, and so does everybody who reads a ``TextIteratorStreamer``
-while ``Thread(target=model.generate)`` writes to it. A thread begins without a context, and with it without a
-parent span and a route; what was handed over brings that of its maker.
+``transformers serve`` hands its work to such a thread, and so does code that reads a ``TextIteratorStreamer`` while
+``Thread(target=model.generate)`` writes to it. A thread starts with an empty context: without a parent span and a
+route. So the work takes along the context in which it, or its streamer, was created.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import functools
 from contextvars import Context, copy_context
 from typing import Any, Final
 
-__all__ = ["context_of", "noting_context", "submitted"]
+__all__ = ["context_of", "keeping_context", "noting_context"]
 
 _NOTED: Final = "_ecolyzer_context"
 
 
-def submitted(original: Any) -> Any:
-    """Wrap ``InferenceThread.submit(fn, ...)``: ``fn`` runs in the context of who asked."""
+def keeping_context(original: Any) -> Any:
+    """Wrap ``InferenceThread.submit(fn, ...)``: ``fn`` runs in the context of the caller."""
 
     @functools.wraps(original)
     def submit(self: Any, fn: Any, *args: Any, **kwargs: Any) -> Any:
@@ -28,7 +28,7 @@ def submitted(original: Any) -> Any:
 
 
 def noting_context(original: Any) -> Any:
-    """Wrap a streamer's ``__init__``."""
+    """Wrap a streamer's ``__init__``: it keeps the context in which it was created."""
 
     @functools.wraps(original)
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
@@ -42,7 +42,7 @@ def noting_context(original: Any) -> Any:
 
 
 def context_of(streamer: Any) -> Context | None:
-    """A copy of the context in which ``streamer`` was made, where this thread has none of its own."""
+    """Returns a copy of the context in which ``streamer`` was created; None if this thread has its own."""
     if streamer is None or len(copy_context()):
         return None
     context = getattr(streamer, _NOTED, None)

@@ -1,7 +1,7 @@
-"""How many tokens went into a request and came out: counted by the background thread, from tensors held till then.
+"""Input and output tokens of a request: counted by the background thread, from tensors that are kept until then.
 
-Numbers on a CUDA device are fetched in a stream of our own, which waits for nobody's kernels. Counting is numpy's
-work: torch would start threads of its own for it.
+Numbers on a CUDA device are copied in a stream of our own, which waits for no other kernels. numpy counts: torch
+would start threads of its own for it.
 """
 
 from __future__ import annotations
@@ -13,61 +13,62 @@ from typing import Any, Final
 
 from ecolyzer_otel.instrumentor import CallView
 
-__all__ = ["Tally", "generated_tokens", "given_tokens", "host", "tally"]
+__all__ = ["TokenCount", "generated_tokens", "given_tokens", "to_numpy", "token_count"]
 
-#: What may be held before the oldest is counted on the request path: a stream of prompts never ends.
-_MAX_HELD: Final = 32
+#: Counts that are deferred at most; then the oldest are made on the request path, since a stream may never end.
+_MAX_DEFERRED: Final = 32
 _streams: Final[dict[Any, Any]] = {}
 
 
-class Tally:
-    """The tokens of one request, of however many generations or encodings it consists."""
+class TokenCount:
+    """The tokens of one request, which may consist of several generations or encodings."""
 
-    __slots__ = ("held", "phased", "tokens")
+    __slots__ = ("deferred", "phased", "tokens")
 
     def __init__(self) -> None:
         self.tokens = 0, 0
-        self.held: list[Callable[[CallView], tuple[int, int]]] = []
-        #: Whether its generations have phases; not where there are too many of them to be told apart.
+        self.deferred: list[Callable[[CallView], tuple[int, int]]] = []
+        #: Whether its generations have phases; not where a request cannot hold that many.
         self.phased = True
 
-    def hold(self, call: CallView, count: Callable[[CallView], tuple[int, int]]) -> None:
-        """Count this later."""
-        if len(self.held) >= _MAX_HELD:
-            held, self.held = self.held, []
-            self._fold(call, held)  # all before this one: their kernels are done
-        self.held.append(count)
+    def defer(self, call: CallView, count: Callable[[CallView], tuple[int, int]]) -> None:
+        """Run ``count``, which returns input and output tokens, before the report of ``call``."""
+        if len(self.deferred) >= _MAX_DEFERRED:
+            deferred, self.deferred = self.deferred, []
+            self._add(call, deferred)  # all before this one: their kernels are done
+        self.deferred.append(count)
 
-    def _fold(self, call: CallView, held: list[Callable[[CallView], tuple[int, int]]]) -> None:
-        for count in held:
-            with contextlib.suppress(Exception):  # what cannot be counted counts nothing
-                came, went = count(call)
-                self.tokens = self.tokens[0] + came, self.tokens[1] + went
+    def _add(self, call: CallView, counts: list[Callable[[CallView], tuple[int, int]]]) -> None:
+        for count in counts:
+            with contextlib.suppress(Exception):  # what cannot be counted adds nothing
+                given, generated = count(call)
+                self.tokens = self.tokens[0] + given, self.tokens[1] + generated
 
     def complete(self, call: CallView) -> None:
-        """Tell the tokens, unless somebody has told them before."""
-        self._fold(call, self.held)
-        self.held = []
-        if call.ensure_details().tokens is None:
-            call.ensure_details().tokens = self.tokens
+        """Set the tokens of ``call``, unless they are set already."""
+        self._add(call, self.deferred)
+        self.deferred = []
+        details = call.ensure_details()
+        if details.tokens is None:
+            details.tokens = self.tokens
 
 
-def tally(call: CallView) -> Tally:
-    """That of ``call``, made when it is first asked for."""
-    more = call.ensure_details()
-    if more.completions is None:
-        more.completions = []
-    for complete in more.completions:
+def token_count(call: CallView) -> TokenCount:
+    """Returns that of ``call``, created at the first use."""
+    details = call.ensure_details()
+    if details.completions is None:
+        details.completions = []
+    for complete in details.completions:
         owner = getattr(complete, "__self__", None)
-        if isinstance(owner, Tally):
+        if isinstance(owner, TokenCount):
             return owner
-    made = Tally()
-    more.completions.append(made.complete)
-    return made
+    created = TokenCount()
+    details.completions.append(created.complete)
+    return created
 
 
-def host(tensor: Any) -> Any:
-    """The numbers in a tensor, as an array of numpy."""
+def to_numpy(tensor: Any) -> Any:
+    """Returns the numbers in a tensor, as an array of numpy."""
     device = tensor.device
     if device.type == "cuda":
         cuda = sys.modules["torch.cuda"]
@@ -79,26 +80,26 @@ def host(tensor: Any) -> Any:
 
 
 def given_tokens(ids: Any, mask: Any, pad: Any = None) -> int:
-    """Tokens without padding: by the attention mask, else by the padding token, else all."""
+    """Returns the number of tokens without padding: by the attention mask, else by the padding token, else all."""
     if mask is not None:
-        return int((host(mask) != 0).sum())
+        return int((to_numpy(mask) != 0).sum())
     if ids is None:
         return 0
     if pad is None:
         return int(ids.numel())
-    return int((host(ids) != pad).sum())
+    return int((to_numpy(ids) != pad).sum())
 
 
 def generated_tokens(ids: Any, prompt: int, ends: Sequence[int], pad: Any = None) -> list[tuple[int, bool]]:
-    """Of each sequence how many tokens follow the prompt, the end token included, and whether it has one.
+    """Returns for each sequence how many tokens follow the prompt, with the end token, and whether it has one.
 
     Args:
         ids: a batch of sequences.
         prompt: how many tokens of each were given.
         ends: the tokens that end a sequence.
-        pad: what is behind the end of one that a stopping criterion has ended, where there may be such.
+        pad: the token behind the end of a sequence that a stopping criterion ended; None where there is none.
     """
-    rows = host(ids)[:, prompt:]
+    rows = to_numpy(ids)[:, prompt:]
     hits = rows != rows
     for end in ends:
         hits |= rows == end

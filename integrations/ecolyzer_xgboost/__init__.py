@@ -9,8 +9,8 @@ Usage::
 or nothing at all under ``ecolyzer-instrument``. XGBoost is patched when it is imported, not imported by us.
 Requests are ``Booster.predict`` and ``inplace_predict``; the scikit-learn wrappers (``XGBClassifier`` and the like)
 are :mod:`ecolyzer_sklearn`'s, and count for this framework. ``train``, ``cv`` and a booster's own ``update``,
-``boost`` and ``eval`` are training, with whatever their callbacks and metrics predict; so is a prediction that says
-that it is (``training=True``).
+``boost`` and ``eval`` are training, with whatever their callbacks and metrics predict; so is a prediction with
+``training=True``.
 
 Verified with XGBoost 1.7.6, 2.0.3, 2.1.4, 3.0.5 and 3.2.0.
 """
@@ -25,6 +25,7 @@ from ecolyzer_otel.instrumentor import (
     CallSpec,
     CallView,
     FrameworkInstrumentor,
+    batch_from_result,
     batch_of,
     changing,
     forget_model,
@@ -37,14 +38,9 @@ __all__ = ["XGBoostInstrumentor", "describe"]
 
 
 def _rows(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Rows of an array or a table; a matrix of XGBoost's tells them by a call into the library only."""
+    """Rows of an array or a table; None for XGBoost's own matrix, which takes a call into the library."""
     data = args[0] if args else kwargs.get("data")
     return batch_of(data) if hasattr(data, "shape") else None
-
-
-def _rows_at_last(call: CallView, result: Any) -> None:
-    if call.items is None:
-        call.items = batch_of(result)
 
 
 def _for_training(call: CallView, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -53,8 +49,8 @@ def _for_training(call: CallView, args: tuple[Any, ...], kwargs: dict[str, Any])
         call.ensure_details().training = True
 
 
-_PREDICT: Final = CallSpec("xgboost", "predict", describe, _rows, started=_for_training, ended=_rows_at_last)
-_INPLACE: Final = CallSpec("xgboost", "inplace_predict", describe, _rows, ended=_rows_at_last)
+_PREDICT: Final = CallSpec("xgboost", "predict", describe, _rows, started=_for_training, ended=batch_from_result)
+_INPLACE: Final = CallSpec("xgboost", "inplace_predict", describe, _rows, ended=batch_from_result)
 
 
 class XGBoostInstrumentor(FrameworkInstrumentor):
@@ -67,16 +63,15 @@ class XGBoostInstrumentor(FrameworkInstrumentor):
         return {"xgboost": self._patch}
 
     def _patch(self, xgboost: Any) -> None:
-        booster, replace = xgboost.Booster, self.patches.replace
+        booster, wrapper = xgboost.Booster, xgboost.XGBModel
         for spec in (_PREDICT, _INPLACE):
-            replace(booster, spec.operation, leaf(getattr(booster, spec.operation), spec))
+            self.wrap(booster, spec.operation, leaf, spec)
         for name, after in (("update", forget_model), ("boost", forget_model), ("eval", None), ("eval_set", None)):
-            replace(booster, name, training(getattr(booster, name), after))
-        replace(booster, "load_model", noting_file(booster.load_model))
-        replace(booster, "set_param", changing(booster.set_param))
-        wrapper = xgboost.XGBModel
-        replace(wrapper, "load_model", changing(wrapper.load_model))
-        replace(wrapper, "set_params", _moving(wrapper.set_params))
+            self.wrap(booster, name, training, after)
+        self.wrap(booster, "load_model", noting_file)
+        self.wrap(booster, "set_param", changing)
+        self.wrap(wrapper, "load_model", changing)
+        self.wrap(wrapper, "set_params", _moving)
         for name in ("train", "cv"):
             self.patches.replace_copies("xgboost", getattr(xgboost, name), training(getattr(xgboost, name)))
 

@@ -1,4 +1,4 @@
-"""What is told of a booster: its file or class, its nodes or coefficients, where it runs."""
+"""Facts of a booster: the name of its file or class, its nodes or coefficients, its device."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def describe(model: Any) -> ModelFacts:
     """Facts of a booster or of its scikit-learn wrapper: numbers are held in float32.
 
     The name is that of the file that it was loaded from, else of its class. The device is the one that it runs on,
-    also where the build or the machine has not the one that was asked for.
+    which differs from the requested one where the build or the machine does not have that.
     """
     booster = model.get_booster() if hasattr(model, "get_booster") else model
     learner = json.loads(booster.save_config())["learner"]
@@ -41,7 +41,7 @@ def describe(model: Any) -> ModelFacts:
 
 
 def _device(generic: dict[str, str]) -> str:
-    """Where predictions run; before XGBoost 2 that was told by ``gpu_id``."""
+    """Where predictions run; before XGBoost 2 ``gpu_id`` has it."""
     device, number = generic.get("device"), generic.get("gpu_id", "-1")
     if device is None:
         return "cpu" if number == "-1" else f"cuda:{number}"
@@ -49,7 +49,7 @@ def _device(generic: dict[str, str]) -> str:
 
 
 def count_nodes(booster: Any) -> int:
-    """Splits and leaves of all trees, one each, whatever a leaf holds: as :mod:`ecolyzer_sklearn` counts them."""
+    """Returns the number of splits and leaves of all trees, counted as by :mod:`ecolyzer_sklearn`."""
     return sum(
         int(number) if what == b"nodes" else -int(number)
         for part in _parts(booster)
@@ -58,10 +58,10 @@ def count_nodes(booster: Any) -> int:
 
 
 def _parts(booster: Any) -> Iterator[Any]:
-    """The booster in slices of rounds. Slicing and writing only read it, beside predictions that are running."""
+    """Yields the booster in slices of rounds. Slices are made and written by reading it: predictions may go on."""
     rounds = int(booster.num_boosted_rounds())
     model = json.loads(booster.save_config())["learner"]["gradient_booster"]
-    model = model.get("gbtree", model)  # dart is one around one
+    model = model.get("gbtree", model)  # dart holds a gbtree
     trees = int(model.get("gbtree_model_param", {}).get("num_trees", rounds))
     step = max(1, _TREES * rounds // max(1, trees))
     for start in range(0, rounds, step):
@@ -69,7 +69,7 @@ def _parts(booster: Any) -> Iterator[Any]:
 
 
 def _count_coefficients(booster: Any) -> int:
-    """Coefficients and biases of a linear booster: the lines of its text that are numbers."""
+    """Returns the number of coefficients and biases of a linear booster: the lines of its dump that are numbers."""
     return sum(_is_number(line) for part in booster.get_dump() for line in part.splitlines())
 
 

@@ -29,7 +29,7 @@ from ecolyzer_otel.wire.limits import MAX_PHASES
 from ecolyzer_otel.worker.call import current_call
 from ecolyzer_torch import TorchInstrumentor
 from ecolyzer_transformers import TransformersInstrumentor
-from ecolyzer_transformers.tokens import tally
+from ecolyzer_transformers.tokens import token_count
 
 IDS = torch.tensor([[0, 0, 6, 7, 8], [6, 9, 10, 11, 12]])
 MASK = (IDS != 0).long()
@@ -263,7 +263,7 @@ def test_any_number_of_generations_in_a_request_is_counted_and_not_held(calls: A
         for _ in range(50):
             model.generate(IDS, attention_mask=MASK, max_new_tokens=1, min_new_tokens=1)
         call = current_call.get()
-        assert len(tally(call).held) <= 32
+        assert len(token_count(call).deferred) <= 32
     call = calls.one()
     assert len(phases(call)) <= MAX_PHASES
     assert phases(call)[-1] == "", "those without a phase of their own are in none"

@@ -12,8 +12,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_dynamic, quantize_static
 
+from ecolyzer_onnxruntime.count import count_parameters
 from ecolyzer_onnxruntime.facts import describe
-from ecolyzer_onnxruntime.graph import count_parameters
 
 
 def model_of(

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from ecolyzer_tensorflow import TensorFlowInstrumentor
-from ecolyzer_tensorflow.flatbuffer import count_constants
+from ecolyzer_tensorflow.tflite_format import count_constants
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 tf = pytest.importorskip("tensorflow")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import mmap
 from collections import Counter
 from math import prod
-from struct import error, unpack_from
+from struct import error
 from typing import Final
 
 from ecolyzer_otel.instrumentor import flatbuffer
@@ -23,9 +23,9 @@ _INT32: Final = 2
 
 
 def count_constants(source: str | bytes) -> tuple[int | None, str | None]:
-    """Elements of the constant tensors of a file or its content, and the type that holds most; None if unreadable.
+    """Returns the number of elements in the constant tensors of a file or its content, and the type of most.
 
-    Integers that are no quantized numbers (shapes, axes) are no parameters.
+    Integers that are not quantised numbers (shapes, axes) are no parameters. (None, None) if it is unreadable.
     """
     sizes: Counter[str] = Counter()
     try:
@@ -34,7 +34,7 @@ def count_constants(source: str | bytes) -> tuple[int | None, str | None]:
         else:
             with open(source, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
                 _model(view, sizes)
-    except (OSError, ValueError, error):  # gone since, empty, something else
+    except (OSError, ValueError, error):  # removed since, empty, or no model
         return None, None
     return sizes.total(), sizes.most_common(1)[0][0] if sizes else None
 
@@ -45,27 +45,21 @@ def _model(view: flatbuffer.Buffer, sizes: Counter[str]) -> None:
     seen: set[int] = set()
     for graph in flatbuffer.tables(view, model, 2):
         for tensor in flatbuffer.tables(view, graph, 0):
-            buffer = _number(view, tensor, 2, "<I")
+            buffer = flatbuffer.scalar(view, tensor, 2, "<I")
             if buffer in seen or buffer >= len(filled) or not filled[buffer]:
                 continue
             seen.add(buffer)  # several graphs may share one
-            kind = _number(view, tensor, 1, "<b")
+            kind = flatbuffer.scalar(view, tensor, 1, "<b")
             name = "int32" if kind == _INT32 and _is_quantized(view, tensor) else _TYPES.get(kind)
             if name is not None:
-                start, number = flatbuffer.vector(view, tensor, 0)
-                sizes[name] += prod(unpack_from(f"<{number}i", view, start))
+                sizes[name] += prod(flatbuffer.numbers(view, tensor, 0, "i"))
 
 
 def _is_filled(view: flatbuffer.Buffer, buffer: int) -> bool:
-    """Within the model, or behind it (of more than 2 GB)."""
-    return flatbuffer.vector(view, buffer, 0)[1] > 0 or _number(view, buffer, 2, "<Q") > 0
+    """Whether a buffer has content: within the model, or behind it (above 2 GB)."""
+    return flatbuffer.vector(view, buffer, 0)[1] > 0 or flatbuffer.scalar(view, buffer, 2, "<Q") > 0
 
 
 def _is_quantized(view: flatbuffer.Buffer, tensor: int) -> bool:
-    at = flatbuffer.field(view, tensor, 4)
-    return bool(at) and flatbuffer.vector(view, flatbuffer.follow(view, at), 2)[1] > 0
-
-
-def _number(view: flatbuffer.Buffer, owner: int, slot: int, form: str) -> int:
-    at = flatbuffer.field(view, owner, slot)
-    return int(unpack_from(form, view, at)[0]) if at else 0
+    quantization = flatbuffer.table(view, tensor, 4)
+    return bool(quantization) and flatbuffer.vector(view, quantization, 2)[1] > 0

@@ -1,48 +1,48 @@
 """The ONNX format: protobuf's wire format (https://protobuf.dev/programming-guides/encoding/), walked in place.
 
-Field numbers are those of onnx.proto (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto). Fields of no
-interest are skipped by their length, so that a file of gigabytes costs some page faults.
+Field numbers are those of onnx.proto (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto). Other fields
+are skipped by their length, so that a file of gigabytes costs some page faults.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ecolyzer_onnxruntime.graph import LEARNED, Buffer, Tally
+from ecolyzer_onnxruntime.graph import LEARNED, Buffer, ParameterCount
 
 __all__ = ["read"]
 
 
-def read(view: Buffer, tally: Tally) -> bool:
-    """Tell ``tally`` of a model; False when it is none."""
+def read(view: Buffer, count: ParameterCount) -> bool:
+    """Add the parameters of a model to ``count``; False if it is no model."""
     found = False
     try:
         for field, start, end in _fields(view, 0, len(view)):
             if field == 7:  # ModelProto.graph
                 found = True
-                _graph(view, start, end, tally)
+                _graph(view, start, end, count)
             elif field == 25:  # ModelProto.functions
                 for inner, low, high in _fields(view, start, end):
                     if inner == 7:
-                        _node(view, low, high, tally)
+                        _node(view, low, high, count)
     except (IndexError, ValueError, RecursionError):
         return False
     return found
 
 
-def _graph(view: Buffer, start: int, end: int, tally: Tally) -> None:
+def _graph(view: Buffer, start: int, end: int, count: ParameterCount) -> None:
     for field, low, high in _fields(view, start, end):
         if field == 1:
-            _node(view, low, high, tally)
+            _node(view, low, high, count)
         elif field == 5:
             name, elements, kind, _ = _tensor(view, low, high)
-            tally.initializer(name, elements, kind)
+            count.add_initializer(name, elements, kind)
         elif field == 15:
             name, elements, kind, _ = _sparse(view, low, high)
-            tally.initializer(name, elements, kind)
+            count.add_initializer(name, elements, kind)
 
 
-def _node(view: Buffer, start: int, end: int, tally: Tally) -> None:
+def _node(view: Buffer, start: int, end: int, count: ParameterCount) -> None:
     inputs: list[bytes] = []
     attributes: list[tuple[int, int]] = []
     operator = domain = b""
@@ -58,14 +58,14 @@ def _node(view: Buffer, start: int, end: int, tally: Tally) -> None:
     integers: dict[bytes, int] = {}
     for low, high in attributes:
         if domain == b"ai.onnx.ml":
-            _learned(view, low, high, tally)
+            _learned(view, low, high, count)
         else:
-            _attribute(view, low, high, operator == b"Constant", integers, tally)
-    tally.node(operator, inputs, integers)
+            _attribute(view, low, high, operator == b"Constant", integers, count)
+    count.add_node(operator, inputs, integers)
 
 
 def _attribute(
-    view: Buffer, start: int, end: int, constant: bool, integers: dict[bytes, int], tally: Tally
+    view: Buffer, start: int, end: int, constant: bool, integers: dict[bytes, int], count: ParameterCount
 ) -> None:
     name = b""
     for field, low, high in _fields(view, start, end):
@@ -74,32 +74,32 @@ def _attribute(
         elif field == 3:
             integers[name] = low
         elif field in (6, 11):  # g, graphs
-            _graph(view, low, high, tally)
+            _graph(view, low, high, count)
         elif constant and field in (5, 22):  # t, sparse_tensor
             _, elements, kind, scalar = _tensor(view, low, high) if field == 5 else _sparse(view, low, high)
-            tally.constant(elements, kind, scalar)
+            count.add_constant(elements, kind, scalar)
         elif field == 7:  # floats: those of ``value_floats``, and nothing comes after them
             if constant:
-                tally.constant(_floats(view, low, high, end), 1, False)
+                count.add_constant(_floats(view, low, high, end), 1, False)
             return
         elif field == 8:  # ints
             return
 
 
-def _learned(view: Buffer, start: int, end: int, tally: Tally) -> None:
+def _learned(view: Buffer, start: int, end: int, count: ParameterCount) -> None:
     for field, low, high in _fields(view, start, end):
         if field == 1 and view[low:high] not in LEARNED:
             return
         if field == 5:
             _, elements, kind, _ = _tensor(view, low, high)
-            tally.learned(elements, kind)
+            count.add_learned(elements, kind)
         elif field == 7:
-            tally.learned(_floats(view, low, high, end))
+            count.add_learned(_floats(view, low, high, end))
             return
 
 
 def _floats(view: Buffer, low: int, high: int, end: int) -> int:
-    """How many floats begin here: packed, or one by one as proto2 writes them, each with its key."""
+    """Returns the number of floats that begin here: packed, or each with its key, as proto2 writes them."""
     if high > low:
         return (high - low) // 4
     run = view[low - 1 : end : 5]
@@ -108,13 +108,13 @@ def _floats(view: Buffer, low: int, high: int, end: int) -> int:
 
 def _sparse(view: Buffer, start: int, end: int) -> tuple[bytes, int, int, bool]:
     for field, low, high in _fields(view, start, end):
-        if field == 1:  # the values that it holds
+        if field == 1:  # SparseTensorProto.values
             return _tensor(view, low, high)
     return b"", 0, 1, False
 
 
 def _tensor(view: Buffer, start: int, end: int) -> tuple[bytes, int, int, bool]:
-    """Name, number of elements, data type, and whether it is a scalar."""
+    """Returns name, number of elements, data type, and whether it is a scalar."""
     name, elements, kind, scalar = b"", 1, 1, True
     for field, low, high in _fields(view, start, end):
         if field == 1:
