@@ -28,6 +28,7 @@ demo: $(VENV)/.demo $(if $(filter 1,$(FULL)),$(VENV)/.full) ## a real service, m
 test: $(VENV)/.test $(VENV)/.servers ## all tests (ARGS="-k ledger" chooses; WORKERS=0 in one process)
 	@$(PYTEST) $(ARGS)
 
+test-fast: WORKERS = 3
 test-fast: $(VENV)/.test ## the quick ones of them: no servers, no frameworks, no launcher
 	@$(PYTEST) -m "not slow" $(QUICK_TESTS) $(ARGS)
 
