@@ -9,8 +9,8 @@ OLDER_TESTS := $(addprefix tests/integrations/test_,onnxruntime.py onnxruntime_f
 WORKERS ?= 5
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 # What imports frameworks, starts servers or waits for them is left out, and single tests with the mark slow.
-QUICK_TESTS = $(filter-out $(addprefix tests/,agent benchmarks examples integrations launcher monitoring serving), \
-	$(wildcard tests/*))
+QUICK_TESTS = $(filter-out $(addprefix tests/,agent/ benchmarks/ examples/ integrations/ launcher/ monitoring/ serving/), \
+	$(wildcard tests/*/ tests/test_*.py))
 # The package of a model whose code needs PyTorch; its ONNX file, which is what is used, does not.
 SILERO = $(PIP) --no-deps silero-vad==6.2.3
 PROMETHEUS ?= http://127.0.0.1:9090
@@ -28,6 +28,7 @@ demo: $(VENV)/.demo $(if $(filter 1,$(FULL)),$(VENV)/.full) ## a real service, m
 test: $(VENV)/.test $(VENV)/.servers ## all tests (ARGS="-k ledger" chooses; WORKERS=0 in one process)
 	@$(PYTEST) $(ARGS)
 
+test-fast: WORKERS = 3
 test-fast: $(VENV)/.test ## the quick ones of them: no servers, no frameworks, no launcher
 	@$(PYTEST) -m "not slow" $(QUICK_TESTS) $(ARGS)
 

@@ -48,13 +48,6 @@ def group():
             subprocess.run(["groupdel", "ecolyzer"], check=False)
 
 
-def open_to_others(folder: Path) -> None:
-    """Another user may look into a folder of the test."""
-    for one in (folder, *folder.parents):
-        if one.name.startswith(("pytest-", "popen-", folder.name)):
-            one.chmod(0o755)
-
-
 JOB = ["python", str(SERVICE / "jobs.py"), "process-spawn"]
 
 
@@ -106,9 +99,9 @@ def test_the_socket_is_the_groups_and_nobody_elses(agent, group):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be two users")
-def test_a_member_of_the_group_may_report_and_others_are_told_what_to_do(agent, group, tmp_path):
-    open_to_others(tmp_path)
-    node = agent()
+def test_a_member_of_the_group_may_report_and_others_are_told_what_to_do(agent, group, short_path):
+    short_path.chmod(0o755)
+    node = agent(path=short_path / "agent.sock")
     code = "import socket, sys; socket.socket(socket.AF_UNIX).connect(sys.argv[1])"
     command = [sys.executable, "-c", code, str(node.socket)]
     member = ["setpriv", "--reuid", "65534", "--regid", "65534", "--groups", str(group.gr_gid)]
@@ -388,13 +381,13 @@ def test_the_service_may_do_one_thing_that_users_may_not():
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a capability")
-def test_one_capability_is_enough_for_rapl(agent, tmp_path):
-    zone = tmp_path / "sys" / "class" / "powercap" / "intel-rapl:0"
+def test_one_capability_is_enough_for_rapl(agent, short_path):
+    zone = short_path / "sys" / "class" / "powercap" / "intel-rapl:0"
     zone.mkdir(parents=True)
     for name, text in (("name", "package-0"), ("max_energy_range_uj", "262143328850"), ("energy_uj", "1000")):
         (zone / name).write_text(text + "\n")
     (zone / "energy_uj").chmod(0o400)  # as the kernel has it
-    open_to_others(tmp_path)
+    short_path.chmod(0o755)  # not one of pytest's, which it closes to others again
     user = [
         "setpriv",
         "--reuid",
@@ -410,11 +403,11 @@ def test_one_capability_is_enough_for_rapl(agent, tmp_path):
         [*user, *caps, sys.executable, "-c", "import ecolyzer_otel"], capture_output=True, check=False
     ).returncode:
         pytest.skip("another user cannot run this Python")
-    place = tmp_path / "open"
+    place = short_path / "open"
     place.mkdir(mode=0o777)
     place.chmod(0o777)
-    node = agent("--sysfs", str(tmp_path / "sys"), path=place / "agent.sock", front=(*user, *caps))
+    node = agent("--sysfs", str(short_path / "sys"), path=place / "agent.sock", front=(*user, *caps))
     assert "RAPL package-0 |" in node.output
     assert psutil.Process(node.process.pid).uids().real == 65534
-    without = agent("--sysfs", str(tmp_path / "sys"), path=place / "b.sock", front=tuple(user))
+    without = agent("--sysfs", str(short_path / "sys"), path=place / "b.sock", front=tuple(user))
     assert "permission" in without.output

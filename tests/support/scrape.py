@@ -11,9 +11,9 @@ from prometheus_client.samples import Sample
 from .waiting import PATIENCE
 
 
-def get(url: str, accept: str = "text/plain") -> str:
-    """The text of a page."""
-    request = urllib.request.Request(url, headers={"Accept": accept})
+def get(url: str, accept: str | None = None) -> str:
+    """The text of a page, in the server's own format unless one is asked for."""
+    request = urllib.request.Request(url, headers={} if accept is None else {"Accept": accept})
     with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
         return answer.read().decode()
 
