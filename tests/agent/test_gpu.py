@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+from processes import Program, wait_for
 
 from ecolyzer_otel.agent.protocol import Model
 
@@ -273,12 +274,16 @@ def test_real_worker_processes_under_the_launcher_share_a_gpu(tmp_path: Path):
     file, port = recording(tmp_path / "gpu.json", gpu(), seconds=60), free_port()
     script = tmp_path / "serve.py"
     script.write_text(WORKERS)
-    process = subprocess.Popen(
-        [str(BIN / "ecolyzer-instrument"), sys.executable, str(script)], stdout=subprocess.PIPE, text=True,
-        stderr=subprocess.PIPE, env=environment(tmp_path, port, ECOLYZER_SENSORS=f"replay:{file}"),
-    )  # fmt: skip
+    out = tmp_path / "serve.out"
+    with out.open("wb") as output:
+        process = subprocess.Popen(
+            [str(BIN / "ecolyzer-instrument"), sys.executable, str(script)],
+            stdout=output, stderr=subprocess.STDOUT,
+            env=environment(tmp_path, port, ECOLYZER_SENSORS=f"replay:{file}"),
+        )  # fmt: skip
+    service = Program("the service", process, out)
     try:
-        assert process.stdout.readline() == "done\n"
+        wait_for(lambda: "done\n" in service.output, "the end of its workers", service, seconds=100.0)
         deadline = time.monotonic() + 10
         while (metrics := Metrics.of(port)).settled < 240 and time.monotonic() < deadline:
             time.sleep(0.1)
@@ -294,4 +299,4 @@ def test_real_worker_processes_under_the_launcher_share_a_gpu(tmp_path: Path):
         metrics.assert_requests_close()
     finally:
         process.kill()
-        process.communicate()
+        process.wait()

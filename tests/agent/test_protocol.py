@@ -15,6 +15,7 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from processes import Program, wait_for
 
 from ecolyzer_otel.agent.protocol import (
     MAX_DONE,
@@ -681,9 +682,12 @@ def test_a_frozen_meter_that_thaws_counts_each_request_once(tmp_path):
     from tests.serving.conftest import Metrics, free_port
 
     path, port = str(tmp_path / "agent.sock"), free_port()
-    agent = subprocess.Popen([sys.executable, "-c", script, path, str(port)], stderr=subprocess.PIPE, text=True)
+    out = tmp_path / "agent.err"
+    with out.open("wb") as file:
+        agent = subprocess.Popen([sys.executable, "-c", script, path, str(port)], stderr=file)
     try:
-        assert "agent on" in agent.stderr.readlines(1)[0] + agent.stderr.readline()
+        listening = Program("the agent", agent, out)
+        wait_for(lambda: "agent on" in listening.output, "that the agent listens", listening)
         code = """
 link._PATIENCE = 0.5
 link._CONGESTED = 2000
@@ -713,7 +717,7 @@ time.sleep(20)
             process.communicate()
     finally:
         agent.kill()
-        agent.communicate()
+        agent.wait()
 
 
 def test_the_frame_of_a_full_batch_is_within_the_limit():

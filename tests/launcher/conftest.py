@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from processes import Program, wait_for
 
 LAUNCHER = str(Path(sys.executable).with_name("ecolyzer-instrument"))
 
@@ -59,13 +60,16 @@ class Service:
     def stderr(self) -> str:
         return self.err.read_text()
 
-    def wait_for(self, text: str, where: str = "stdout", seconds: float = 30.0) -> str:
-        deadline = time.monotonic() + seconds
-        while text not in getattr(self, where):
-            ended = self.process.poll() is not None and where == "stdout"
-            assert not ended, f"ended with {self.process.returncode}: {self.stderr}"
-            assert time.monotonic() < deadline, f"no {text!r} in {getattr(self, where)!r}; stderr {self.stderr!r}"
-            time.sleep(0.01)
+    def wait_for(self, text: str, where: str = "stdout", seconds: float = 60.0) -> str:
+        program = Program("the service", self.process, self.out, self.err)
+        wait_for(
+            lambda: text in getattr(self, where),
+            f"{text!r} on {where}",
+            program,
+            seconds=seconds,
+            # Its meter may write to stderr after its end.
+            grace=10.0 if where == "stderr" else 0.0,
+        )
         return getattr(self, where)
 
     def wait(self, seconds: float = 30.0) -> int:

@@ -17,8 +17,12 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
+from typing import Any
+
+from processes import Program
 
 from . import history
 from .faults import grid_file
@@ -69,11 +73,20 @@ class Stack:
         """What a process wrote."""
         return (self.folder / f"{name}.out").read_text(errors="replace")
 
+    def wait_for(self, done: Callable[[], object], seconds: float, what: str) -> Any:
+        """What ``done`` gives once it is true; fails where a process of the stack has ended."""
+        programs = (Program(name, one, self.folder / f"{name}.out") for name, one in self._started.items())
+        return wait_for(done, seconds, what, *programs)
+
     def metrics(self) -> str:
         """The meter's page."""
         return page(f"http://{self.at['meter']}/metrics")
 
     def __enter__(self) -> Stack:
+        (self.folder / "machine").mkdir()
+        self.machine.__enter__()
+        threading.Thread(target=self.receiver.serve_forever, args=(0.1,), daemon=True).start()
+        # From here on there is something to stop. The receiver's shutdown waits for ever where it never ran.
         try:
             return self._start()
         except BaseException:
@@ -86,17 +99,14 @@ class Stack:
         self._stop()
 
     def _start(self) -> Stack:
-        (self.folder / "machine").mkdir()
-        self.machine.__enter__()
-        threading.Thread(target=self.receiver.serve_forever, args=(0.1,), daemon=True).start()
         self._start_service()
         host, _, port = self.at["notifications"].partition(":")
         self._run("notifications", [sys.executable, "examples/notifications.py", "--host", host, "--port", port])
         self._start_alertmanager()
         self._start_prometheus()
-        wait_for(lambda: page(f"http://{self.at['service']}/"), 90, "the service")
+        self.wait_for(lambda: page(f"http://{self.at['service']}/"), 120, "the service")
         for name in ("prometheus", "alertmanager"):
-            wait_for(lambda name=name: page(f"http://{self.at[name]}/-/ready"), 30, name)
+            self.wait_for(lambda name=name: page(f"http://{self.at[name]}/-/ready"), 60, name)
         rate = ["--rate", str(self._rate)]
         self._run("load", [sys.executable, "examples/load.py", "--url", f"http://{self.at['service']}", *rate])
         return self

@@ -15,7 +15,7 @@ import pytest
 
 from . import faults
 from .stack import Stack
-from .tools import ROOT, page, tool, wait_for
+from .tools import ROOT, page, tool
 
 sys.path.insert(0, str(ROOT / "grafana"))
 from check import Answer, Prometheus, check, queries
@@ -33,12 +33,14 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         tool(name)
     with Stack(tmp_path_factory.mktemp("stack")) as running:
         running.machine.throttle(True)
-        wait_for(lambda: "ecolyzer_phase_energy_joules_total{" in running.metrics(), 60, "requests of every model")
+        running.wait_for(
+            lambda: "ecolyzer_phase_energy_joules_total{" in running.metrics(), 90, "requests of every model"
+        )
         # The meter is killed under load: requests are lost, another meter takes over.
         for _ in range(5):
             faults.drop_requests(running.service)
             time.sleep(3)
-            wait_for(running.metrics, 30, "the next meter")
+            running.wait_for(running.metrics, 60, "the next meter")
             if "ecolyzer_dropped_requests_total{" in running.metrics():
                 break
         for _ in range(5):
@@ -57,14 +59,14 @@ def ask(stack: Stack, query: str) -> list[dict[str, Any]]:
 
 
 def test_the_carbon_alert_reaches_alertmanager_and_a_person(stack: Stack) -> None:
-    firing = wait_for(
+    firing = stack.wait_for(
         lambda: ask(stack, f'ALERTS{{alertname="{CARBON}", alertstate="firing"}}'), 150, "the alert in Prometheus"
     )
     assert {one["metric"]["service"] for one in firing} == {"example"}
     assert {one["metric"]["severity"] for one in firing} == {"warning"}
     there = f"http://{stack.at['alertmanager']}/api/v2/alerts?filter=alertname%3D{CARBON}"
-    wait_for(lambda: json.loads(page(there)), 30, "the alert in Alertmanager")
-    text = wait_for(
+    stack.wait_for(lambda: json.loads(page(there)), 60, "the alert in Alertmanager")
+    text = stack.wait_for(
         lambda: CARBON in stack.output("notifications") and stack.output("notifications"), 60, "the webhook"
     )
     told = [line for line in text.splitlines() if "gCO2e per request (last 5 min), budget 1ng." in line]
@@ -78,7 +80,7 @@ def test_the_carbon_alert_reaches_alertmanager_and_a_person(stack: Stack) -> Non
 def test_every_query_of_every_dashboard_has_data(stack: Stack) -> None:
     # Sensor lost: its errors, its state and the modelled part have something to show.
     stack.machine.lose_gpu()
-    wait_for(lambda: 'sensor="gpu0",method="measured"} 0' in stack.metrics(), 30, "the lost sensor")
+    stack.wait_for(lambda: 'sensor="gpu0",method="measured"} 0' in stack.metrics(), 60, "the lost sensor")
     deadline = time.monotonic() + 90
     while True:
         answers = check(DASHBOARDS, Prometheus(f"http://{stack.at['prometheus']}", minutes=4))
@@ -103,7 +105,7 @@ def test_the_other_faults_are_noticed(stack: Stack) -> None:
         ("EcolyzerThermalThrottling", {"device": "gpu0"}),
         ("EcolyzerSensorLost", {"sensor": "gpu0"}),
     ):
-        found = wait_for(lambda name=name: ask(stack, f'ALERTS{{alertname="{name}"}}'), 30, name)
+        found = stack.wait_for(lambda name=name: ask(stack, f'ALERTS{{alertname="{name}"}}'), 60, name)
         assert [labels.items() <= one["metric"].items() for one in found] == [True]
 
 
@@ -123,7 +125,7 @@ def test_an_exemplar_is_the_trace_of_a_span_that_was_exported(stack: Stack) -> N
             return traces - {trace.hex() for trace in stack.receiver.asked}
 
     # The SDK exports every 5 s.
-    wait_for(lambda: not missing(), 20, "the spans of all exemplars")
+    stack.wait_for(lambda: not missing(), 60, "the spans of all exemplars")
 
 
 def test_recorded_and_alerting_rules_evaluate_without_an_error(stack: Stack) -> None:

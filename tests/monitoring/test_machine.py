@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 from measured import Scrape, get
+from processes import Program, wait_for
 from prometheus_client.samples import Sample
 
 from .machine import CPU_LIMIT_CELSIUS, GPU_LIMIT_CELSIUS, Machine
 from .tools import free_ports
 
 pytest.importorskip("pynvml")
+pytestmark = pytest.mark.timeout(300)
 
 SERVICE = """
 import time, ecolyzer_otel
@@ -32,22 +34,22 @@ while True:
 class Meter:
     """The page of a started meter."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, service: Program) -> None:
         self._url = f"http://127.0.0.1:{port}/metrics"
+        self._service = service
 
-    def when(self, true: Callable[[Scrape], object], what: str, seconds: float = 15.0) -> Scrape:
-        deadline = time.monotonic() + seconds
+    def when(self, true: Callable[[Scrape], object], what: str, seconds: float = 60.0) -> Scrape:
         page: Scrape | None = None
-        while time.monotonic() < deadline:
-            try:
-                page = Scrape(get(self._url))
-            except OSError:  # not up yet
-                time.sleep(0.1)
-                continue
-            if true(page):
-                return page
-            time.sleep(0.2)
-        raise AssertionError(f"{what}: {told(page) if page else 'no page'}")
+
+        def found() -> Scrape | None:
+            nonlocal page
+            page = Scrape(get(self._url))
+            return page if true(page) else None
+
+        try:
+            return wait_for(found, what, self._service, seconds=seconds)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{told(page) if page else 'no page'}") from None
 
 
 def told(page: Scrape) -> list[Sample]:
@@ -61,19 +63,27 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
 
 
 @pytest.fixture
-def meter(machine: Machine) -> Iterator[Meter]:
+def meter(machine: Machine, tmp_path: Path) -> Iterator[Meter]:
     (port,) = free_ports(1)
     launcher = str(Path(sys.executable).with_name("ecolyzer-instrument"))
     command = [launcher, *machine.options(), "--zone", "FR", "--port", str(port), sys.executable, "-c", SERVICE]
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("ECOLYZER_", "OTEL_"))}
-    running = subprocess.Popen(command, env=clean | machine.environment(), stdin=subprocess.DEVNULL)
-    yield Meter(port)
+    out = tmp_path / "service.out"
+    with out.open("wb") as file:
+        running = subprocess.Popen(
+            command,
+            env=clean | machine.environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        )
+    yield Meter(port, Program("the service", running, out))
     running.terminate()
     running.wait(10)
 
 
 def test_its_sensors_are_read_fail_and_come_back(machine: Machine, meter: Meter):
-    page = meter.when(lambda page: page.total("ecolyzer_requests_total") > 20, "requests", 30.0)
+    page = meter.when(lambda page: page.total("ecolyzer_requests_total") > 20, "requests")
     up = {one.labels["sensor"]: (one.labels["method"], one.value) for one in page.find("ecolyzer_sensor_up")}
     assert up == dict.fromkeys(("package-0", "dram-0", "gpu0"), ("measured", 1.0))
     limits = {one.labels["component"]: one.value for one in page.find("ecolyzer_device_temperature_limit_celsius")}
@@ -83,7 +93,7 @@ def test_its_sensors_are_read_fail_and_come_back(machine: Machine, meter: Meter)
     assert page.total("ecolyzer_device_power_limit_watts", component="gpu") == 700
     # Not at once: as long as nothing is known of its idle power, it is all taken for idle.
     active = {"component": "cpu", "share": "active"}
-    meter.when(lambda page: page.total("ecolyzer_energy_joules_total", **active) > 0, "active joules", 30.0)
+    meter.when(lambda page: page.total("ecolyzer_energy_joules_total", **active) > 0, "active joules")
     meter.when(lambda page: page.find("ecolyzer_device_utilization_ratio", component="gpu"), "GPU's utilisation")
     # Of its joules: the power of a single interval has one or two steps of the counter in it.
     measured = "ecolyzer_device_measured_joules_total"
@@ -104,4 +114,4 @@ def test_its_sensors_are_read_fail_and_come_back(machine: Machine, meter: Meter)
     assert page.total("ecolyzer_sensor_errors_total", sensor="gpu0") > 0
     assert page.total("ecolyzer_sensor_up") == 2
     machine.find_gpu()
-    meter.when(lambda page: page.total("ecolyzer_sensor_up", sensor="gpu0") == 1, "the GPU is back", 40.0)
+    meter.when(lambda page: page.total("ecolyzer_sensor_up", sensor="gpu0") == 1, "the GPU is back")

@@ -6,7 +6,6 @@ import json
 import re
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import Program
 
 from .tools import ROOT, free_ports, page, tool, wait_for
 
@@ -85,11 +85,8 @@ def receiver(tmp_path: Path) -> Iterator[Receiver]:
     command = [sys.executable, str(ROOT / "examples" / "notifications.py"), "--port", "0"]
     with out.open("wb") as file:
         process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
-    deadline = time.monotonic() + 20
-    while not (found := re.search(r"http://\S+", out.read_text())):
-        assert process.poll() is None, out.read_text()
-        assert time.monotonic() < deadline, "it does not say where it listens"
-        time.sleep(0.05)
+    program = Program("notifications.py", process, out)
+    found = wait_for(lambda: re.search(r"http://\S+", program.output), 60, "where it listens", program)
     yield Receiver(process, found.group(), out)
     process.terminate()
     assert process.wait(10) == 0
@@ -137,16 +134,15 @@ def test_an_alert_gets_through_a_real_alertmanager(receiver: Receiver, tmp_path:
     with (tmp_path / "alertmanager.log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
     try:
-        wait_for(lambda: page(f"http://127.0.0.1:{port}/-/ready"), 20, "Alertmanager")
+        alertmanager = Program("alertmanager", process, tmp_path / "alertmanager.log")
+        wait_for(lambda: page(f"http://127.0.0.1:{port}/-/ready"), 60, "Alertmanager", alertmanager)
         for labels in (
             {"alertname": "EcolyzerMeterDown", "severity": "critical", "job": "ecolyzer", "instance": "a:9465"},
             {"alertname": "EcolyzerSensorLost", "severity": "critical", "job": "ecolyzer", "instance": "a:9465"},
             {"alertname": "EcolyzerSensorLost", "severity": "critical", "job": "ecolyzer", "instance": "b:9465"},
         ):
             send(f"http://127.0.0.1:{port}/api/v2/alerts", labels)
-        deadline = time.monotonic() + 20
-        while sum(line.startswith("FIRING") for line in receiver.printed()) < 2 and time.monotonic() < deadline:
-            time.sleep(0.1)
+        wait_for(lambda: " ".join(receiver.printed()).count("FIRING") >= 2, 60, "two alerts", alertmanager)
     finally:
         process.terminate()
         process.wait(20)

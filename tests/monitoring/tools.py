@@ -6,12 +6,12 @@ import contextlib
 import os
 import shutil
 import socket
-import time
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import processes
 import pytest
 import yaml
 
@@ -56,15 +56,9 @@ def free_ports(number: int) -> list[int]:
         return [probe.getsockname()[1] for probe in probes]
 
 
-def wait_for(done: Callable[[], object], seconds: float, what: str) -> Any:
+def wait_for(done: Callable[[], object], seconds: float, what: str, *programs: processes.Program) -> Any:
     """What ``done`` gives once it is true; an error of connection counts as not yet."""
-    deadline = time.monotonic() + seconds
-    while True:
-        with contextlib.suppress(OSError):
-            if found := done():
-                return found
-        assert time.monotonic() < deadline, f"{what}: not within {seconds:.0f} s"
-        time.sleep(0.25)
+    return processes.wait_for(done, what, *programs, seconds=seconds)
 
 
 def page(url: str) -> str:

@@ -6,12 +6,13 @@ import json
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from monitoring.tools import tool
+from processes import Program, wait_for
 
 from ecolyzer_otel.errors import ConfigError
 from ecolyzer_otel.names import Metric
@@ -88,26 +89,38 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scraped]:
         stdout=log,
         stderr=log,
     )  # fmt: skip
+    running = Program("prometheus", process, folder / "log")
     server = Prometheus(f"http://127.0.0.1:{own}", timeout_seconds=10.0)
+
+    def newest(query: str) -> list[float]:
+        try:
+            return [one.points[-1][1] for one in server.query(query, time.time())]
+        except ConfigError:  # it does not answer yet
+            return []
+
+    def seen(port: int, model: str, requests: float) -> None:
+        name = f'ecolyzer_requests_total{{instance="127.0.0.1:{port}",model="{model}"}}'
+        wait_for(lambda: newest(name) == [requests], f"{requests} requests of {model}", running)
+
     meter: Meter | None = None
     try:
-        until(lambda: bool(server.query("up", time.time())), 30.0)
+        wait_for(lambda: newest("up"), "the first scrape", running)
         begin = time.time() - 1.0
         meter = Meter(port)
         meter.work(100.0)  # before its first scrape
-        seen(server, port, "resnet50", 1)
+        seen(port, "resnet50", 1)
         for _ in range(3):
             meter.work(10.0)
         meter.work(70.0, LATE, requests=7)  # a series whose first value is all there is
-        seen(server, port, "late", 7)
-        seen(server, port, "resnet50", 4)
+        seen(port, "late", 7)
+        seen(port, "resnet50", 4)
         middle = time.time()
         meter.server.stop()
         meter = Meter(port)  # the restart: counters begin anew, and are soon above what they were
         meter.work(500.0, requests=9)
         old.work(2000.0, requests=2)
-        seen(server, port, "resnet50", 9)
-        seen(server, old.server.port, "resnet50", 2)
+        seen(port, "resnet50", 9)
+        seen(old.server.port, "resnet50", 2)
         yield Scraped(server, begin, middle, time.time())
     finally:
         process.kill()
@@ -116,23 +129,6 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scraped]:
         for one in (meter, old):
             if one is not None:
                 one.server.stop()
-
-
-def until(true: Callable[[], bool], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            if true():
-                return
-        except ConfigError:
-            pass
-        assert time.monotonic() < deadline, "Prometheus did not scrape in time"
-        time.sleep(0.1)
-
-
-def seen(server: Prometheus, port: int, model: str, requests: float) -> None:
-    name = f'ecolyzer_requests_total{{instance="127.0.0.1:{port}",model="{model}"}}'
-    until(lambda: [one.points[-1][1] for one in server.query(name, time.time())] == [requests], 20.0)
 
 
 def read(scraped: Scraped, seconds: float, **options: Any) -> Observations:

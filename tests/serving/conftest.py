@@ -22,6 +22,7 @@ import numpy
 import onnx
 import psutil
 import pytest
+from processes import Program, wait_for
 
 BIN = Path(sys.executable).parent
 SERVICE = Path(__file__).with_name("service")
@@ -128,15 +129,13 @@ class Running:
     def output(self) -> str:
         return self.out.read_text(errors="replace")
 
-    def wait_until_up(self, seconds: float = 40.0) -> int:
+    @property
+    def program(self) -> Program:
+        return Program("the service", self.process, self.out)
+
+    def wait_until_up(self, seconds: float = 90.0) -> int:
         """Ask until the first answer; returns how many requests were answered: 1."""
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            try:
-                return self.get()
-            except OSError:
-                time.sleep(0.1)
-        raise AssertionError(f"it did not answer: {self.output}")
+        return wait_for(self.get, "the first answer", self.program, seconds=seconds)
 
     def get(self) -> int:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.http}/", timeout=20) as answer:
@@ -249,12 +248,12 @@ class Agent:
     def output(self) -> str:
         return self.out.read_text()
 
-    def wait_until_up(self, seconds: float = 20.0) -> Agent:
-        deadline = time.monotonic() + seconds
-        while " | agent on " not in self.output:
-            assert self.process.poll() is None, self.output
-            assert time.monotonic() < deadline, self.output
-            time.sleep(0.02)
+    @property
+    def program(self) -> Program:
+        return Program("the agent", self.process, self.out)
+
+    def wait_until_up(self, seconds: float = 60.0) -> Agent:
+        wait_for(lambda: " | agent on " in self.output, "that the agent listens", self.program, seconds=seconds)
         return self
 
     def metrics(self) -> Metrics:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from processes import Program, wait_for
 
 from .conftest import BIN, SERVICE, Metrics, environment, free_port
 
@@ -285,25 +286,20 @@ def test_a_supervisor_that_does_not_listen_holds_nobody_up(agent, tmp_path):
 def test_it_starts_when_the_first_service_connects(serve, tmp_path, model_file):
     path, port = tmp_path / "activated.sock", free_port()
     command = ["systemd-socket-activate", "-l", str(path), str(BIN / "ecolyzer"), "agent", "--port", str(port)]
-    process = subprocess.Popen(
-        command, env=environment(model_file, 0) | {"ECOLYZER_PORT": ""}, stderr=subprocess.PIPE
-    )
+    out = tmp_path / "activated.err"
+    with out.open("wb") as file:
+        process = subprocess.Popen(command, env=environment(model_file, 0) | {"ECOLYZER_PORT": ""}, stderr=file)
+    activating = Program("systemd-socket-activate", process, out)
     try:
-        deadline = time.monotonic() + 10
-        while not path.exists() and time.monotonic() < deadline:
-            time.sleep(0.05)
+        wait_for(path.exists, "the socket", activating)
         service = serve(JOB, env={"ECOLYZER_AGENT_SOCKET": str(path)})
         assert service.process.wait(60) == 0
-        deadline = time.monotonic() + 10
-        while time.monotonic() < deadline:
-            time.sleep(0.2)
-            found = Metrics.of(port)
-            if found.accounted >= 40:
-                break
+        wait_for(lambda: Metrics.of(port).accounted >= 40, "its requests", activating)
+        found = Metrics.of(port)
         assert found.accounted == 40, "whether settled or begun before the agent was there"
     finally:
         process.terminate()
-        process.communicate(timeout=10)
+        process.wait(10)
 
 
 # Not faster than configured (CVE-2020-8694).

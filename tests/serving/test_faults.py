@@ -13,6 +13,7 @@ import sys
 import time
 from pathlib import Path
 
+import processes
 import psutil
 import pytest
 
@@ -65,11 +66,8 @@ def script(serve, tmp_path):
     return start
 
 
-def wait_for(text: str, service, seconds: float = 30.0) -> None:
-    deadline = time.monotonic() + seconds
-    while text not in service.output:
-        assert time.monotonic() < deadline, service.output
-        time.sleep(0.02)
+def wait_for(text: str, service, seconds: float = 60.0) -> None:
+    processes.wait_for(lambda: text in service.output, text, service.program, seconds=seconds)
 
 
 LOAD = """
@@ -202,10 +200,8 @@ time.sleep(60)
     service = script(code, env={"ECOLYZER_SENSORS": f"replay:{file}"})
     wait_for("CHILD", service)
     child = int(re.search(r"CHILD (\d+)", service.output)[1])
-    deadline = time.monotonic() + 15
-    while "/metrics" not in service.output:  # the service may be up before its meter is
-        assert time.monotonic() < deadline, service.output
-        time.sleep(0.05)
+    wait_for("/metrics", service)  # the service may be up before its meter is
+    deadline = time.monotonic() + 60
     while service.metrics().shares()["pending"] < 50.0 and time.monotonic() < deadline:
         time.sleep(0.1)
     before = service.metrics()
@@ -281,7 +277,7 @@ time.sleep(60)
     # Long before the long one ends, the short ones beside it are settled, and its joules so far are pending.
     assert metrics.total("ecolyzer_requests_total", 'operation="long"') == 0
     assert metrics.shares()["pending"] > 0
-    wait_for("MADE", service, 60)
+    wait_for("MADE", service)
     count = int(re.search(r"MADE (\d+)", service.output)[1])
     metrics = service.settled(count + 1)
     assert metrics.total("ecolyzer_requests_total", 'operation="long"') == 1

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import Program, wait_for
 
 from tests.serving.conftest import BIN, Metrics, environment, free_port
 
@@ -49,28 +50,24 @@ def ask(port: int, model: Path, text: str, *, stream: bool) -> dict[str, Any]:
     return next(part["usage"] for part in reversed(parts) if part.get("usage"))  # type: ignore[no-any-return]
 
 
-def wait_until_up(port: int, seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5).close()
-            return
-        except OSError:
-            assert time.monotonic() < deadline, "the server did not come up"
-            time.sleep(0.2)
+def healthy(port: int) -> bool:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5) as answer:
+        return answer.status == 200
 
 
 @pytest.mark.parametrize("options", [(), CONTINUOUS], ids=["one after the other", "continuous batching"])
 def test_answers_are_requests_with_route_tokens_and_phases(model: Path, tmp_path: Path, options: Any) -> None:
     port, meter_port = free_port(), free_port()
     command = [str(BIN / "ecolyzer-instrument"), str(BIN / "transformers"), "serve", *options]
-    process = subprocess.Popen(
-        [*command, "--host", "127.0.0.1", "--port", str(port)],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        env=environment(tmp_path, meter_port) | {"PATH": os.environ["PATH"], "HF_HUB_OFFLINE": "1"},
-    )  # fmt: skip
+    out = tmp_path / "server.out"
+    with out.open("wb") as file:
+        process = subprocess.Popen(
+            [*command, "--host", "127.0.0.1", "--port", str(port)],
+            stdout=file, stderr=subprocess.STDOUT,
+            env=environment(tmp_path, meter_port) | {"PATH": os.environ["PATH"], "HF_HUB_OFFLINE": "1"},
+        )  # fmt: skip
     try:
-        wait_until_up(port)
+        wait_for(lambda: healthy(port), "the server", Program("the server", process, out), seconds=100.0)
         with concurrent.futures.ThreadPoolExecutor(3) as pool:
             asked = [
                 pool.submit(ask, port, model, "the cat sits " * (1 + index), stream=index % 2 == 0)
