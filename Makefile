@@ -5,8 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 OLDER := onnxruntime==1.19.2 transformers==4.57.6 "huggingface-hub==0.36.*" "tokenizers==0.22.*"
 OLDER_TESTS := $(addprefix tests/integrations/test_,onnxruntime.py onnxruntime_files.py transformers.py generate.py)
-# The package of a model whose code needs PyTorch; its ONNX file, which is what is used, does not.
-SILERO = $(PIP) --no-deps silero-vad==6.2.3
+# Packages of models, without what they ask for: the code of one needs PyTorch and its ONNX file, which is what is used,
+# does not; the other asks for the OpenCV with windows, which needs the libraries of a desktop, and for a Python before
+# 3.13 although it runs on a later one.
+MODELS = $(PIP) --no-deps --ignore-requires-python silero-vad==6.2.3 "rapidocr-onnxruntime>=1.4"
 PROMETHEUS ?= http://127.0.0.1:9090
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
 
@@ -72,9 +74,9 @@ $(VENV)/.python:
 	@touch $@
 
 $(VENV)/.demo: $(VENV)/.python pyproject.toml
-	@echo "Installing what the demo needs (the first time about 215 MB of downloads)"
+	@echo "Installing what the demo needs (the first time about 200 MB of downloads)"
 	@$(PIP) --editable . --group demo
-	@$(SILERO)
+	@$(MODELS)
 	@touch $@
 
 $(VENV)/.full: $(VENV)/.demo pyproject.toml
@@ -89,7 +91,7 @@ $(VENV)/.bench: $(VENV)/.demo pyproject.toml
 $(VENV)/.test: $(VENV)/.python pyproject.toml
 	@echo "Installing what the tests need (torch among it)"
 	@$(PIP) --editable . --group test
-	@$(SILERO)
+	@$(MODELS)
 	@touch $@ $(VENV)/.demo $(VENV)/.full
 
 $(VENV)/.servers: $(VENV)/.python tests/monitoring/servers.sh
