@@ -1,4 +1,5 @@
-# The daily commands. Needs CPython >= 3.10 with venv, make, and a pip registry; everything else goes to .venv.
+# The daily commands. Needs CPython >= 3.10 with venv, make, and a pip registry; everything else goes to .venv: pip's
+# packages, and for the tests those of Debian that the system lacks.
 
 PYTHON ?= python3
 VENV := .venv
@@ -9,6 +10,9 @@ OLDER_TESTS := $(addprefix tests/integrations/test_,onnxruntime.py onnxruntime_f
 # does not; the other asks for the OpenCV with windows, which needs the libraries of a desktop, and for a Python before
 # 3.13 although it runs on a later one.
 MODELS = $(PIP) --no-deps --ignore-requires-python silero-vad==6.2.3 "rapidocr-onnxruntime>=1.4"
+COMPILER := $(abspath $(VENV))/compiler
+# The system's compiler and libraries come first.
+WITH_COMPILER = PATH="$$PATH:$(COMPILER)/bin" LD_LIBRARY_PATH="$${LD_LIBRARY_PATH:+$$LD_LIBRARY_PATH:}$(COMPILER)/libraries"
 PROMETHEUS ?= http://127.0.0.1:9090
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
 
@@ -21,8 +25,8 @@ help: ## this list
 demo: $(VENV)/.demo $(if $(filter 1,$(FULL)),$(VENV)/.full) ## a real service, measured for 30 s (FULL=1 with torch; DEMO_SECONDS=5; DEMO=keep stays up)
 	@$(BIN)/python examples/demo.py
 
-test: $(VENV)/.test $(VENV)/.servers ## all tests (ARGS="-k ledger" chooses)
-	@$(BIN)/python -m pytest $(ARGS)
+test: $(VENV)/.test $(VENV)/.servers $(VENV)/.compiler ## all tests (ARGS="-k ledger" chooses)
+	@$(WITH_COMPILER) $(BIN)/python -m pytest $(ARGS)
 
 older: $(VENV)/.older ## tests of transformers and onnxruntime with an older release of each
 	@USE_TF=0 PYTHONPATH=$(VENV)/older $(BIN)/python -m pytest $(OLDER_TESTS) $(ARGS)
@@ -48,8 +52,8 @@ docs: $(VENV)/.demo ## docs/metrics.md from the declarations
 dashboards: $(VENV)/.test ## Grafana dashboards, Prometheus rules and Kubernetes manifests from grafana/parts (ARGS="--grafana-url URL")
 	@$(BIN)/python grafana/generate.py $(ARGS)
 
-stack: $(VENV)/.test $(VENV)/.servers ## the monitoring stack on loopback without containers and Grafana, on a played machine
-	@PYTHONPATH=tests $(BIN)/python -m monitoring.stack
+stack: $(VENV)/.test $(VENV)/.servers $(VENV)/.compiler ## the monitoring stack on loopback without containers and Grafana, on a played machine
+	@PYTHONPATH=tests $(WITH_COMPILER) $(BIN)/python -m monitoring.stack
 
 previews: ## docs/images/dashboard-*.png from a Prometheus with data (PROMETHEUS=http://127.0.0.1:9090; Node.js, Chromium)
 	@cd grafana/previews && npm run --silent setup
@@ -96,6 +100,9 @@ $(VENV)/.test: $(VENV)/.python pyproject.toml
 
 $(VENV)/.servers: $(VENV)/.python tests/monitoring/servers.sh
 	@! tests/monitoring/servers.sh $(abspath $(VENV))/servers || touch $@
+
+$(VENV)/.compiler: $(VENV)/.python tests/compiler.sh
+	@! tests/compiler.sh $(COMPILER) || touch $@
 
 $(VENV)/.older: $(VENV)/.test
 	@rm -rf $(VENV)/older
