@@ -13,23 +13,35 @@ MODELS = $(PIP) --no-deps --ignore-requires-python silero-vad==6.2.3 "rapidocr-o
 COMPILER := $(abspath $(VENV))/compiler
 # The system's compiler and libraries come first.
 WITH_COMPILER = PATH="$$PATH:$(COMPILER)/bin" LD_LIBRARY_PATH="$${LD_LIBRARY_PATH:+$$LD_LIBRARY_PATH:}$(COMPILER)/libraries"
+# Tests wait more than they work, so that there are more processes than CPUs; a file stays in one of them.
+WORKERS ?= 5
+PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+# What imports frameworks, starts servers or waits for them is left out, and single tests with the mark slow.
+QUICK_TESTS = $(filter-out $(addprefix tests/,agent benchmarks examples integrations launcher monitoring serving), \
+	$(wildcard tests/*))
 PROMETHEUS ?= http://127.0.0.1:9090
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test older bench accuracy lint format docs dashboards stack previews clean
+.PHONY: help demo test test-fast quiet older bench accuracy lint format docs dashboards stack previews clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.demo $(if $(filter 1,$(FULL)),$(VENV)/.full) ## a real service, measured for 30 s (FULL=1 with torch; DEMO_SECONDS=5; DEMO=keep stays up)
 	@$(BIN)/python examples/demo.py
 
-test: $(VENV)/.test $(VENV)/.servers $(VENV)/.compiler ## all tests (ARGS="-k ledger" chooses)
-	@$(WITH_COMPILER) $(BIN)/python -m pytest $(ARGS)
+test: $(VENV)/.test $(VENV)/.servers $(VENV)/.compiler ## all tests (ARGS="-k ledger" chooses; WORKERS=0 in one process)
+	@$(WITH_COMPILER) $(PYTEST) $(ARGS)
+
+test-fast: $(VENV)/.test $(VENV)/.compiler ## the quick ones of them: no servers, no frameworks, no launcher
+	@$(WITH_COMPILER) $(PYTEST) -m "not slow" $(QUICK_TESTS) $(ARGS)
+
+quiet: $(VENV)/.test ## checks of time, which need a quiet machine (ARGS="-k killed" chooses)
+	@$(BIN)/python -m pytest benchmarks/promptness.py $(ARGS)
 
 older: $(VENV)/.older ## tests of transformers and onnxruntime with an older release of each
-	@USE_TF=0 PYTHONPATH=$(VENV)/older $(BIN)/python -m pytest $(OLDER_TESTS) $(ARGS)
+	@USE_TF=0 PYTHONPATH=$(VENV)/older $(PYTEST) $(OLDER_TESTS) $(ARGS)
 
 bench: $(VENV)/.demo ## what the node agent settles on one core (ARGS="--records 10_000_000" is the full run)
 	@$(BIN)/python benchmarks/agent.py $(ARGS)

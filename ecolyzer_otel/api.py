@@ -404,13 +404,17 @@ class batch(_Block):
         name = "batch" if model is None else model
         facts = ModelFacts(name if isinstance(name, str) else "", parameters, dtype, device, framework)
         self._model, self._spec = _described(name, operation, facts)
+        self._fresh: dict[int, Call] = {}
 
     def __enter__(self) -> batch:
         # A batch of requests is not part of the one whose context happens to be here.
         self._outer = current_call.set(None)
         self._open(self._spec, self._model, len(self._served))
+        self._fresh = {}
         if self._call is not None:
             self._call.note().members = []
+            with contextlib.suppress(Exception):
+                self._begin(self._call)
         return self
 
     def __exit__(
@@ -425,6 +429,8 @@ class batch(_Block):
             current_call.reset(self._outer)
         for member in fresh:
             _hand_over(member, self._call, error)
+        for member in self._fresh.values():
+            member.state.open.pop(member, None)
 
     async def __aenter__(self) -> batch:
         return self.__enter__()
@@ -434,11 +440,19 @@ class batch(_Block):
     ) -> None:
         self.__exit__(kind, error, trace)
 
+    def _begin(self, call: Call) -> None:
+        """Those that have no request get one now: what is told only at the end of a long call comes too late."""
+        for position, served in enumerate(self._served):
+            if not isinstance(served, _Block):
+                member = self._fresh[position] = self._new(served, call)
+                member.start_ns = call.start_ns
+                call.state.open[member] = None
+
     def _serve(self, call: Call) -> list[Call]:
         """Note whom ``call`` served. Returns those that had no request: new ones, not handed over yet."""
         members, fresh = call.note().members, []
-        for served, weight in zip(self._served, self._weights, strict=True):
-            member = served._call if isinstance(served, _Block) else self._new(served, call)
+        for position, (served, weight) in enumerate(zip(self._served, self._weights, strict=True)):
+            member = served._call if isinstance(served, _Block) else self._fresh.get(position)
             if member is None or members is None or (member.more is not None and member.more.members is not None):
                 continue
             if not isinstance(served, _Block):

@@ -1,15 +1,35 @@
-"""Measuring in this process, against a recording."""
+"""Measuring in this process, against a recording; each test with meters that no other test's or user's count."""
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 from measured import recording
+from support import environment
 
 import ecolyzer_otel
+
+environment.use_own()
+# How long an example takes is the machine's business.
+settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    environment.be_alone()
+
+
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A folder whose path leaves room for a Unix socket's (107 bytes)."""
+    with tempfile.TemporaryDirectory(prefix="eco-") as folder:
+        yield Path(folder)
 
 
 @pytest.fixture

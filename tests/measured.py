@@ -6,22 +6,27 @@ import json
 import subprocess
 import sys
 import textwrap
-import urllib.request
 from pathlib import Path
 from typing import Any
 
-from prometheus_client.parser import text_string_to_metric_families as parse_classic
+from support.scrape import Scrape, get
+from support.waiting import AGES
+
+__all__ = ["Scrape", "get", "recording", "script"]
 
 
-def recording(path: Path, watts: float = 40.0, idle_watts: float = 10.0, seconds: int = 60) -> Path:
-    """A CPU and a DRAM counter that move every 20 ms for a minute."""
+def recording(path: Path, watts: float = 40.0, idle_watts: float = 10.0, seconds: int = 60, still: int = 0) -> Path:
+    """A CPU and a DRAM counter that stand still at first, and then move every 20 ms for a minute."""
     sensors = [
         {
             "id": name,
             "component": name,
             "method": "measured",
             "idle_watts": idle_watts * part,
-            "samples": [[step * 20_000_000, 100.0 + step * 0.02 * watts * part] for step in range(seconds * 50)],
+            "samples": [
+                [still * 1_000_000_000 + step * 20_000_000, 100.0 + step * 0.02 * watts * part]
+                for step in range(seconds * 50)
+            ],
             "celsius": [[0, 51.0]],
         }
         for name, part in (("cpu", 1.0), ("dram", 0.25))
@@ -30,26 +35,7 @@ def recording(path: Path, watts: float = 40.0, idle_watts: float = 10.0, seconds
     return path
 
 
-class Scrape:
-    """One look at /metrics."""
-
-    def __init__(self, text: str) -> None:
-        self.samples = [sample for family in parse_classic(text) for sample in family.samples]
-
-    def find(self, name: str, **labels: str) -> list[Any]:
-        return [one for one in self.samples if one.name == name and labels.items() <= one.labels.items()]
-
-    def total(self, name: str, **labels: str) -> float:
-        return sum(one.value for one in self.find(name, **labels))
-
-
-def get(url: str, accept: str = "text/plain") -> str:
-    request = urllib.request.Request(url, headers={"Accept": accept})
-    with urllib.request.urlopen(request, timeout=10) as answer:
-        return answer.read().decode()
-
-
-def script(body: str, *arguments: str, timeout: float = 100) -> Any:
+def script(body: str, *arguments: str, timeout: float = AGES) -> Any:
     """Run a script in a process of its own; what it prints last is JSON."""
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(body), *arguments], capture_output=True, text=True, timeout=timeout

@@ -47,7 +47,7 @@ def test_the_joules_of_the_batch_go_to_those_that_it_served_and_add_up(start: Ca
     running = start()
     blocks = served(3)
     energies = [one.energy for one in blocks]
-    assert ecolyzer_otel.flush()
+    assert ecolyzer_otel.flush(60)
     assert ecolyzer_otel.counts() == {"served": 3, "accounted": 3, "dropped": 0, "pending": 0}
     seen = Scrape(get(running.url))
     assert seen.total("ecolyzer_requests_total") == 3, "the batched call is no request"
@@ -114,6 +114,24 @@ def test_coroutines_that_wait_for_a_batcher(start: Callable[..., Any]) -> None:
     assert all(one.active_joules > 0 for one in energies)
 
 
+@pytest.mark.parametrize("milliseconds", [300.0, 2500.0])
+def test_contexts_of_a_batch_that_takes_long_are_settled(start: Callable[..., Any], milliseconds: float) -> None:
+    """Longer than calls are open before they are reported, and than the meter waits for a silent worker."""
+    running = start()
+    contexts = [trace.SpanContext(number, number, is_remote=True) for number in (1, 2)]
+    with batch(contexts, model="ranker"):
+        burn(milliseconds)
+    assert ecolyzer_otel.flush(60)
+    seen = Scrape(get(running.url))
+    assert seen.total("ecolyzer_requests_total") == 2
+    assert seen.find("ecolyzer_unsettled_requests_total") == []
+    assert ecolyzer_otel.counts() == {"served": 2, "accounted": 2, "dropped": 0, "pending": 0}
+    active = seen.total("ecolyzer_energy_joules_total", share="active")
+    assert active == pytest.approx(seen.total("ecolyzer_device_energy_joules_total", share="requests"))
+    # Most of the CPU time of this process was the batch's.
+    assert active > 0.02 * seen.total("ecolyzer_device_energy_joules_total")
+
+
 def test_contexts_without_a_request_become_requests_of_the_model(start: Callable[..., Any]) -> None:
     running = start()
     contexts = [
@@ -122,7 +140,7 @@ def test_contexts_without_a_request_become_requests_of_the_model(start: Callable
     ]
     with batch(contexts, model="ranker", operation="rank", parameters=1000):
         burn(60)
-    assert ecolyzer_otel.flush()
+    assert ecolyzer_otel.flush(60)
     seen = Scrape(get(running.url))
     (one,) = seen.find("ecolyzer_requests_total")
     assert (one.value, one.labels["model"], one.labels["operation"]) == (3, "ranker", "rank")
@@ -197,7 +215,7 @@ with request("shop", operation="rank") as r:
         pass
     with batch([r, web.get_span_context()], model="ranker"):
         burn(60)
-assert ecolyzer_otel.flush()
+assert ecolyzer_otel.flush(60)
 show = lambda context: format(context.span_id, "016x")
 spans = [{"name": s.name, "id": show(s.context), "parent": s.parent and show(s.parent),
           "links": [show(link.context) for link in s.links], "attributes": dict(s.attributes),

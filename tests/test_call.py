@@ -164,7 +164,7 @@ print(json.dumps({"child": result, "parent": told()}))
 
 
 def test_a_call_in_flight_at_a_fork_is_the_parents_and_the_child_counts_its_own() -> None:
-    done = subprocess.run([sys.executable, "-c", FORK], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", FORK], capture_output=True, text=True, timeout=240, check=True)
     result = json.loads(done.stdout)
     # The child made one call inside the parent's and one after it returned through the parent's wrapper.
     assert result["child"] == {

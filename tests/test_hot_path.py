@@ -1,6 +1,6 @@
-"""A guard against costs that grow: counts that are the same on every machine, and one ratio with much room.
+"""A guard against costs that grow: counts that are the same on every machine.
 
-What it costs in time: ``benchmarks/overhead.py`` and docs/performance.md.
+What it costs in time: ``benchmarks/overhead.py``, ``benchmarks/promptness.py`` and docs/performance.md.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from types import FrameType
 from typing import Any
 
 import pytest
-from opentelemetry.sdk.trace import TracerProvider
 
 from ecolyzer_otel import call as hot
 from ecolyzer_otel import pace
@@ -36,8 +35,6 @@ MOST_FRAMES = 12
 MOST_TOLD_OPCODES, MOST_TOLD_FRAMES = 350, 9
 #: Seen on CPython 3.11: 2 300 bytecode instructions per request, from hearing of it to its settlement.
 MOST_SETTLED_OPCODES = 3_000
-#: Seen: 0.22 of a bare span. A quarter is the aim; this is for a machine under load.
-MOST_OF_A_SPAN = 0.6
 
 
 class Engine:
@@ -106,6 +103,7 @@ def test_the_background_thread_takes_no_more_instructions_than_it_did(here: Stat
     assert (many[1] - few[1]) / 1000 <= MOST_TOLD_FRAMES
 
 
+@pytest.mark.slow
 def test_the_meter_takes_no_more_instructions_than_it_did() -> None:
     config = load({"zone": "FR", "port": "0", "sensors": "modelled", "cloud_metadata": "off"}, environ={}).config
     setup = prepare(config)
@@ -128,7 +126,7 @@ def test_the_meter_takes_no_more_instructions_than_it_did() -> None:
                 nonlocal client
                 client = meter.hear(client, batch)
 
-            spent, deadline = counted(hear)[0], time.monotonic() + 10
+            spent, deadline = counted(hear)[0], time.monotonic() + 60
             while client.waiting and time.monotonic() < deadline:
                 time.sleep(0.2)
                 spent += counted(meter.tick)[0]
@@ -172,6 +170,7 @@ def test_brief_calls_read_the_threads_clock_twice_in_eight(here: State, monkeypa
     assert reads <= 800 * 0.4
 
 
+@pytest.mark.slow
 def test_nothing_is_kept_of_a_call_that_was_told_of(here: State) -> None:
     engine, x = Wrapped(), [1]
 
@@ -185,30 +184,6 @@ def test_nothing_is_kept_of_a_call_that_was_told_of(here: State) -> None:
     block()
     before = block()
     assert block() - before < 100
-
-
-def test_a_brief_call_costs_a_part_of_the_span_that_it_writes(here: State) -> None:
-    engine, bare, x = Wrapped(), Engine(), [1, 2, 3]
-    tracer = TracerProvider().get_tracer("test")
-
-    def span() -> None:
-        tracer.start_span("infer engine").end()
-
-    def block(function: Callable[[], Any]) -> float:
-        began = time.thread_time_ns()
-        for _ in range(300):
-            function()
-        took = time.thread_time_ns() - began
-        here.done.clear()
-        return took
-
-    def ratio() -> float:
-        rounds = [(block(lambda: engine.infer(x)), block(lambda: bare.infer(x)), block(span)) for _ in range(30)]
-        return statistics.median((ours - none) / theirs for ours, none, theirs in rounds)
-
-    block(lambda: engine.infer(x))
-    best = min(ratio() for _ in range(3))
-    assert best < MOST_OF_A_SPAN
 
 
 COUNTED = """
@@ -238,13 +213,14 @@ def instructions(hundreds: int) -> int | None:
     for tool, (options, pattern) in tools.items():
         path = shutil.which(tool)
         if path is not None:
-            done = subprocess.run([path, *options, *script], capture_output=True, text=True, timeout=110)
+            done = subprocess.run([path, *options, *script], capture_output=True, text=True, timeout=240)
             found = re.findall(pattern, done.stderr, re.MULTILINE)
             if found:
                 return int(found[-1])
     return None
 
 
+@pytest.mark.slow
 def test_instructions_of_the_processor_where_somebody_counts_them() -> None:
     few, many = instructions(10), instructions(60)
     if few is None or many is None:

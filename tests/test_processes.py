@@ -8,7 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
-from processes import LINES, Program, wait_for
+from support.processes import LINES, Program
+from support.waiting import until
 
 
 def started(folder: Path, *command: str) -> Program:
@@ -26,7 +27,7 @@ def test_a_server_with_a_wrong_flag_fails_at_once_with_its_own_error(tmp_path: P
     server = started(tmp_path, "-m", "http.server", "--no-such-flag")
     began = time.monotonic()
     with pytest.raises(AssertionError, match="ended with status 2") as caught:
-        wait_for(never, "the page", server, seconds=100.0)
+        until(never, "the page", server, seconds=100.0)
     assert time.monotonic() - began < 60.0
     assert "unrecognized arguments: --no-such-flag" in str(caught.value)
     assert "nobody listens" in str(caught.value)
@@ -36,9 +37,9 @@ def test_one_that_runs_and_does_not_answer_is_shown_at_the_deadline(tmp_path: Pa
     code = f"import time\nfor n in range({LINES + 5}): print('line', n, flush=True)\ntime.sleep(100)"
     server = started(tmp_path, "-c", code)
     try:
-        wait_for(lambda: f"line {LINES + 4}" in server.output, "its lines", server)
+        until(lambda: f"line {LINES + 4}" in server.output, "its lines", server)
         with pytest.raises(AssertionError, match="the page: not within 0 s") as caught:
-            wait_for(never, "the page", server, seconds=0.3)
+            until(never, "the page", server, seconds=0.3)
     finally:
         server.process.kill()
         server.process.wait()
@@ -50,10 +51,10 @@ def test_one_that_runs_and_does_not_answer_is_shown_at_the_deadline(tmp_path: Pa
 def test_what_came_before_its_end_counts(tmp_path: Path) -> None:
     server = started(tmp_path, "-c", "print('done')")
     server.process.wait()
-    assert wait_for(lambda: server.output, "its line", server) == "done\n"
+    assert until(lambda: server.output, "its line", server) == "done\n"
 
 
 def test_one_that_wrote_nothing_is_named(tmp_path: Path) -> None:
     server = started(tmp_path, "-c", "raise SystemExit(7)")
     with pytest.raises(AssertionError, match="the server ended with status 7 and wrote nothing"):
-        wait_for(never, "the page", server)
+        until(never, "the page", server)

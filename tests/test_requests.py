@@ -32,7 +32,7 @@ def scrape(start: Callable[..., Any]) -> Callable[[], Scrape]:
     running = start()
 
     def look() -> Scrape:
-        assert ecolyzer_otel.flush()
+        assert ecolyzer_otel.flush(60)
         return Scrape(get(running.url))
 
     return look
@@ -253,7 +253,7 @@ def test_energies_of_requests_are_those_of_the_metrics(start: Callable[..., Any]
         with request("ranker") as r:
             burn(3)
         blocks.append(r)
-    assert ecolyzer_otel.flush()
+    assert ecolyzer_otel.flush(60)
     total = Scrape(get(running.url)).total("ecolyzer_request_energy_joules_sum")
     assert sum(one.energy for one in blocks) == pytest.approx(total)
 
@@ -282,7 +282,7 @@ def test_phases_add_up_to_the_request_and_differ_by_their_work(start: Callable[.
     assert seen.total("ecolyzer_tokens_total", kind="input") == 200
     assert seen.total("ecolyzer_tokens_total", kind="output") == 4
     assert seen.total("ecolyzer_first_token_seconds_count") == 1
-    assert 0.1 < seen.total("ecolyzer_first_token_seconds_sum") < 5
+    assert 0.1 < seen.total("ecolyzer_first_token_seconds_sum") < 60
     active = seen.total("ecolyzer_energy_joules_total", share="active")
     assert active == pytest.approx(seen.total("ecolyzer_device_energy_joules_total", share="requests"))
 
@@ -325,7 +325,7 @@ def test_a_model_can_be_given_another_name(start: Callable[..., Any]) -> None:
     MODEL.predict(X)
     with request("ranker"):
         burn(1)
-    assert ecolyzer_otel.flush()
+    assert ecolyzer_otel.flush(60)
     found = counted(Scrape(get(running.url)))
     assert {model for model, _ in found} == {"mine", "fraud", "ranking"}
 
@@ -354,7 +354,7 @@ def test_sci_of_a_generating_request_per_million_tokens_and_per_request(start: C
     assert energy.water_range[0] < energy.water_liters < energy.water_range[1]
     with request("other"):
         burn(5)
-    assert ecolyzer_otel.flush()
+    assert ecolyzer_otel.flush(60)
     seen = Scrape(get(running.url))
     grams = {
         scope: seen.total("ecolyzer_co2e_grams_total", model="writer", scope=scope)
@@ -375,7 +375,7 @@ def test_without_embodied_emissions_there_is_no_sci(start: Callable[..., Any]) -
     running = start()
     with request("writer"):
         burn(5)
-    assert ecolyzer_otel.flush()
+    assert ecolyzer_otel.flush(60)
     seen = Scrape(get(running.url))
     assert seen.find("ecolyzer_sci_grams") == []
     assert seen.find("ecolyzer_co2e_grams_total", scope="embodied") == []

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.waiting import PATIENCE, until
 
 from ecolyzer_otel.agent.protocol import (
     VERSION,
@@ -54,7 +55,7 @@ class Peer:
 
     def __init__(self, path: str) -> None:
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.socket.settimeout(10)
+        self.socket.settimeout(PATIENCE)
         self.socket.connect(path)
         self.frames = Frames("meter")
         self.heard: list[Any] = []
@@ -68,7 +69,7 @@ class Peer:
         self.say(Hello(VERSION, 1, service, **more))
         return self.wait_for(Welcome)
 
-    def wait_for(self, kind: type, seconds: float = 10.0) -> Any:
+    def wait_for(self, kind: type, seconds: float = PATIENCE) -> Any:
         deadline = time.monotonic() + seconds
         while True:
             for message in self.heard:
@@ -100,7 +101,7 @@ class Peer:
         facts = {"now_ns": now, "watermark_ns": now, "clocks": [], "models": [MODEL], "dropped": {}, "quiet": True}
         return Batch(**(facts | {"open": list(opens), "done": list(done), "served": self.served} | more))
 
-    def is_closed(self, seconds: float = 10.0) -> bool:
+    def is_closed(self, seconds: float = PATIENCE) -> bool:
         self.socket.settimeout(seconds)
         try:
             while data := self.socket.recv(1 << 16):
@@ -142,11 +143,8 @@ class Running:
         found = self.metrics().items()
         return sum(v for k, v in found if k.partition("{")[0] == name and all(part in k for part in parts))
 
-    def wait_until(self, condition: Callable[[], bool], seconds: float = 10.0) -> None:
-        deadline = time.monotonic() + seconds
-        while not condition():
-            assert time.monotonic() < deadline, self.metrics()
-            time.sleep(0.02)
+    def wait_until(self, condition: Callable[[], bool], seconds: float = PATIENCE) -> None:
+        until(condition, self.metrics, seconds=seconds)
 
     def settled(self, count: int, *parts: str) -> None:
         self.wait_until(lambda: self.total("ecolyzer_requests_total", *parts) >= count)
@@ -156,7 +154,7 @@ class Running:
         for peer in self.peers:
             peer.close()
         self.server.stop()
-        self.thread.join(5)
+        self.thread.join(PATIENCE)
         self.setup.close()
         self.server.close_all()
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from support.waiting import until
 
 from ecolyzer_otel.agent.devices import sensor_name
 from ecolyzer_otel.agent.identity import Peer, container_of, is_gone, peer_of
@@ -66,11 +65,7 @@ def test_a_process_in_a_real_control_group_of_a_container_is_known_by_it() -> No
     finally:
         process.kill()
         process.wait()
-        for _ in range(50):
-            with contextlib.suppress(OSError):
-                group.rmdir()
-                break
-            time.sleep(0.02)
+        until(lambda: group.rmdir() or True, "the control group is empty")
 
 
 def test_a_process_is_gone_when_it_has_ended_even_if_nobody_has_waited_for_it() -> None:
@@ -78,10 +73,7 @@ def test_a_process_is_gone_when_it_has_ended_even_if_nobody_has_waited_for_it() 
     try:
         assert not is_gone(process.pid)
         process.kill()
-        deadline = time.monotonic() + 5
-        while not is_gone(process.pid) and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert is_gone(process.pid), "a zombie"
+        until(lambda: is_gone(process.pid), "a zombie is gone")
     finally:
         process.communicate()
     assert is_gone(process.pid)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -31,10 +32,27 @@ def test_two_meters_of_one_host_count_each_other_as_long_as_they_live(caplog: py
     first.close()
 
 
-def test_one_that_is_about_to_end_is_no_reason_for_advice(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+def test_a_group_of_meters_and_those_without_one_do_not_count_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    grouped = Neighbours()
+    monkeypatch.delenv(neighbours.GROUP)
+    # As meters are where nobody sets the variable: beside those of this host, whoever's they are.
+    first, second = Neighbours(), Neighbours()
+    with open("/proc/net/unix") as table:
+        names = table.read()
+    assert names.count(f"@ecolyzer-meter/{os.getpid()}-") == 2
+    assert min(first.count(), second.count()) >= 2
+    assert grouped.count() == 1
+    for one in (grouped, first, second):
+        one.close()
+
+
+def test_one_that_is_about_to_end_is_no_reason_for_advice(
+    caplog: pytest.LogCaptureFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # A table of its own: other meters of the host would be a reason.
     table = tmp_path / "unix"
     head = "Num RefCount Protocol Flags Type St Inode Path\n"
+    monkeypatch.delenv(neighbours.GROUP)
     other = "0: 2 0 0 2 1 7 @ecolyzer-meter/1-1\n"
     table.write_text(head + other)
     fresh = Neighbours(str(table))

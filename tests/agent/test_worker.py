@@ -13,6 +13,8 @@ import sys
 import time
 
 import pytest
+from support.environment import clean
+from support.waiting import AGES, PATIENCE, until
 
 ENGINE = """
 import asyncio, os, sys, threading, time, json
@@ -45,12 +47,11 @@ engine = Engine()
 """
 
 
-def start(listener, script: str, seconds: float = 60.0) -> subprocess.CompletedProcess:
+def start(listener, script: str, seconds: float = AGES) -> subprocess.CompletedProcess:
     """Run a script that reports to the listener."""
-    clean = {key: value for key, value in os.environ.items() if not key.startswith(("ECOLYZER_", "OTEL_"))}
     done = subprocess.run(
         [sys.executable, "-c", script],
-        env=clean | {"ECOLYZER_AGENT_SOCKET": listener.path},
+        env=clean(ECOLYZER_AGENT_SOCKET=listener.path),
         capture_output=True,
         text=True,
         timeout=seconds,
@@ -62,7 +63,7 @@ def start(listener, script: str, seconds: float = 60.0) -> subprocess.CompletedP
 
 
 TELL = """
-assert ecolyzer_otel.flush(5)
+assert ecolyzer_otel.flush(60)
 print(json.dumps(ecolyzer_otel.counts()))
 """
 
@@ -71,9 +72,7 @@ def run(listener, code: str, *, first: str = "") -> None:
     """Run code in a process of its own, and wait until all that it served has been told of."""
     done = start(listener, first + ENGINE + "wrap()\n" + code + TELL)
     served = json.loads(done.stdout.splitlines()[-1])["served"]
-    deadline = time.monotonic() + 5
-    while len(listener.done) < served and time.monotonic() < deadline:
-        time.sleep(0.01)
+    until(lambda: len(listener.done) >= served, lambda: f"{served} requests: {listener.done}")
     assert len(listener.done) == served
 
 
@@ -215,17 +214,15 @@ def inside():
     child = os.fork()               # in the middle of a call: the child's copy of it is nobody's
     if child == 0:
         engine.infer()
-        ecolyzer_otel.flush(5)
+        ecolyzer_otel.flush(60)
         os._exit(0)
     os.waitpid(child, 0)
 engine.infer(0.0, inside)
 for child in children: assert os.waitpid(child, 0)[1] == 0
 for thread in threads: thread.join()
 """
-    start(listener, ENGINE + "wrap()\n" + code + "\nassert ecolyzer_otel.flush(5)")
-    deadline = time.monotonic() + 5
-    while len(listener.done) < 35 and time.monotonic() < deadline:
-        time.sleep(0.01)
+    start(listener, ENGINE + "wrap()\n" + code + "\nassert ecolyzer_otel.flush(60)")
+    until(lambda: len(listener.done) >= 35, lambda: f"35 requests: {listener.done}")
     time.sleep(0.2)
     # 3 in threads and 1 around a fork of the parent; 3 x 10 of children, and 1 of the child forked within a call.
     assert len(listener.done) == 35
@@ -235,9 +232,9 @@ for thread in threads: thread.join()
 def test_a_child_does_not_keep_its_parents_connection_open(listener):
     """Else the meter would not see the parent end as long as a child lives."""
     code = """
-engine.infer(); assert ecolyzer_otel.flush(5)
+engine.infer(); assert ecolyzer_otel.flush(60)
 child = os.fork()
-if child == 0: time.sleep(30)
+if child == 0: time.sleep(240)
 print(child, flush=True)
 os.kill(os.getpid(), 9)
 """
@@ -246,10 +243,8 @@ os.kill(os.getpid(), 9)
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
     child = int(process.stdout.readline())
     try:
-        assert process.wait(10) == -signal.SIGKILL
-        deadline = time.monotonic() + 5
-        while not listener.ended and time.monotonic() < deadline:
-            time.sleep(0.02)
+        assert process.wait(PATIENCE) == -signal.SIGKILL
+        until(lambda: listener.ended, "the meter sees the parent end")
         assert listener.ended == 1
     finally:
         os.kill(child, signal.SIGKILL)
@@ -259,11 +254,11 @@ os.kill(os.getpid(), 9)
 C_FORK = """
 import ctypes
 libc = ctypes.PyDLL(None)
-engine.infer(); assert ecolyzer_otel.flush(5)
+engine.infer(); assert ecolyzer_otel.flush(60)
 child = libc.fork()                 # as uWSGI does: Python's hooks are not called
 if child == 0:
     for _ in range(5): engine.infer()
-    assert ecolyzer_otel.flush(5)
+    assert ecolyzer_otel.flush(60)
     os._exit(0)
 assert os.waitpid(child, 0)[1] == 0
 """
@@ -310,7 +305,7 @@ def test_an_open_request_of_a_forked_child_is_told_with_its_cpu_time(listener):
 child = os.fork()
 if child == 0:
     engine.infer(1.0)
-    assert ecolyzer_otel.flush(5)
+    assert ecolyzer_otel.flush(60)
     os._exit(0)
 os.waitpid(child, 0)
 engine.infer()
@@ -324,7 +319,7 @@ def test_the_background_thread_imports_nothing(listener):
     code = """
 before = set(sys.modules)
 engine.infer(0.5)
-assert ecolyzer_otel.flush(5)
+assert ecolyzer_otel.flush(60)
 time.sleep(0.3)
 assert sorted(set(sys.modules) - before) == [], sorted(set(sys.modules) - before)
 """
@@ -335,7 +330,7 @@ assert sorted(set(sys.modules) - before) == [], sorted(set(sys.modules) - before
 def test_a_service_that_closes_our_descriptors_is_not_kept_busy(listener):
     code = """
 engine.infer()
-assert ecolyzer_otel.flush(5)
+assert ecolyzer_otel.flush(60)
 os.closerange(3, 256)
 before = time.process_time()
 time.sleep(1.0)

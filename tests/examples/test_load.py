@@ -13,7 +13,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from processes import Program, wait_for
+from support.processes import Program
+from support.waiting import AGES, PATIENCE, until
 
 LOAD = Path(__file__).parents[2] / "examples/load.py"
 
@@ -34,7 +35,7 @@ class Service(ThreadingHTTPServer):
         self.server_close()
 
     def wait_for(self, posts: int, load: Program) -> None:
-        wait_for(lambda: len(self.posts) >= posts, f"{posts} requests", load)
+        until(lambda: len(self.posts) >= posts, f"{posts} requests", load)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -84,7 +85,7 @@ def load(tmp_path):
 
 def test_every_endpoint_offered_gets_requests_at_no_more_than_the_rate(service, load):
     running = load(service.server_port, "--rate", "20", "--seconds", "4")
-    assert running.process.wait(60) == 0, running.told()
+    assert running.process.wait(AGES) == 0, running.told()
     assert 20 < len(service.posts) <= 80
     paths = Counter(path for path, _ in service.posts)
     assert {path.partition("?")[0] for path in paths} == {"/digits", "/embed", "/continue"}
@@ -108,7 +109,7 @@ def test_waits_for_the_service_survives_its_restart_and_ends_cleanly(load, numbe
     second = Service(port)
     second.wait_for(5, running)
     running.process.send_signal(number)
-    status = running.process.wait(60)
+    status = running.process.wait(PATIENCE)
     second.end()
     output = running.output
     assert status == 0, output
@@ -124,5 +125,5 @@ def test_waits_for_the_service_survives_its_restart_and_ends_cleanly(load, numbe
 )
 def test_an_option_that_cannot_be_used_is_named(load, wrong):
     running = load(1, *wrong)
-    assert running.process.wait(60) == 2, running.told()
+    assert running.process.wait(AGES) == 2, running.told()
     assert f"error: {wrong[0]}" in running.output

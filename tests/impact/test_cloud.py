@@ -24,9 +24,9 @@ from ecolyzer_otel.impact.cloud import PROVIDERS, Found, find_cloud_place
 
 NOTHING = Found(None, "", None)
 #: For answers that are to come: a slow machine must not turn them into silence.
-PATIENT = 20.0
+PATIENT = 60.0
 #: For answers that must not come, and how long the whole may take; what hangs would take 30 s.
-SHORT, SLACK, HANG = 0.3, 3.0, 30.0
+SHORT, SLACK, HANG = 0.3, 30.0, 90.0
 
 AZURE_TAG = "7783-7084-3265-9085-8269-3286-77"
 FIRMWARE = {

@@ -385,7 +385,7 @@ def test_what_is_added_to_a_manager_is_a_request_each(calls: Any, batching: Any)
         ids = [manager.add_request(prompt, max_new_tokens=4) for prompt in PROMPTS]
         done: dict[str, Any] = {}
         while len(done) < len(ids):
-            result = manager.get_result(timeout=20)
+            result = manager.get_result(timeout=240)
             assert result is not None
             if result.is_finished():
                 done[result.request_id] = result

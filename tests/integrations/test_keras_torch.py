@@ -105,7 +105,7 @@ print(json.dumps(told))
 def told() -> dict[str, Any]:
     environment = {**os.environ, "KERAS_BACKEND": "torch", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(
-        [sys.executable, "-c", SERVED], capture_output=True, text=True, timeout=100, check=False, env=environment
+        [sys.executable, "-c", SERVED], capture_output=True, text=True, timeout=240, check=False, env=environment
     )
     assert done.returncode == 0, done.stderr
     return dict(json.loads(done.stdout.splitlines()[-1]))

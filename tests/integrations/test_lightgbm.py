@@ -267,4 +267,4 @@ from ecolyzer_lightgbm import LightGBMInstrumentor
 LightGBMInstrumentor().instrument(skip_dep_check=True)
 sys.exit("lightgbm" in sys.modules)
 """
-    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=240).returncode == 0

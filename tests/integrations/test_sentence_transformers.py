@@ -202,4 +202,4 @@ from ecolyzer_sentence_transformers import SentenceTransformersInstrumentor
 SentenceTransformersInstrumentor().instrument(skip_dep_check=True)
 sys.exit("sentence_transformers" in sys.modules or "torch" in sys.modules)
 """
-    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=240).returncode == 0

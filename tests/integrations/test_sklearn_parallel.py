@@ -116,7 +116,7 @@ import joblib
 joblib.load({str(tmp_path / "model.joblib")!r}).predict([[0.0] * 4])
 print([call.spec.describe(call.model).name for call in state().done])
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240, check=True)
     assert done.stdout.strip() == "['Pipeline(LogisticRegression)']"
 
 

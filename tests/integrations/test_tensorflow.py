@@ -276,4 +276,4 @@ from ecolyzer_tensorflow import TensorFlowInstrumentor
 TensorFlowInstrumentor().instrument(skip_dep_check=True)
 sys.exit(bool({"tensorflow", "keras", "numpy"} & set(sys.modules)))
 """
-    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=240).returncode == 0

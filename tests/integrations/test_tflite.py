@@ -210,6 +210,6 @@ assert "tensorflow" not in sys.modules
 print(*(call.spec.describe(call.model).name for call in state().done))
 """
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True, cwd=tmp_path
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=240, check=True, cwd=tmp_path
     )
     assert done.stdout.split() == ["scorer"]

@@ -81,7 +81,7 @@ print(json.dumps(results))
 def compiled() -> dict[str, Any]:
     def run(how: str) -> Any:
         done = subprocess.run(
-            [sys.executable, "-c", COMPILE, how], capture_output=True, text=True, timeout=110, check=False
+            [sys.executable, "-c", COMPILE, how], capture_output=True, text=True, timeout=240, check=False
         )
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
@@ -139,7 +139,7 @@ print(json.dumps([call.spec.describe(call.model).name, call.items, close]))
 )
 def test_a_package_made_ahead_of_time_is_a_request_under_its_files_name(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", PACKAGE, str(tmp_path / "shop.pt2")], capture_output=True, text=True, timeout=110
+        [sys.executable, "-c", PACKAGE, str(tmp_path / "shop.pt2")], capture_output=True, text=True, timeout=240
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1]) == ["shop", 2, True]

@@ -388,4 +388,4 @@ from ecolyzer_transformers import TransformersInstrumentor
 TransformersInstrumentor().instrument(skip_dep_check=True)
 sys.exit("transformers" in sys.modules or "torch" in sys.modules)
 """
-    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=240).returncode == 0

@@ -289,4 +289,4 @@ from ecolyzer_xgboost import XGBoostInstrumentor
 XGBoostInstrumentor().instrument(skip_dep_check=True)
 sys.exit("xgboost" in sys.modules)
 """
-    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=240).returncode == 0

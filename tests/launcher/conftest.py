@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import subprocess
 import sys
 import time
-import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import pytest
-from processes import Program, wait_for
+from support.environment import clean
+from support.processes import Program
+from support.scrape import Scrape, get
+from support.waiting import PATIENCE, until
 
 LAUNCHER = str(Path(sys.executable).with_name("ecolyzer-instrument"))
 
@@ -60,35 +61,28 @@ class Service:
     def stderr(self) -> str:
         return self.err.read_text()
 
-    def wait_for(self, text: str, where: str = "stdout", seconds: float = 60.0) -> str:
+    def wait_for(self, text: str, where: str = "stdout", seconds: float = PATIENCE) -> str:
         program = Program("the service", self.process, self.out, self.err)
-        wait_for(
-            lambda: text in getattr(self, where),
-            f"{text!r} on {where}",
-            program,
-            seconds=seconds,
-            # Its meter may write to stderr after its end.
-            grace=10.0 if where == "stderr" else 0.0,
-        )
+        grace = 10.0 if where == "stderr" else 0.0  # its meter may write to stderr after its end
+        until(lambda: text in getattr(self, where), f"{text!r} on {where}", program, seconds=seconds, grace=grace)
         return getattr(self, where)
 
-    def wait(self, seconds: float = 30.0) -> int:
+    def wait(self, seconds: float = PATIENCE) -> int:
         return self.process.wait(seconds)
 
     def metrics_url(self) -> str:
         # The last one: a meter that was started again has a port of its own where it may choose.
         return re.findall(r"http://\S+/metrics", self.wait_for("/metrics", "stderr"))[-1]
 
+    def scrape(self) -> Scrape:
+        return Scrape(get(self.metrics_url()))
+
     def metrics(self) -> dict[str, float]:
-        """Samples of the classic exposition, by name and labels as written."""
-        with urllib.request.urlopen(self.metrics_url(), timeout=10) as answer:
-            lines = answer.read().decode().splitlines()
-        return {key: float(value) for key, _, value in (line.rpartition(" ") for line in lines if line[0] != "#")}
+        """Values by name and labels as written."""
+        return self.scrape().written
 
     def total(self, name: str, *parts: str) -> float:
-        """Sum of the samples of ``name`` whose labels hold every part."""
-        found = self.metrics().items()
-        return sum(v for k, v in found if k.partition("{")[0] == name and all(part in k for part in parts))
+        return self.scrape().total(name, *parts)
 
     def meter(self) -> psutil.Process:
         """The meter that serves this process."""
@@ -96,7 +90,7 @@ class Service:
         return next(meter for meter in meters() if f"ecolyzer-{self.process.pid}-" in " ".join(meter.cmdline()))
 
 
-def seconds_until_gone(process: psutil.Process, limit: float = 10.0) -> float:
+def seconds_until_gone(process: psutil.Process, limit: float = PATIENCE) -> float:
     """How long a process goes on. A zombie is gone: when its new parent reaps it is not ours to say."""
     began = time.monotonic()
     while time.monotonic() - began < limit:
@@ -131,14 +125,13 @@ def launch(tmp_path):
         command = command or [sys.executable, str(script)]
         if not bare:
             command = [LAUNCHER, "--port", "0", *options, *command]
-        clean = {k: v for k, v in os.environ.items() if not k.startswith(("ECOLYZER_", "OTEL_"))}
         with out.open("wb") as stdout, err.open("wb") as stderr:
             process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=stdout,
                 stderr=stderr,
-                env=clean | (env or {}),
+                env=clean(**(env or {})),
                 cwd=tmp_path,
                 # Where the tests run in the background of a script, SIGINT is ignored, and what they start inherits
                 # it.
@@ -149,9 +142,10 @@ def launch(tmp_path):
 
     yield start
     for service in started:
-        left = [meter for meter in meters() if f"ecolyzer-{service.process.pid}-" in " ".join(meter.cmdline())]
+        # What was read at first: asked again, one that has ended since is an error.
+        left = [one for one in meters() if f"ecolyzer-{service.process.pid}-" in " ".join(one.info["cmdline"])]
         if service.process.poll() is None:
             service.process.send_signal(signal.SIGKILL)
-            service.process.wait(10)
+            service.process.wait(PATIENCE)
         for meter in left:
             seconds_until_gone(meter, 5.0)

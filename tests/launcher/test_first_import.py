@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from support.waiting import AGES
 
 from .conftest import LAUNCHER
 
@@ -50,7 +51,7 @@ def test_what_is_hooked_is_what_the_instrumentors_patch():
 def run(code: str, tmp_path, **env: str) -> subprocess.CompletedProcess:
     return subprocess.run(
         [LAUNCHER, "--port", "0", "--cloud-metadata", "off", sys.executable, "-c", code],
-        capture_output=True, text=True, timeout=110, cwd=tmp_path, env=os.environ | env,
+        capture_output=True, text=True, timeout=AGES, cwd=tmp_path, env=os.environ | env,
     )  # fmt: skip
 
 

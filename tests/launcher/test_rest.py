@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from support.waiting import until
 
 from .conftest import ENGINE
 
@@ -47,10 +48,7 @@ def test_worker_page_and_meter_sleep_and_a_call_wakes_them(launch):
     service = launch(ENGINE + WAITS)
     service.wait_for("up")
     pid = service.process.pid
-    deadline = time.monotonic() + 20
-    while service.total("ecolyzer_requests_total") < 1:
-        assert time.monotonic() < deadline, service.stderr
-        time.sleep(0.05)
+    until(lambda: service.total("ecolyzer_requests_total") >= 1, lambda: service.stderr)
     time.sleep(4.5)  # the worker says that it is quiet after 2 s, and the meter has been busy until then
     watched = {"worker": pid, "meter": meter_of(pid)}
     before = {who: wakings(one) for who, one in watched.items()}
@@ -60,11 +58,8 @@ def test_worker_page_and_meter_sleep_and_a_call_wakes_them(launch):
     assert woken["worker"] == 0
     # For a minute after the last request it reads its sensors once a second.
     assert woken["meter"] <= 6
-    began = time.monotonic()
     os.kill(pid, 10)
-    while service.total("ecolyzer_requests_total") < 2:
-        assert time.monotonic() - began < 3.0
-        time.sleep(0.02)
+    until(lambda: service.total("ecolyzer_requests_total") >= 2, service.metrics)
 
 
 def test_many_rests_lose_nothing(launch):
@@ -75,13 +70,13 @@ worker._QUIET_AFTER = 0.0
 for number in range(150):
     engine.infer()
     time.sleep(0.03 + 0.001 * (number % 40))
-assert ecolyzer_otel.flush(5)
+assert ecolyzer_otel.flush(60)
 counts = ecolyzer_otel.counts()
 assert counts == {"served": 150, "accounted": 150, "dropped": 0, "pending": 0}, counts
 time.sleep(0.5)
 from ecolyzer_otel.call import state
 assert state().resting, "it rests again"
-print("done", flush=True); time.sleep(30)
+print("done", flush=True); time.sleep(240)
 """
     service = launch(ENGINE + code)
     service.wait_for("done")

@@ -20,7 +20,7 @@ def serve(app):
     return f"http://127.0.0.1:{sock.getsockname()[1]}"
 
 def ask(url):
-    assert urllib.request.urlopen(url, timeout=10).read() == b'"answer"'
+    assert urllib.request.urlopen(url, timeout=60).read() == b'"answer"'
 """
 
 APP = """
@@ -41,8 +41,8 @@ app.mount("/below", below)
 """
 
 END = """
-import ecolyzer_otel; assert ecolyzer_otel.flush(5)
-print("done", flush=True); time.sleep(30)
+import ecolyzer_otel; assert ecolyzer_otel.flush(60)
+print("done", flush=True); time.sleep(240)
 """
 
 

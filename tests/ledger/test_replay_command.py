@@ -18,7 +18,7 @@ DOCUMENT = {
 
 
 def ecolyzer(*arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*COMMAND, *arguments], input=given, capture_output=True, text=True, timeout=30)
+    return subprocess.run([*COMMAND, *arguments], input=given, capture_output=True, text=True, timeout=240)
 
 
 @pytest.fixture

@@ -77,6 +77,7 @@ def served(requests: int, at_once: int, kinds: int = 3) -> tuple[Ledger, list[Se
 # What is held.
 
 
+@pytest.mark.slow
 def test_after_twenty_thousand_requests_no_more_is_held_than_after_a_few() -> None:
     one, settled = served(20_000, 10)
     assert len(settled) == 20_000
@@ -238,6 +239,7 @@ def crowded(number: int) -> Iterator[int]:
         yield operations(lambda now=step * STEP: tick(one, now))  # type: ignore[misc]
 
 
+@pytest.mark.slow
 def test_an_interval_costs_no_more_per_request_with_many_in_flight_than_with_a_few() -> None:
     few, many = sum(list(crowded(50))[1:]), sum(list(crowded(400))[1:])
     assert few > 10_000, "something was counted"

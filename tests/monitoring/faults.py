@@ -54,7 +54,7 @@ def fail_request(url: str) -> int:
     body = b'{"rows": [[%s]]}' % b",".join([b"NaN"] * 64)
     request = urllib.request.Request(f"{url}/digits", body, {"Content-Type": "application/json"})
     try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return int(answer.status)
     except urllib.error.HTTPError as error:
         error.close()

@@ -54,5 +54,5 @@ def write(folder: Path, instance: str, service: str, models: Mapping[str, float]
         [tool("promtool"), "tsdb", "create-blocks-from", "openmetrics", str(file), str(folder)],
         check=True,
         capture_output=True,
-        timeout=60,
+        timeout=240,
     )

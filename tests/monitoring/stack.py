@@ -22,12 +22,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from processes import Program
+from support.environment import clean
+from support.ports import free_ports
+from support.processes import Program
+from support.scrape import get
+from support.waiting import AGES, until
 
 from . import history
 from .faults import grid_file
 from .machine import Machine
-from .tools import ROOT, free_ports, page, read_yaml, tool, wait_for
+from .tools import ROOT, read_yaml, tool
 
 sys.path.insert(0, str(ROOT / "examples"))
 from demo_parts.receiver import Receiver
@@ -73,14 +77,14 @@ class Stack:
         """What a process wrote."""
         return (self.folder / f"{name}.out").read_text(errors="replace")
 
-    def wait_for(self, done: Callable[[], object], seconds: float, what: str) -> Any:
-        """What ``done`` gives once it is true; fails where a process of the stack has ended."""
+    def until(self, condition: Callable[[], Any], what: str) -> Any:
+        """What ``condition`` gives once that is true; fails where a process of the stack has ended."""
         programs = (Program(name, one, self.folder / f"{name}.out") for name, one in self._started.items())
-        return wait_for(done, seconds, what, *programs)
+        return until(condition, what, *programs, seconds=AGES, pause=0.25)
 
     def metrics(self) -> str:
         """The meter's page."""
-        return page(f"http://{self.at['meter']}/metrics")
+        return get(f"http://{self.at['meter']}/metrics")
 
     def __enter__(self) -> Stack:
         (self.folder / "machine").mkdir()
@@ -104,9 +108,9 @@ class Stack:
         self._run("notifications", [sys.executable, "examples/notifications.py", "--host", host, "--port", port])
         self._start_alertmanager()
         self._start_prometheus()
-        self.wait_for(lambda: page(f"http://{self.at['service']}/"), 120, "the service")
+        self.until(lambda: get(f"http://{self.at['service']}/"), "the service")
         for name in ("prometheus", "alertmanager"):
-            self.wait_for(lambda name=name: page(f"http://{self.at[name]}/-/ready"), 60, name)
+            self.until(lambda name=name: get(f"http://{self.at[name]}/-/ready"), name)
         rate = ["--rate", str(self._rate)]
         self._run("load", [sys.executable, "examples/load.py", "--url", f"http://{self.at['service']}", *rate])
         return self
@@ -185,10 +189,9 @@ class Stack:
         return target
 
     def _run(self, name: str, command: list[str], settings: dict[str, str] | None = None) -> None:
-        clean = {key: value for key, value in os.environ.items() if not key.startswith(("ECOLYZER_", "OTEL_"))}
         with (self.folder / f"{name}.out").open("wb") as out:
             self._started[name] = subprocess.Popen(
-                command, cwd=ROOT, env=clean | (settings or {}), stdin=subprocess.DEVNULL,
+                command, cwd=ROOT, env=clean(**(settings or {})), stdin=subprocess.DEVNULL,
                 stdout=out, stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
 

@@ -20,7 +20,7 @@ def config() -> dict[str, Any]:
 
 def amtool(*arguments: str) -> str:
     return subprocess.run(
-        [tool("amtool"), *arguments], check=True, capture_output=True, text=True, timeout=20
+        [tool("amtool"), *arguments], check=True, capture_output=True, text=True, timeout=240
     ).stdout.strip()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
@@ -11,14 +10,15 @@ from pathlib import Path
 
 import pytest
 from measured import Scrape, get
-from processes import Program, wait_for
 from prometheus_client.samples import Sample
+from support.environment import clean
+from support.ports import free_port
+from support.processes import Program
+from support.waiting import AGES, PATIENCE, until
 
 from .machine import CPU_LIMIT_CELSIUS, GPU_LIMIT_CELSIUS, Machine
-from .tools import free_ports
 
 pytest.importorskip("pynvml")
-pytestmark = pytest.mark.timeout(300)
 
 SERVICE = """
 import time, ecolyzer_otel
@@ -35,21 +35,24 @@ class Meter:
     """The page of a started meter."""
 
     def __init__(self, port: int, service: Program) -> None:
-        self._url = f"http://127.0.0.1:{port}/metrics"
         self._service = service
+        self._url = f"http://127.0.0.1:{port}/metrics"
 
-    def when(self, true: Callable[[Scrape], object], what: str, seconds: float = 60.0) -> Scrape:
-        page: Scrape | None = None
+    def when(self, true: Callable[[Scrape], object], what: str) -> Scrape:
+        pages: list[Scrape] = []
 
-        def found() -> Scrape | None:
-            nonlocal page
-            page = Scrape(get(self._url))
-            return page if true(page) else None
+        def found() -> bool:
+            pages[:] = [Scrape(get(self._url))]
+            return bool(true(pages[0]))
 
-        try:
-            return wait_for(found, what, self._service, seconds=seconds)
-        except AssertionError as error:
-            raise AssertionError(f"{error}\n{told(page) if page else 'no page'}") from None
+        until(
+            found,
+            lambda: f"{what}: {told(pages[0]) if pages else 'no page'}",
+            self._service,
+            seconds=AGES,
+            pause=0.2,
+        )
+        return pages[0]
 
 
 def told(page: Scrape) -> list[Sample]:
@@ -64,22 +67,18 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
 
 @pytest.fixture
 def meter(machine: Machine, tmp_path: Path) -> Iterator[Meter]:
-    (port,) = free_ports(1)
+    port = free_port()
     launcher = str(Path(sys.executable).with_name("ecolyzer-instrument"))
     command = [launcher, *machine.options(), "--zone", "FR", "--port", str(port), sys.executable, "-c", SERVICE]
-    clean = {key: value for key, value in os.environ.items() if not key.startswith(("ECOLYZER_", "OTEL_"))}
     out = tmp_path / "service.out"
     with out.open("wb") as file:
         running = subprocess.Popen(
-            command,
-            env=clean | machine.environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-        )
+            command, env=clean(**machine.environment()), stdin=subprocess.DEVNULL,
+            stdout=file, stderr=subprocess.STDOUT,
+        )  # fmt: skip
     yield Meter(port, Program("the service", running, out))
     running.terminate()
-    running.wait(10)
+    running.wait(PATIENCE)
 
 
 def test_its_sensors_are_read_fail_and_come_back(machine: Machine, meter: Meter):

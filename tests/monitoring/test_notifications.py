@@ -14,9 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import Program
+from support.ports import free_port
+from support.processes import Program
+from support.scrape import get
+from support.waiting import AGES, PATIENCE, until
 
-from .tools import ROOT, free_ports, page, tool, wait_for
+from .tools import ROOT, tool
 
 #: Version 4 of the webhook's message, https://prometheus.io/docs/alerting/latest/configuration/#webhook_config
 MESSAGE: dict[str, Any] = {
@@ -70,7 +73,7 @@ class Receiver:
     def post(self, body: bytes) -> int:
         request = urllib.request.Request(self.url, data=body, headers={"Content-Type": "application/json"})
         try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
+            with urllib.request.urlopen(request, timeout=60) as answer:
                 return int(answer.status)
         except urllib.error.HTTPError as error:
             return error.code
@@ -86,10 +89,10 @@ def receiver(tmp_path: Path) -> Iterator[Receiver]:
     with out.open("wb") as file:
         process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
     program = Program("notifications.py", process, out)
-    found = wait_for(lambda: re.search(r"http://\S+", program.output), 60, "where it listens", program)
+    found = until(lambda: re.search(r"http://\S+", program.output), "where it listens", program)
     yield Receiver(process, found.group(), out)
     process.terminate()
-    assert process.wait(10) == 0
+    assert process.wait(PATIENCE) == 0
 
 
 def test_alerts_are_printed_for_people(receiver: Receiver) -> None:
@@ -114,13 +117,13 @@ def test_nonsense_is_refused_and_does_no_harm(receiver: Receiver, body: bytes) -
 
 
 def test_it_says_that_it_is_well(receiver: Receiver) -> None:
-    with urllib.request.urlopen(receiver.url, timeout=10) as answer:
+    with urllib.request.urlopen(receiver.url, timeout=60) as answer:
         assert answer.read() == b"ok\n"
 
 
 def test_an_alert_gets_through_a_real_alertmanager(receiver: Receiver, tmp_path: Path) -> None:
     """The file of the stack, with other addresses; and what follows from another alert is not told."""
-    (port,) = free_ports(1)
+    port = free_port()
     text = (ROOT / "grafana" / "alertmanager" / "alertmanager.yml").read_text()
     text = text.replace("http://notifications:8080/", receiver.url).replace("group_wait: 10s", "group_wait: 1s")
     (tmp_path / "alertmanager.yml").write_text(text)
@@ -135,17 +138,23 @@ def test_an_alert_gets_through_a_real_alertmanager(receiver: Receiver, tmp_path:
         process = subprocess.Popen(command, stdout=log, stderr=log)
     try:
         alertmanager = Program("alertmanager", process, tmp_path / "alertmanager.log")
-        wait_for(lambda: page(f"http://127.0.0.1:{port}/-/ready"), 60, "Alertmanager", alertmanager)
+        until(
+            lambda: get(f"http://127.0.0.1:{port}/-/ready"), "it is ready", alertmanager, seconds=AGES, pause=0.25
+        )
         for labels in (
             {"alertname": "EcolyzerMeterDown", "severity": "critical", "job": "ecolyzer", "instance": "a:9465"},
             {"alertname": "EcolyzerSensorLost", "severity": "critical", "job": "ecolyzer", "instance": "a:9465"},
             {"alertname": "EcolyzerSensorLost", "severity": "critical", "job": "ecolyzer", "instance": "b:9465"},
         ):
             send(f"http://127.0.0.1:{port}/api/v2/alerts", labels)
-        wait_for(lambda: " ".join(receiver.printed()).count("FIRING") >= 2, 60, "two alerts", alertmanager)
+        until(
+            lambda: sum(line.startswith("FIRING") for line in receiver.printed()) >= 2,
+            receiver.printed,
+            alertmanager,
+        )
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(PATIENCE)
     printed = receiver.printed()
     assert sorted(line.split()[2] for line in printed if line.startswith("FIRING")) == [
         "EcolyzerMeterDown",
@@ -160,4 +169,4 @@ def test_an_alert_gets_through_a_real_alertmanager(receiver: Receiver, tmp_path:
 def send(url: str, labels: dict[str, str]) -> None:
     body = json.dumps([{"labels": labels, "annotations": {"summary": "a test"}}]).encode()
     request = urllib.request.Request(url, data=body, headers={"Content-Type": "application/json"})
-    urllib.request.urlopen(request, timeout=10).close()
+    urllib.request.urlopen(request, timeout=60).close()

@@ -40,7 +40,7 @@ ASKED_FOR = {
 
 def promtool(*words: object, folder: Path = PROMETHEUS) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [tool("promtool"), *map(str, words)], capture_output=True, text=True, timeout=110, cwd=folder
+        [tool("promtool"), *map(str, words)], capture_output=True, text=True, timeout=240, cwd=folder
     )
 
 

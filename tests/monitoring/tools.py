@@ -1,17 +1,12 @@
-"""What the tests here share: programs that are not of Python, files of the repository, ports, pages, waiting."""
+"""What the tests here share: programs that are not of Python, files of the repository."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
-import socket
-import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import processes
 import pytest
 import yaml
 
@@ -45,23 +40,3 @@ def read_yaml(path: str | Path) -> Any:
 def read_documents(path: str | Path) -> list[dict[str, Any]]:
     """All of a file's YAML documents."""
     return [one for one in yaml.safe_load_all((ROOT / path).read_text()) if one is not None]
-
-
-def free_ports(number: int) -> list[int]:
-    """Ports that nobody listens on now."""
-    with contextlib.ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(number)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
-
-
-def wait_for(done: Callable[[], object], seconds: float, what: str, *programs: processes.Program) -> Any:
-    """What ``done`` gives once it is true; an error of connection counts as not yet."""
-    return processes.wait_for(done, what, *programs, seconds=seconds)
-
-
-def page(url: str) -> str:
-    """The text of a page."""
-    with urllib.request.urlopen(url, timeout=10) as answer:
-        return answer.read().decode()

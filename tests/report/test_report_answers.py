@@ -11,12 +11,11 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from support.ports import free_port
 
 from ecolyzer_otel.errors import ConfigError
 from ecolyzer_otel.report.from_prometheus import from_prometheus
 from ecolyzer_otel.report.prometheus import Prometheus
-
-from .test_report_prometheus import free_port
 
 
 class Odd:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from monitoring.tools import tool
-from processes import Program, wait_for
+from support.ports import free_port
+from support.processes import Program
+from support.waiting import AGES, until
 
 from ecolyzer_otel.errors import ConfigError
 from ecolyzer_otel.names import Metric
@@ -51,12 +52,6 @@ class Meter:
                 self.store.histogram(Metric.REQUEST_ENERGY, labels[:5]).observe(joules / requests)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @dataclass
 class Scraped:
     server: Prometheus
@@ -90,37 +85,26 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scraped]:
         stderr=log,
     )  # fmt: skip
     running = Program("prometheus", process, folder / "log")
-    server = Prometheus(f"http://127.0.0.1:{own}", timeout_seconds=10.0)
-
-    def newest(query: str) -> list[float]:
-        try:
-            return [one.points[-1][1] for one in server.query(query, time.time())]
-        except ConfigError:  # it does not answer yet
-            return []
-
-    def seen(port: int, model: str, requests: float) -> None:
-        name = f'ecolyzer_requests_total{{instance="127.0.0.1:{port}",model="{model}"}}'
-        wait_for(lambda: newest(name) == [requests], f"{requests} requests of {model}", running)
-
+    server = Prometheus(f"http://127.0.0.1:{own}", timeout_seconds=60.0)
     meter: Meter | None = None
     try:
-        wait_for(lambda: newest("up"), "the first scrape", running)
+        scraped_until(lambda: bool(server.query("up", time.time())), running)
         begin = time.time() - 1.0
         meter = Meter(port)
         meter.work(100.0)  # before its first scrape
-        seen(port, "resnet50", 1)
+        seen(running, server, port, "resnet50", 1)
         for _ in range(3):
             meter.work(10.0)
         meter.work(70.0, LATE, requests=7)  # a series whose first value is all there is
-        seen(port, "late", 7)
-        seen(port, "resnet50", 4)
+        seen(running, server, port, "late", 7)
+        seen(running, server, port, "resnet50", 4)
         middle = time.time()
         meter.server.stop()
         meter = Meter(port)  # the restart: counters begin anew, and are soon above what they were
         meter.work(500.0, requests=9)
         old.work(2000.0, requests=2)
-        seen(port, "resnet50", 9)
-        seen(old.server.port, "resnet50", 2)
+        seen(running, server, port, "resnet50", 9)
+        seen(running, server, old.server.port, "resnet50", 2)
         yield Scraped(server, begin, middle, time.time())
     finally:
         process.kill()
@@ -129,6 +113,21 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scraped]:
         for one in (meter, old):
             if one is not None:
                 one.server.stop()
+
+
+def scraped_until(true: Callable[[], bool], running: Program) -> None:
+    def found() -> bool:
+        try:
+            return true()
+        except ConfigError:
+            return False
+
+    until(found, "Prometheus did not scrape", running, seconds=AGES, pause=0.1)
+
+
+def seen(running: Program, server: Prometheus, port: int, model: str, requests: float) -> None:
+    name = f'ecolyzer_requests_total{{instance="127.0.0.1:{port}",model="{model}"}}'
+    scraped_until(lambda: [one.points[-1][1] for one in server.query(name, time.time())] == [requests], running)
 
 
 def read(scraped: Scraped, seconds: float, **options: Any) -> Observations:

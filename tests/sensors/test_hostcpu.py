@@ -52,7 +52,7 @@ def test_a_lost_stat_is_a_sensor_error_and_heals(proc, tmp_path):
 def test_without_procfs_psutil_counts(tmp_path):
     host = HostCpu(tmp_path, tmp_path)
     before = host.busy_seconds()
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while host.busy_seconds() <= before and time.monotonic() < deadline:
         sum(range(10_000))
     assert host.busy_seconds() > before
@@ -194,7 +194,7 @@ def test_v1_cpuset(proc, tree):
 
 def test_this_machine_grows_when_it_works():
     host = HostCpu()
-    before, deadline = host.busy_seconds(), time.monotonic() + 5
+    before, deadline = host.busy_seconds(), time.monotonic() + 60
     while host.busy_seconds() - before < 0.05 and time.monotonic() < deadline:
         sum(range(10_000))
     assert host.busy_seconds() - before >= 0.05

@@ -45,7 +45,7 @@ def test_power_of_the_server_is_integrated(ipmitool, clock):
     clock.advance(2.0)
     assert server.read().joules == pytest.approx(440.0)
     ipmitool(_SAID.format(watts=300))
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     joules = 440.0
     while time.monotonic() < deadline:  # its thread asks again within a second
         clock.advance(1.0)
@@ -77,7 +77,7 @@ def test_a_controller_that_stops_answering_is_an_error(ipmitool, clock):
     (server,), _ = open_ipmi(clock)
     ipmitool(error="timeout", status=1)
     error = None
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while error is None and time.monotonic() < deadline:
         time.sleep(0.05)
         try:

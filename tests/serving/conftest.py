@@ -8,7 +8,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -22,16 +21,14 @@ import numpy
 import onnx
 import psutil
 import pytest
-from processes import Program, wait_for
+from support.environment import clean
+from support.ports import free_port
+from support.processes import Program
+from support.scrape import Scrape, get
+from support.waiting import PATIENCE, until
 
 BIN = Path(sys.executable).parent
 SERVICE = Path(__file__).with_name("service")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture(scope="session")
@@ -73,25 +70,12 @@ def recording(path: Path, watts: float, seconds: float, idle_watts: float = 0.0,
     return path
 
 
-@dataclass
-class Metrics:
-    """One look at ``/metrics``: samples by name and labels as written."""
-
-    samples: dict[str, float]
+class Metrics(Scrape):
+    """One look at the metrics of a meter."""
 
     @classmethod
     def of(cls, port: int) -> Metrics:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
-            lines = answer.read().decode().splitlines()
-        pairs = (line.rpartition(" ") for line in lines if not line.startswith("#"))
-        return cls({key: float(value) for key, _, value in pairs})
-
-    def total(self, name: str, *parts: str) -> float:
-        return sum(
-            value
-            for key, value in self.samples.items()
-            if key.partition("{")[0] == name and all(part in key for part in parts)
-        )
+        return cls(get(f"http://127.0.0.1:{port}/metrics"))
 
     @property
     def settled(self) -> int:
@@ -133,12 +117,12 @@ class Running:
     def program(self) -> Program:
         return Program("the service", self.process, self.out)
 
-    def wait_until_up(self, seconds: float = 90.0) -> int:
+    def wait_until_up(self, seconds: float = PATIENCE) -> int:
         """Ask until the first answer; returns how many requests were answered: 1."""
-        return wait_for(self.get, "the first answer", self.program, seconds=seconds)
+        return until(self.get, "the first answer", self.program, seconds=seconds, pause=0.1)
 
     def get(self) -> int:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.http}/", timeout=20) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.http}/", timeout=PATIENCE) as answer:
             self.workers[int(answer.read())] += 1
         return 1
 
@@ -167,20 +151,20 @@ class Running:
     def metrics(self) -> Metrics:
         return Metrics.of(self.port)
 
-    def settled(self, expected: int, seconds: float = 10.0) -> Metrics:
+    def settled(self, expected: int, seconds: float = PATIENCE) -> Metrics:
         """The metrics once ``expected`` requests are settled; fails where it is another number in the end."""
         deadline = time.monotonic() + seconds
         while True:
             try:
                 found = self.metrics()
             except OSError:
-                found = Metrics({})
+                found = Metrics()
             if found.settled >= expected or time.monotonic() > deadline:
                 break
             time.sleep(0.1)
         time.sleep(0.3)  # none may come that is one too many
         found = self.metrics()
-        told = {key: value for key, value in found.samples.items() if "unsettled" in key or "dropped" in key}
+        told = {key: value for key, value in found.written.items() if "unsettled" in key or "dropped" in key}
         assert (found.settled, found.accounted) == (expected, expected), f"{told}\n{self.output}"
         return found
 
@@ -190,10 +174,9 @@ class Running:
 
 
 def environment(model: Path, port: int, **more: str) -> dict[str, str]:
-    clean = {key: value for key, value in os.environ.items() if not key.startswith(("ECOLYZER_", "OTEL_"))}
-    path = os.pathsep.join([str(BIN), clean.get("PATH", os.defpath)])
+    path = os.pathsep.join([str(BIN), os.environ.get("PATH", os.defpath)])
     own = {"PATH": path, "MODEL_FILE": str(model), "ECOLYZER_PORT": str(port), "PYTHONPATH": str(SERVICE)}
-    return clean | own | more
+    return clean(**own | more)
 
 
 PLAIN = {"OTEL_PYTHON_DISTRO": "ecolyzer", "OTEL_PYTHON_CONFIGURATOR": "ecolyzer"}
@@ -252,22 +235,23 @@ class Agent:
     def program(self) -> Program:
         return Program("the agent", self.process, self.out)
 
-    def wait_until_up(self, seconds: float = 60.0) -> Agent:
-        wait_for(lambda: " | agent on " in self.output, "that the agent listens", self.program, seconds=seconds)
+    def wait_until_up(self, seconds: float = PATIENCE) -> Agent:
+        until(lambda: " | agent on " in self.output, "it listens", self.program, seconds=seconds)
         return self
 
     def metrics(self) -> Metrics:
         return Metrics.of(self.port)
 
     def health(self) -> dict:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/healthz", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/healthz", timeout=PATIENCE) as answer:
             return json.load(answer)
 
-    def settled(self, expected: int, *parts: str, seconds: float = 10.0) -> Metrics:
-        deadline = time.monotonic() + seconds
-        while self.metrics().total("ecolyzer_requests_total", *parts) < expected and time.monotonic() < deadline:
-            time.sleep(0.1)
-        time.sleep(1.2)  # a page is up to a second old
+    def settled(self, expected: int, *parts: str, seconds: float = PATIENCE) -> Metrics:
+        until(
+            lambda: self.metrics().total("ecolyzer_requests_total", *parts) >= expected,
+            lambda: f"{expected} requests: {self.output}", seconds=seconds, pause=0.1,
+        )  # fmt: skip
+        time.sleep(1.2)  # none may come that is one too many; a page is up to a second old
         found = self.metrics()
         assert found.total("ecolyzer_requests_total", *parts) == expected, self.output
         return found

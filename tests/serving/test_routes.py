@@ -13,7 +13,7 @@ def test_requests_of_one_connection_have_routes_of_their_own(serve, size, sample
     server = ["uvicorn", "web:app", "--host", "127.0.0.1", "--port", "PORT", "--http", "h11", "--loop", "asyncio"]
     service = serve(server, env={"OTEL_TRACES_SAMPLER": sampler})
     sent = service.wait_until_up()
-    connection = http.client.HTTPConnection("127.0.0.1", service.http, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", service.http, timeout=60)
     for number in range(5):
         for path, body in ((f"/upload/{number}", b"x" * size), (f"/ask/{number}", b"x")):
             connection.request("POST", path, body)

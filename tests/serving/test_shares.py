@@ -6,10 +6,9 @@ import time
 from pathlib import Path
 
 import pytest
+from support.waiting import until
 
 from .conftest import Running, recording
-
-pytestmark = pytest.mark.timeout(180)
 
 WATTS, IDLE, SECONDS = 40.0, 10.0, 7.0
 
@@ -60,9 +59,9 @@ count = 0
 while time.monotonic() < end:
     predict()
     count += 1
-assert ecolyzer_otel.flush(5)
+assert ecolyzer_otel.flush(60)
 print("made", count, flush=True)
-time.sleep(30)
+time.sleep(240)
 """
 
 
@@ -72,9 +71,7 @@ def test_two_meters_on_one_host_do_not_charge_it_twice_and_advise_the_agent(serv
     began = time.monotonic()
     services = [serve(["python", "-c", LOOP, "4"], env=env) for _ in range(2)]
     for service in services:
-        deadline = time.monotonic() + 30
-        while "made" not in service.output and time.monotonic() < deadline:
-            time.sleep(0.05)
+        until(lambda service=service: "made" in service.output, service.output)
     until_still(services[1], began + 0.5, SECONDS)
     found = [service.metrics() for service in services]
     active = [one.total("ecolyzer_energy_joules_total", 'share="active"') for one in found]

@@ -7,15 +7,17 @@ import json
 import os
 import subprocess
 import sys
-import time
 import urllib.request
 from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import Program, wait_for
+from support.ports import free_port
+from support.processes import Program
+from support.scrape import get
+from support.waiting import AGES, until
 
-from tests.serving.conftest import BIN, Metrics, environment, free_port
+from tests.serving.conftest import BIN, Metrics, environment
 
 pytest.importorskip("openai")
 sys.path.insert(0, str(Path(__file__).parents[1] / "integrations"))
@@ -42,17 +44,12 @@ def ask(port: int, model: Path, text: str, *, stream: bool) -> dict[str, Any]:
         json.dumps(body).encode(),
         {"Content-Type": "application/json"},
     )
-    with urllib.request.urlopen(request, timeout=60) as answer:
+    with urllib.request.urlopen(request, timeout=AGES) as answer:
         text = answer.read().decode()
     if not stream:
         return json.loads(text)["usage"]  # type: ignore[no-any-return]
     parts = [json.loads(line[6:]) for line in text.splitlines() if line.startswith("data: {")]
     return next(part["usage"] for part in reversed(parts) if part.get("usage"))  # type: ignore[no-any-return]
-
-
-def healthy(port: int) -> bool:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5) as answer:
-        return answer.status == 200
 
 
 @pytest.mark.parametrize("options", [(), CONTINUOUS], ids=["one after the other", "continuous batching"])
@@ -62,21 +59,20 @@ def test_answers_are_requests_with_route_tokens_and_phases(model: Path, tmp_path
     out = tmp_path / "server.out"
     with out.open("wb") as file:
         process = subprocess.Popen(
-            [*command, "--host", "127.0.0.1", "--port", str(port)],
-            stdout=file, stderr=subprocess.STDOUT,
+            [*command, "--host", "127.0.0.1", "--port", str(port)], stdout=file, stderr=subprocess.STDOUT,
             env=environment(tmp_path, meter_port) | {"PATH": os.environ["PATH"], "HF_HUB_OFFLINE": "1"},
         )  # fmt: skip
+    server = Program("the server", process, out)
     try:
-        wait_for(lambda: healthy(port), "the server", Program("the server", process, out), seconds=100.0)
+        until(lambda: get(f"http://127.0.0.1:{port}/health"), "it answers", server, seconds=AGES, pause=0.2)
         with concurrent.futures.ThreadPoolExecutor(3) as pool:
             asked = [
                 pool.submit(ask, port, model, "the cat sits " * (1 + index), stream=index % 2 == 0)
                 for index in range(6)
             ]
             usages = [one.result() for one in asked]
-        deadline = time.monotonic() + 15
-        while (metrics := Metrics.of(meter_port)).settled < 6 and time.monotonic() < deadline:
-            time.sleep(0.1)
+        until(lambda: Metrics.of(meter_port).settled >= 6, lambda: Metrics.of(meter_port).written)
+        metrics = Metrics.of(meter_port)
         labels = 'model="tinychat"', 'operation="generate"', 'route="/v1/chat/completions"'
         assert metrics.settled == metrics.accounted == metrics.total("ecolyzer_requests_total", *labels) == 6
         for kind, key in (("input", "prompt_tokens"), ("output", "completion_tokens")):

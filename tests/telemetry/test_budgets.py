@@ -70,7 +70,7 @@ def test_the_options_reach_the_page() -> None:
         with ecolyzer_otel.request("small"):
             sum(range(100_000))
         ecolyzer_otel.flush()
-        page = urllib.request.urlopen(running.url, timeout=10).read().decode()
+        page = urllib.request.urlopen(running.url, timeout=60).read().decode()
         ecolyzer_otel.stop()
         print(json.dumps([line for line in page.splitlines() if line.startswith("ecolyzer_carbon_budget")]))
         """

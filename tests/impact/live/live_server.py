@@ -279,12 +279,3 @@ CASES = [
         secrets=("own-s3cret",),
     ),
 ]
-
-
-def until(condition: Callable[[], Any], seconds: float = 10.0) -> Any:
-    """The truth of ``condition`` as soon as it holds; fails after ``seconds``."""
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < end, "it did not come to that"
-        time.sleep(0.005)
-    return found

@@ -6,7 +6,8 @@ import os
 import time
 
 import pytest
-from live_server import KEY, until
+from live_server import KEY
+from support.waiting import until
 
 from ecolyzer_otel.errors import ConfigError
 from ecolyzer_otel.impact.live import open_live
@@ -206,6 +207,7 @@ def test_a_file_that_ended_is_said_once(opened):
     assert grid.at(time.time()) is None
 
 
+@pytest.mark.slow
 def test_a_year_of_five_minutes_is_read(opened):
     rows = "".join(f"{MIDNIGHT + 300 * n:.0f},{n % 1000}\n" for n in range(105_120))
     grid = opened("time,gco2e_per_kwh\n" + rows)

@@ -9,7 +9,8 @@ import traceback
 from dataclasses import dataclass
 
 import pytest
-from live_server import CASES, Answer, Case, until
+from live_server import CASES, Answer, Case
+from support.waiting import until
 
 from ecolyzer_otel.impact.live import LiveGrid
 

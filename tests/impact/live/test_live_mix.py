@@ -7,7 +7,8 @@ import time
 import zipfile
 
 import pytest
-from live_server import AREA, CASES, Answer, document, entsoe, series, until
+from live_server import AREA, CASES, Answer, document, entsoe, series
+from support.waiting import until
 
 from ecolyzer_otel.impact.live.eic import AREAS, find_area, is_eic
 from ecolyzer_otel.impact.live.figure import Problem

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 
 import pytest
-from live_server import AREA, CASES, Answer, electricitymaps, neso, until
+from live_server import AREA, CASES, Answer, electricitymaps, neso
+from support.waiting import until
 
 from ecolyzer_otel.impact.live import open_live
 

@@ -9,7 +9,8 @@ import threading
 import time
 
 import pytest
-from live_server import CASES, Answer, electricitymaps, until
+from live_server import CASES, Answer, electricitymaps
+from support.waiting import until
 
 from ecolyzer_otel.impact.live import Figure, LiveGrid
 from ecolyzer_otel.impact.live.cache import Cache
@@ -214,13 +215,13 @@ def test_closing_ends_the_thread_and_keeps_the_figures(server):
 
 
 def test_closing_does_not_wait_for_a_slow_server(server):
-    server.answer = lambda asked: Answer(raw=lambda handler: server.ending.wait(5.0))
+    server.answer = lambda asked: Answer(raw=lambda handler: server.ending.wait(60.0))
     grid = EM.open(server.url)
     grid.start()
     until(lambda: server.asked)
     begun = time.monotonic()
     grid.close(0.1)
-    assert time.monotonic() - begun < 2.0
+    assert time.monotonic() - begun < 30.0
 
 
 def cached(tmp_path) -> dict:

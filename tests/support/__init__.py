@@ -1,0 +1,1 @@
+"""What tests of every kind share: an environment of their own, ports, pages of metrics, and waiting."""
