@@ -119,7 +119,9 @@ class Running:
 
     def wait_until_up(self, seconds: float = PATIENCE) -> int:
         """Ask until the first answer; returns how many requests were answered: 1."""
-        return until(self.get, "the first answer", self.program, seconds=seconds, pause=0.1)
+        # One that has ended well by now has left a daemon.
+        grace = seconds if self.process.poll() == 0 else 0.0
+        return until(self.get, "the first answer", self.program, seconds=seconds, pause=0.1, grace=grace)
 
     def get(self) -> int:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.http}/", timeout=PATIENCE) as answer:
