@@ -1,18 +1,24 @@
-# The daily commands. Needs CPython >= 3.10 with venv, make, and a pip registry; everything else goes to .venv.
+# The daily commands. Needs CPython >= 3.10 with venv, make, and a pip registry; everything else goes to .venv: pip's
+# packages, and for the tests those of Debian that the system lacks.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 OLDER := onnxruntime==1.19.2 transformers==4.57.6 "huggingface-hub==0.36.*" "tokenizers==0.22.*"
 OLDER_TESTS := $(addprefix tests/integrations/test_,onnxruntime.py onnxruntime_files.py transformers.py generate.py)
+# Packages of models, without what they ask for: the code of one needs PyTorch and its ONNX file, which is what is used,
+# does not; the other asks for the OpenCV with windows, which needs the libraries of a desktop, and for a Python before
+# 3.13 although it runs on a later one.
+MODELS = $(PIP) --no-deps --ignore-requires-python silero-vad==6.2.3 "rapidocr-onnxruntime>=1.4"
+COMPILER := $(abspath $(VENV))/compiler
+# The system's compiler and libraries come first.
+WITH_COMPILER = PATH="$$PATH:$(COMPILER)/bin" LD_LIBRARY_PATH="$${LD_LIBRARY_PATH:+$$LD_LIBRARY_PATH:}$(COMPILER)/libraries"
 # Tests wait more than they work, so that there are more processes than CPUs; a file stays in one of them.
 WORKERS ?= 5
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 # What imports frameworks, starts servers or waits for them is left out, and single tests with the mark slow.
 QUICK_TESTS = $(filter-out $(addprefix tests/,agent/ benchmarks/ examples/ integrations/ launcher/ monitoring/ serving/), \
 	$(wildcard tests/*/ tests/test_*.py))
-# The package of a model whose code needs PyTorch; its ONNX file, which is what is used, does not.
-SILERO = $(PIP) --no-deps silero-vad==6.2.3
 PROMETHEUS ?= http://127.0.0.1:9090
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
 
@@ -25,12 +31,12 @@ help: ## this list
 demo: $(VENV)/.demo $(if $(filter 1,$(FULL)),$(VENV)/.full) ## a real service, measured for 30 s (FULL=1 with torch; DEMO_SECONDS=5; DEMO=keep stays up)
 	@$(BIN)/python examples/demo.py
 
-test: $(VENV)/.test $(VENV)/.servers ## all tests (ARGS="-k ledger" chooses; WORKERS=0 in one process)
-	@$(PYTEST) $(ARGS)
+test: $(VENV)/.test $(VENV)/.servers $(VENV)/.compiler ## all tests (ARGS="-k ledger" chooses; WORKERS=0 in one process)
+	@$(WITH_COMPILER) $(PYTEST) $(ARGS)
 
 test-fast: WORKERS = 3
-test-fast: $(VENV)/.test ## the quick ones of them: no servers, no frameworks, no launcher
-	@$(PYTEST) -m "not slow" $(QUICK_TESTS) $(ARGS)
+test-fast: $(VENV)/.test $(VENV)/.compiler ## the quick ones of them: no servers, no frameworks, no launcher
+	@$(WITH_COMPILER) $(PYTEST) -m "not slow" $(QUICK_TESTS) $(ARGS)
 
 quiet: $(VENV)/.test ## checks of time, which need a quiet machine (ARGS="-k killed" chooses)
 	@$(BIN)/python -m pytest benchmarks/promptness.py $(ARGS)
@@ -63,8 +69,8 @@ docs: $(VENV)/.demo ## docs/metrics.md from the declarations
 dashboards: $(VENV)/.test ## Grafana dashboards, Prometheus rules and Kubernetes manifests from grafana/parts (ARGS="--grafana-url URL")
 	@$(BIN)/python grafana/generate.py $(ARGS)
 
-stack: $(VENV)/.test $(VENV)/.servers ## the monitoring stack on loopback without containers and Grafana, on a played machine
-	@PYTHONPATH=tests $(BIN)/python -m monitoring.stack
+stack: $(VENV)/.test $(VENV)/.servers $(VENV)/.compiler ## the monitoring stack on loopback without containers and Grafana, on a played machine
+	@PYTHONPATH=tests $(WITH_COMPILER) $(BIN)/python -m monitoring.stack
 
 previews: ## docs/images/dashboard-*.png from a Prometheus with data (PROMETHEUS=http://127.0.0.1:9090; Node.js, Chromium)
 	@cd grafana/previews && npm run --silent setup
@@ -89,9 +95,9 @@ $(VENV)/.python:
 	@touch $@
 
 $(VENV)/.demo: $(VENV)/.python pyproject.toml
-	@echo "Installing what the demo needs (the first time about 215 MB of downloads)"
+	@echo "Installing what the demo needs (the first time about 200 MB of downloads)"
 	@$(PIP) --editable . --group demo
-	@$(SILERO)
+	@$(MODELS)
 	@touch $@
 
 $(VENV)/.full: $(VENV)/.demo pyproject.toml
@@ -106,11 +112,14 @@ $(VENV)/.bench: $(VENV)/.demo pyproject.toml
 $(VENV)/.test: $(VENV)/.python pyproject.toml
 	@echo "Installing what the tests need (torch among it)"
 	@$(PIP) --editable . --group test
-	@$(SILERO)
+	@$(MODELS)
 	@touch $@ $(VENV)/.demo $(VENV)/.full
 
 $(VENV)/.servers: $(VENV)/.python tests/monitoring/servers.sh
 	@! tests/monitoring/servers.sh $(abspath $(VENV))/servers || touch $@
+
+$(VENV)/.compiler: $(VENV)/.python tests/compiler.sh
+	@! tests/compiler.sh $(COMPILER) || touch $@
 
 $(VENV)/.older: $(VENV)/.test
 	@rm -rf $(VENV)/older

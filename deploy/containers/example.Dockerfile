@@ -19,12 +19,9 @@ COPY ecolyzer_otel ecolyzer_otel
 COPY integrations integrations
 RUN --mount=type=cache,target=/root/.cache/pip \
     if [ "$FULL" = 1 ]; then pip install . --group demo --group full; else pip install . --group demo; fi \
- # Its code needs PyTorch; its ONNX file, which is what is used, does not.
- && pip install --no-deps silero-vad==6.2.3
-# The text recognition asks for the OpenCV with windows, which a slim image lacks the libraries for.
-RUN --mount=type=cache,target=/root/.cache/pip \
-    version=$(pip show opencv-python | sed -n 's/^Version: //p') \
- && pip uninstall --yes opencv-python && pip install --no-deps "opencv-python-headless==$version"
+ # The code of one needs PyTorch and its ONNX file, which is what is used, does not; the other asks for the OpenCV with
+ # windows, which needs libraries that a slim image lacks.
+ && pip install --no-deps silero-vad==6.2.3 "rapidocr-onnxruntime>=1.4"
 
 FROM python:3.12-slim
 ARG FULL=0

@@ -270,7 +270,8 @@ else:
 
 def test_real_worker_processes_under_the_launcher_share_a_gpu(tmp_path: Path):
     from support.ports import free_port
-    from support.waiting import until
+    from support.processes import Program
+    from support.waiting import AGES, until
 
     from tests.serving.conftest import BIN, Metrics, environment
 
@@ -278,12 +279,16 @@ def test_real_worker_processes_under_the_launcher_share_a_gpu(tmp_path: Path):
     port = free_port()
     script = tmp_path / "serve.py"
     script.write_text(WORKERS)
-    process = subprocess.Popen(
-        [str(BIN / "ecolyzer-instrument"), sys.executable, str(script)], stdout=subprocess.PIPE, text=True,
-        stderr=subprocess.PIPE, env=environment(tmp_path, port, ECOLYZER_SENSORS=f"replay:{file}"),
-    )  # fmt: skip
+    out = tmp_path / "serve.out"
+    with out.open("wb") as output:
+        process = subprocess.Popen(
+            [str(BIN / "ecolyzer-instrument"), sys.executable, str(script)],
+            stdout=output, stderr=subprocess.STDOUT,
+            env=environment(tmp_path, port, ECOLYZER_SENSORS=f"replay:{file}"),
+        )  # fmt: skip
+    service = Program("the service", process, out)
     try:
-        assert process.stdout.readline() == "done\n"
+        until(lambda: "done\n" in service.output, "its workers end", service, seconds=AGES)
         until(lambda: Metrics.of(port).settled >= 240, lambda: f"240 requests: {Metrics.of(port).written}")
         metrics = Metrics.of(port)
         assert metrics.settled == metrics.accounted == 240
@@ -298,4 +303,4 @@ def test_real_worker_processes_under_the_launcher_share_a_gpu(tmp_path: Path):
         metrics.assert_requests_close()
     finally:
         process.kill()
-        process.communicate()
+        process.wait()

@@ -677,13 +677,18 @@ def test_a_frozen_meter_that_thaws_counts_each_request_once(tmp_path):
         "run(Config(port=int(sys.argv[2]), agent_socket=sys.argv[1], sensors='modelled'))"
     )
     from support.ports import free_port
+    from support.processes import Program
+    from support.waiting import until
 
     from tests.serving.conftest import Metrics
 
     path, port = str(tmp_path / "agent.sock"), free_port()
-    agent = subprocess.Popen([sys.executable, "-c", script, path, str(port)], stderr=subprocess.PIPE, text=True)
+    out = tmp_path / "agent.err"
+    with out.open("wb") as file:
+        agent = subprocess.Popen([sys.executable, "-c", script, path, str(port)], stderr=file)
+    listening = Program("the agent", agent, out)
     try:
-        assert "agent on" in agent.stderr.readlines(1)[0] + agent.stderr.readline()
+        until(lambda: "agent on" in listening.output, "it listens", listening)
         code = """
 link._STALLED_SECONDS = 0.5
 link._CONGESTED = 2000
@@ -713,7 +718,7 @@ time.sleep(240)
             process.communicate()
     finally:
         agent.kill()
-        agent.communicate()
+        agent.wait()
 
 
 def test_the_frame_of_a_full_batch_is_within_the_limit():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -14,6 +13,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from support.processes import Program
+from support.waiting import AGES, PATIENCE, until
 
 LOAD = Path(__file__).parents[2] / "examples/load.py"
 
@@ -33,11 +34,8 @@ class Service(ThreadingHTTPServer):
         self.shutdown()
         self.server_close()
 
-    def wait_for(self, posts: int, seconds: float = 60.0) -> None:
-        deadline = time.monotonic() + seconds
-        while len(self.posts) < posts:
-            assert time.monotonic() < deadline, self.posts
-            time.sleep(0.02)
+    def wait_for(self, posts: int, load: Program) -> None:
+        until(lambda: len(self.posts) >= posts, f"{posts} requests", load)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -68,32 +66,33 @@ def service():
 
 
 @pytest.fixture
-def load():
-    started: list[subprocess.Popen] = []
+def load(tmp_path):
+    started: list[Program] = []
 
-    def start(port: int, *options: str) -> subprocess.Popen:
+    def start(port: int, *options: str) -> Program:
         command = [sys.executable, str(LOAD), "--url", f"http://127.0.0.1:{port}", *options]
-        started.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
+        out = tmp_path / f"load{len(started)}.out"
+        with out.open("wb") as file:
+            process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
+        started.append(Program("load.py", process, out))
         return started[-1]
 
     yield start
     for one in started:
-        if one.poll() is None:
-            one.kill()
-        one.communicate()
+        one.process.kill()
+        one.process.wait()
 
 
 def test_every_endpoint_offered_gets_requests_at_no_more_than_the_rate(service, load):
     running = load(service.server_port, "--rate", "20", "--seconds", "4")
-    output, _ = running.communicate(timeout=240)
-    assert running.returncode == 0, output
+    assert running.process.wait(AGES) == 0, running.told()
     assert 20 < len(service.posts) <= 80
     paths = Counter(path for path, _ in service.posts)
     assert {path.partition("?")[0] for path in paths} == {"/digits", "/embed", "/continue"}
     assert paths["/embed?precision=bf16"] <= 4, "each client asks at most once for what is not there"
     assert all(json.loads(body) for _, body in service.posts)
     answered = len(service.posts) - paths["/embed?precision=bf16"]
-    assert output.splitlines()[-1] == f"load: {answered} requests answered, 0 failed"
+    assert running.output.splitlines()[-1] == f"load: {answered} requests answered, 0 failed"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -104,15 +103,16 @@ def test_waits_for_the_service_survives_its_restart_and_ends_cleanly(load, numbe
     running = load(port, "--rate", "50")
     time.sleep(1.0)
     first = Service(port)
-    first.wait_for(5)
+    first.wait_for(5, running)
     first.end()
     time.sleep(1.0)
     second = Service(port)
-    second.wait_for(5)
-    os.kill(running.pid, number)
-    output, _ = running.communicate(timeout=60)
+    second.wait_for(5, running)
+    running.process.send_signal(number)
+    status = running.process.wait(PATIENCE)
     second.end()
-    assert running.returncode == 0, output
+    output = running.output
+    assert status == 0, output
     assert "Traceback" not in output
     # Refused while it was away: once at the start, once more where the restart took longer than its first look.
     assert output.count("load: waiting for") in (1, 2)
@@ -125,6 +125,5 @@ def test_waits_for_the_service_survives_its_restart_and_ends_cleanly(load, numbe
 )
 def test_an_option_that_cannot_be_used_is_named(load, wrong):
     running = load(1, *wrong)
-    output, _ = running.communicate(timeout=240)
-    assert running.returncode == 2
-    assert f"error: {wrong[0]}" in output
+    assert running.process.wait(AGES) == 2, running.told()
+    assert f"error: {wrong[0]}" in running.output

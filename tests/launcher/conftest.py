@@ -13,8 +13,9 @@ from pathlib import Path
 import psutil
 import pytest
 from support.environment import clean
+from support.processes import Program
 from support.scrape import Scrape, get
-from support.waiting import PATIENCE
+from support.waiting import PATIENCE, until
 
 LAUNCHER = str(Path(sys.executable).with_name("ecolyzer-instrument"))
 
@@ -62,12 +63,9 @@ class Service:
         return self.err.read_text()
 
     def wait_for(self, text: str, where: str = "stdout", seconds: float = PATIENCE) -> str:
-        deadline = time.monotonic() + seconds
-        while text not in getattr(self, where):
-            ended = self.process.poll() is not None and where == "stdout"
-            assert not ended, f"ended with {self.process.returncode}: {self.stderr}"
-            assert time.monotonic() < deadline, f"no {text!r} in {getattr(self, where)!r}; stderr {self.stderr!r}"
-            time.sleep(0.01)
+        program = Program("the service", self.process, self.out, self.err)
+        grace = 10.0 if where == "stderr" else 0.0  # its meter may write to stderr after its end
+        until(lambda: text in getattr(self, where), f"{text!r} on {where}", program, seconds=seconds, grace=grace)
         return getattr(self, where)
 
     def wait(self, seconds: float = PATIENCE) -> int:
@@ -147,9 +145,8 @@ def launch(tmp_path):
 
     yield start
     for service in started:
-        left = [
-            meter for meter in meters() if f"ecolyzer-{service.process.pid}-" in " ".join(meter.info["cmdline"])
-        ]
+        # What was read at first: asked again, one that has ended since is an error.
+        left = [one for one in meters() if f"ecolyzer-{service.process.pid}-" in " ".join(one.info["cmdline"])]
         if service.process.poll() is None:
             service.process.send_signal(signal.SIGKILL)
             service.process.wait(PATIENCE)

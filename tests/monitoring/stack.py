@@ -17,11 +17,14 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from support.environment import clean
 from support.ports import free_ports
+from support.processes import Program
 from support.scrape import get
 from support.waiting import AGES, until
 
@@ -74,11 +77,20 @@ class Stack:
         """What a process wrote."""
         return (self.folder / f"{name}.out").read_text(errors="replace")
 
+    def until(self, condition: Callable[[], Any], what: str) -> Any:
+        """What ``condition`` gives once that is true; fails where a process of the stack has ended."""
+        programs = (Program(name, one, self.folder / f"{name}.out") for name, one in self._started.items())
+        return until(condition, what, *programs, seconds=AGES, pause=0.25)
+
     def metrics(self) -> str:
         """The meter's page."""
         return get(f"http://{self.at['meter']}/metrics")
 
     def __enter__(self) -> Stack:
+        (self.folder / "machine").mkdir()
+        self.machine.__enter__()
+        threading.Thread(target=self.receiver.serve_forever, args=(0.1,), daemon=True).start()
+        # From here on there is something to stop. The receiver's shutdown waits for ever where it never ran.
         try:
             return self._start()
         except BaseException:
@@ -91,17 +103,14 @@ class Stack:
         self._stop()
 
     def _start(self) -> Stack:
-        (self.folder / "machine").mkdir()
-        self.machine.__enter__()
-        threading.Thread(target=self.receiver.serve_forever, args=(0.1,), daemon=True).start()
         self._start_service()
         host, _, port = self.at["notifications"].partition(":")
         self._run("notifications", [sys.executable, "examples/notifications.py", "--host", host, "--port", port])
         self._start_alertmanager()
         self._start_prometheus()
-        until(lambda: get(f"http://{self.at['service']}/"), "the service", seconds=AGES, pause=0.25)
+        self.until(lambda: get(f"http://{self.at['service']}/"), "the service")
         for name in ("prometheus", "alertmanager"):
-            until(lambda name=name: get(f"http://{self.at[name]}/-/ready"), name, seconds=AGES, pause=0.25)
+            self.until(lambda name=name: get(f"http://{self.at[name]}/-/ready"), name)
         rate = ["--rate", str(self._rate)]
         self._run("load", [sys.executable, "examples/load.py", "--url", f"http://{self.at['service']}", *rate])
         return self

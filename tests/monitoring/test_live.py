@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 
 import pytest
 from support.scrape import get
-from support.waiting import AGES, until
+from support.waiting import AGES
 
 from . import faults
 from .stack import Stack
@@ -33,17 +33,15 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         tool(name)
     with Stack(tmp_path_factory.mktemp("stack")) as running:
         running.machine.throttle(True)
-        until(
+        running.until(
             lambda: "ecolyzer_phase_energy_joules_total{" in running.metrics(),
             "requests of every model",
-            seconds=AGES,
-            pause=0.25,
         )
         # The meter is killed under load: requests are lost, another meter takes over.
         for _ in range(5):
             faults.drop_requests(running.service)
             time.sleep(3)
-            until(running.metrics, "the next meter", seconds=AGES, pause=0.25)
+            running.until(running.metrics, "the next meter")
             if "ecolyzer_dropped_requests_total{" in running.metrics():
                 break
         for _ in range(5):
@@ -62,18 +60,16 @@ def ask(stack: Stack, query: str) -> list[dict[str, Any]]:
 
 
 def test_the_carbon_alert_reaches_alertmanager_and_a_person(stack: Stack) -> None:
-    firing = until(
-        lambda: ask(stack, f'ALERTS{{alertname="{CARBON}", alertstate="firing"}}'), "the alert in Prometheus",
-        seconds=AGES, pause=0.25,
-    )  # fmt: skip
+    firing = stack.until(
+        lambda: ask(stack, f'ALERTS{{alertname="{CARBON}", alertstate="firing"}}'), "the alert in Prometheus"
+    )
     assert {one["metric"]["service"] for one in firing} == {"example"}
     assert {one["metric"]["severity"] for one in firing} == {"warning"}
     there = f"http://{stack.at['alertmanager']}/api/v2/alerts?filter=alertname%3D{CARBON}"
-    until(lambda: json.loads(get(there)), "the alert in Alertmanager", seconds=AGES, pause=0.25)
-    text = until(
+    stack.until(lambda: json.loads(get(there)), "the alert in Alertmanager")
+    text = stack.until(
         lambda: CARBON in stack.output("notifications") and stack.output("notifications"),
         "the webhook",
-        seconds=AGES,
     )
     told = [line for line in text.splitlines() if "gCO2e per request (last 5 min), budget 1ng." in line]
     assert told, text
@@ -86,8 +82,9 @@ def test_the_carbon_alert_reaches_alertmanager_and_a_person(stack: Stack) -> Non
 def test_every_query_of_every_dashboard_has_data(stack: Stack) -> None:
     # Sensor lost: its errors, its state and the modelled part have something to show.
     stack.machine.lose_gpu()
-    until(
-        lambda: 'sensor="gpu0",method="measured"} 0' in stack.metrics(), "the lost sensor", seconds=AGES, pause=0.25
+    stack.until(
+        lambda: 'sensor="gpu0",method="measured"} 0' in stack.metrics(),
+        "the lost sensor",
     )
     deadline = time.monotonic() + AGES
     while True:
@@ -113,7 +110,7 @@ def test_the_other_faults_are_noticed(stack: Stack) -> None:
         ("EcolyzerThermalThrottling", {"device": "gpu0"}),
         ("EcolyzerSensorLost", {"sensor": "gpu0"}),
     ):
-        found = until(lambda name=name: ask(stack, f'ALERTS{{alertname="{name}"}}'), name, seconds=AGES, pause=0.25)
+        found = stack.until(lambda name=name: ask(stack, f'ALERTS{{alertname="{name}"}}'), name)
         assert [labels.items() <= one["metric"].items() for one in found] == [True]
 
 
@@ -133,7 +130,7 @@ def test_an_exemplar_is_the_trace_of_a_span_that_was_exported(stack: Stack) -> N
             return traces - {trace.hex() for trace in stack.receiver.inferred}
 
     # The SDK exports every 5 s.
-    until(lambda: not missing(), "the spans of all exemplars", seconds=AGES, pause=0.25)
+    stack.until(lambda: not missing(), "the spans of all exemplars")
 
 
 def test_recorded_and_alerting_rules_evaluate_without_an_error(stack: Stack) -> None:

@@ -13,6 +13,7 @@ from measured import Scrape, get
 from prometheus_client.samples import Sample
 from support.environment import clean
 from support.ports import free_port
+from support.processes import Program
 from support.waiting import AGES, PATIENCE, until
 
 from .machine import CPU_LIMIT_CELSIUS, GPU_LIMIT_CELSIUS, Machine
@@ -33,7 +34,8 @@ while True:
 class Meter:
     """The page of a started meter."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, service: Program) -> None:
+        self._service = service
         self._url = f"http://127.0.0.1:{port}/metrics"
 
     def when(self, true: Callable[[Scrape], object], what: str) -> Scrape:
@@ -43,7 +45,13 @@ class Meter:
             pages[:] = [Scrape(get(self._url))]
             return bool(true(pages[0]))
 
-        until(found, lambda: f"{what}: {told(pages[0]) if pages else 'no page'}", seconds=AGES, pause=0.2)
+        until(
+            found,
+            lambda: f"{what}: {told(pages[0]) if pages else 'no page'}",
+            self._service,
+            seconds=AGES,
+            pause=0.2,
+        )
         return pages[0]
 
 
@@ -58,12 +66,17 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
 
 
 @pytest.fixture
-def meter(machine: Machine) -> Iterator[Meter]:
+def meter(machine: Machine, tmp_path: Path) -> Iterator[Meter]:
     port = free_port()
     launcher = str(Path(sys.executable).with_name("ecolyzer-instrument"))
     command = [launcher, *machine.options(), "--zone", "FR", "--port", str(port), sys.executable, "-c", SERVICE]
-    running = subprocess.Popen(command, env=clean(**machine.environment()), stdin=subprocess.DEVNULL)
-    yield Meter(port)
+    out = tmp_path / "service.out"
+    with out.open("wb") as file:
+        running = subprocess.Popen(
+            command, env=clean(**machine.environment()), stdin=subprocess.DEVNULL,
+            stdout=file, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+    yield Meter(port, Program("the service", running, out))
     running.terminate()
     running.wait(PATIENCE)
 

@@ -6,7 +6,6 @@ import json
 import re
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from typing import Any
 
 import pytest
 from support.ports import free_port
+from support.processes import Program
 from support.scrape import get
 from support.waiting import AGES, PATIENCE, until
 
@@ -88,11 +88,8 @@ def receiver(tmp_path: Path) -> Iterator[Receiver]:
     command = [sys.executable, str(ROOT / "examples" / "notifications.py"), "--port", "0"]
     with out.open("wb") as file:
         process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
-    deadline = time.monotonic() + PATIENCE
-    while not (found := re.search(r"http://\S+", out.read_text())):
-        assert process.poll() is None, out.read_text()
-        assert time.monotonic() < deadline, "it does not say where it listens"
-        time.sleep(0.05)
+    program = Program("notifications.py", process, out)
+    found = until(lambda: re.search(r"http://\S+", program.output), "where it listens", program)
     yield Receiver(process, found.group(), out)
     process.terminate()
     assert process.wait(PATIENCE) == 0
@@ -140,14 +137,21 @@ def test_an_alert_gets_through_a_real_alertmanager(receiver: Receiver, tmp_path:
     with (tmp_path / "alertmanager.log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
     try:
-        until(lambda: get(f"http://127.0.0.1:{port}/-/ready"), "Alertmanager", seconds=AGES, pause=0.25)
+        alertmanager = Program("alertmanager", process, tmp_path / "alertmanager.log")
+        until(
+            lambda: get(f"http://127.0.0.1:{port}/-/ready"), "it is ready", alertmanager, seconds=AGES, pause=0.25
+        )
         for labels in (
             {"alertname": "EcolyzerMeterDown", "severity": "critical", "job": "ecolyzer", "instance": "a:9465"},
             {"alertname": "EcolyzerSensorLost", "severity": "critical", "job": "ecolyzer", "instance": "a:9465"},
             {"alertname": "EcolyzerSensorLost", "severity": "critical", "job": "ecolyzer", "instance": "b:9465"},
         ):
             send(f"http://127.0.0.1:{port}/api/v2/alerts", labels)
-        until(lambda: sum(line.startswith("FIRING") for line in receiver.printed()) >= 2, receiver.printed)
+        until(
+            lambda: sum(line.startswith("FIRING") for line in receiver.printed()) >= 2,
+            receiver.printed,
+            alertmanager,
+        )
     finally:
         process.terminate()
         process.wait(PATIENCE)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from monitoring.tools import tool
 from support.ports import free_port
+from support.processes import Program
 from support.waiting import AGES, until
 
 from ecolyzer_otel.common.errors import ConfigError
@@ -83,26 +84,27 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scraped]:
         stdout=log,
         stderr=log,
     )  # fmt: skip
+    running = Program("prometheus", process, folder / "log")
     server = Prometheus(f"http://127.0.0.1:{own}", timeout_seconds=60.0)
     meter: Meter | None = None
     try:
-        scraped_until(lambda: bool(server.query("up", time.time())))
+        scraped_until(lambda: bool(server.query("up", time.time())), running)
         begin = time.time() - 1.0
         meter = Meter(port)
         meter.work(100.0)  # before its first scrape
-        seen(server, port, "resnet50", 1)
+        seen(running, server, port, "resnet50", 1)
         for _ in range(3):
             meter.work(10.0)
         meter.work(70.0, LATE, requests=7)  # a series whose first value is all there is
-        seen(server, port, "late", 7)
-        seen(server, port, "resnet50", 4)
+        seen(running, server, port, "late", 7)
+        seen(running, server, port, "resnet50", 4)
         middle = time.time()
         meter.server.stop()
         meter = Meter(port)  # the restart: counters begin anew, and are soon above what they were
         meter.work(500.0, requests=9)
         old.work(2000.0, requests=2)
-        seen(server, port, "resnet50", 9)
-        seen(server, old.server.port, "resnet50", 2)
+        seen(running, server, port, "resnet50", 9)
+        seen(running, server, old.server.port, "resnet50", 2)
         yield Scraped(server, begin, middle, time.time())
     finally:
         process.kill()
@@ -113,19 +115,19 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scraped]:
                 one.server.stop()
 
 
-def scraped_until(true: Callable[[], bool]) -> None:
+def scraped_until(true: Callable[[], bool], running: Program) -> None:
     def found() -> bool:
         try:
             return true()
         except ConfigError:
             return False
 
-    until(found, "Prometheus did not scrape", seconds=AGES, pause=0.1)
+    until(found, "Prometheus did not scrape", running, seconds=AGES, pause=0.1)
 
 
-def seen(server: Prometheus, port: int, model: str, requests: float) -> None:
+def seen(running: Program, server: Prometheus, port: int, model: str, requests: float) -> None:
     name = f'ecolyzer_requests_total{{instance="127.0.0.1:{port}",model="{model}"}}'
-    scraped_until(lambda: [one.points[-1][1] for one in server.query(name, time.time())] == [requests])
+    scraped_until(lambda: [one.points[-1][1] for one in server.query(name, time.time())] == [requests], running)
 
 
 def read(scraped: Scraped, seconds: float, **options: Any) -> Observations:

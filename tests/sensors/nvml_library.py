@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -15,7 +16,10 @@ def build(folder: Path, *flags: str) -> Path:
     """Compile libnvidia-ml.so.1 into ``folder``."""
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
-        pytest.skip("no C compiler (cc) to build the fake libnvidia-ml.so.1 with")
+        why = "no C compiler on PATH for the fake libnvidia-ml.so.1; make test brings one where there is apt-get"
+        if os.environ.get("ECOLYZER_NEEDS_SERVERS") == "1":
+            pytest.fail(f"{why}, and ECOLYZER_NEEDS_SERVERS=1")
+        pytest.skip(why)
     library = folder / "libnvidia-ml.so.1"
     command = [compiler, "-shared", "-fPIC", "-Wl,-soname,libnvidia-ml.so.1", *flags]
     subprocess.run([*command, "-o", str(library), str(SOURCE)], check=True)

@@ -23,6 +23,7 @@ import psutil
 import pytest
 from support.environment import clean
 from support.ports import free_port
+from support.processes import Program
 from support.scrape import Scrape, get
 from support.waiting import PATIENCE, until
 
@@ -112,15 +113,15 @@ class Running:
     def output(self) -> str:
         return self.out.read_text(errors="replace")
 
+    @property
+    def program(self) -> Program:
+        return Program("the service", self.process, self.out)
+
     def wait_until_up(self, seconds: float = PATIENCE) -> int:
         """Ask until the first answer; returns how many requests were answered: 1."""
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            try:
-                return self.get()
-            except OSError:
-                time.sleep(0.1)
-        raise AssertionError(f"it did not answer: {self.output}")
+        # One that has ended well by now has left a daemon.
+        grace = seconds if self.process.poll() == 0 else 0.0
+        return until(self.get, "the first answer", self.program, seconds=seconds, pause=0.1, grace=grace)
 
     def get(self) -> int:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.http}/", timeout=PATIENCE) as answer:
@@ -232,12 +233,12 @@ class Agent:
     def output(self) -> str:
         return self.out.read_text()
 
+    @property
+    def program(self) -> Program:
+        return Program("the agent", self.process, self.out)
+
     def wait_until_up(self, seconds: float = PATIENCE) -> Agent:
-        deadline = time.monotonic() + seconds
-        while " | agent on " not in self.output:
-            assert self.process.poll() is None, self.output
-            assert time.monotonic() < deadline, self.output
-            time.sleep(0.02)
+        until(lambda: " | agent on " in self.output, "it listens", self.program, seconds=seconds)
         return self
 
     def metrics(self) -> Metrics:

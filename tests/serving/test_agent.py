@@ -21,6 +21,7 @@ import pytest
 from support.environment import clean
 from support.locks import exclusive
 from support.ports import free_port
+from support.processes import Program
 from support.waiting import AGES, PATIENCE, until
 
 from .conftest import BIN, SERVICE, Metrics, environment
@@ -286,18 +287,18 @@ def test_a_supervisor_that_does_not_listen_holds_nobody_up(agent, tmp_path):
 def test_it_starts_when_the_first_service_connects(serve, tmp_path, model_file):
     path, port = tmp_path / "activated.sock", free_port()
     command = ["systemd-socket-activate", "-l", str(path), str(BIN / "ecolyzer"), "agent", "--port", str(port)]
-    process = subprocess.Popen(
-        command, env=environment(model_file, 0) | {"ECOLYZER_PORT": ""}, stderr=subprocess.PIPE
-    )
+    out = tmp_path / "activated.err"
+    with out.open("wb") as file:
+        process = subprocess.Popen(command, env=environment(model_file, 0) | {"ECOLYZER_PORT": ""}, stderr=file)
     try:
-        until(path.exists, "systemd-socket-activate does not listen")
+        until(path.exists, "it listens", Program("systemd-socket-activate", process, out))
         service = serve(JOB, env={"ECOLYZER_AGENT_SOCKET": str(path)})
         assert service.process.wait(AGES) == 0
         until(lambda: Metrics.of(port).accounted >= 40, lambda: Metrics.of(port).written)
         assert Metrics.of(port).accounted == 40, "whether settled or begun before the agent was there"
     finally:
         process.terminate()
-        process.communicate(timeout=PATIENCE)
+        process.wait(PATIENCE)
 
 
 # Not faster than configured (CVE-2020-8694).

@@ -66,7 +66,7 @@ def script(serve, tmp_path):
 
 
 def wait_for(text: str, service) -> None:
-    until(lambda: text in service.output, lambda: service.output, seconds=AGES)
+    until(lambda: text in service.output, text, service.program, seconds=AGES)
 
 
 LOAD = """

@@ -7,13 +7,14 @@ import json
 import os
 import subprocess
 import sys
-import time
 import urllib.request
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.ports import free_port
+from support.processes import Program
+from support.scrape import get
 from support.waiting import AGES, until
 
 from tests.serving.conftest import BIN, Metrics, environment
@@ -51,28 +52,19 @@ def ask(port: int, model: Path, text: str, *, stream: bool) -> dict[str, Any]:
     return next(part["usage"] for part in reversed(parts) if part.get("usage"))  # type: ignore[no-any-return]
 
 
-def wait_until_up(port: int, seconds: float = AGES) -> None:
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5).close()
-            return
-        except OSError:
-            assert time.monotonic() < deadline, "the server did not come up"
-            time.sleep(0.2)
-
-
 @pytest.mark.parametrize("options", [(), CONTINUOUS], ids=["one after the other", "continuous batching"])
 def test_answers_are_requests_with_route_tokens_and_phases(model: Path, tmp_path: Path, options: Any) -> None:
     port, meter_port = free_port(), free_port()
     command = [str(BIN / "ecolyzer-instrument"), str(BIN / "transformers"), "serve", *options]
-    process = subprocess.Popen(
-        [*command, "--host", "127.0.0.1", "--port", str(port)],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        env=environment(tmp_path, meter_port) | {"PATH": os.environ["PATH"], "HF_HUB_OFFLINE": "1"},
-    )  # fmt: skip
+    out = tmp_path / "server.out"
+    with out.open("wb") as file:
+        process = subprocess.Popen(
+            [*command, "--host", "127.0.0.1", "--port", str(port)], stdout=file, stderr=subprocess.STDOUT,
+            env=environment(tmp_path, meter_port) | {"PATH": os.environ["PATH"], "HF_HUB_OFFLINE": "1"},
+        )  # fmt: skip
+    server = Program("the server", process, out)
     try:
-        wait_until_up(port)
+        until(lambda: get(f"http://127.0.0.1:{port}/health"), "it answers", server, seconds=AGES, pause=0.2)
         with concurrent.futures.ThreadPoolExecutor(3) as pool:
             asked = [
                 pool.submit(ask, port, model, "the cat sits " * (1 + index), stream=index % 2 == 0)
