@@ -1,6 +1,7 @@
 """The OpenTelemetry distro and configurator, for ``opentelemetry-instrument`` with ``OTEL_PYTHON_DISTRO=ecolyzer``.
 
-``ecolyzer-instrument`` does the same without OpenTelemetry's own loader (:mod:`ecolyzer_otel.boot.auto_instrumentation`).
+``ecolyzer-instrument`` does the same without OpenTelemetry's own loader
+(:mod:`ecolyzer_otel.boot.auto_instrumentation`).
 """
 
 from __future__ import annotations

@@ -175,7 +175,8 @@ def become(config: Config, facts: dict[str, Any]) -> None:
 
     Args:
         config: the settings.
-        facts: ``listener``, ``ready`` and ``watched`` are descriptors; see :mod:`ecolyzer_otel.boot.private_meter_process`.
+        facts: ``listener``, ``ready`` and ``watched`` are descriptors; see
+            :mod:`ecolyzer_otel.boot.private_meter_process`.
     """
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)

@@ -14,7 +14,15 @@ import sys
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from ecolyzer_otel.boot.first_readings import take
-from ecolyzer_otel.boot.private_meter import AGENT_SOCKET, AUTO, FOLDER, agent_socket, become, listen_privately, pidfd
+from ecolyzer_otel.boot.private_meter import (
+    AGENT_SOCKET,
+    AUTO,
+    FOLDER,
+    agent_socket,
+    become,
+    listen_privately,
+    pidfd,
+)
 from ecolyzer_otel.common.config import OPTIONS, Loaded, load, parse_flags
 from ecolyzer_otel.common.errors import ConfigError
 from ecolyzer_otel.common.options import FOR_METER

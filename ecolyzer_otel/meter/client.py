@@ -38,12 +38,12 @@ class Client:
         service: its service name.
         token: identifies its process over several connections.
         connection: None between two connections.
-        greeted: its first message has come.
-        finished: no further connection will come.
+        greeted: its first message was received.
+        finished: it will not reconnect.
         away: it is disconnected for so long that intervals no longer wait for it.
         lost_at: when its connection was lost, in monotonic seconds; None while it is connected.
         quiet: it runs nothing, and reports no watermark until its next batch.
-        watermark_ns: no earlier record can come.
+        watermark_ns: no record with an earlier start can arrive.
         factors_sent: the number of the factors' change that its present connection was sent.
         clock: the last (time, process CPU time, pool CPU time) in nanoseconds.
         models: by key.
@@ -56,7 +56,7 @@ class Client:
         ready: requests that are settled except for such shares: settlement, joules by phase, since when in ns.
         results: settlements that the worker asked for and that are not posted yet.
         served: finished requests that it has reported.
-        received: records of them that have come.
+        received: records of them that were received.
         accounted: records that are settled or unsettled.
         reported: ``accounted`` as it was last posted.
         dropped: requests whose record was lost, by reason.
@@ -103,7 +103,7 @@ class Client:
 
     @property
     def active(self) -> bool:
-        """Whether records of it can still come, so that intervals wait for it."""
+        """Whether its records can still arrive, so that intervals wait for it."""
         return self.greeted and not self.finished and not self.away
 
     @property

@@ -252,20 +252,20 @@ class Intake:
 
     def _record(self, client: Client, record: Record, request: Open | Done) -> bool:
         """Record a request in the ledger, by its phases if it has any. Returns False if it is too late."""
-        known = client.parts.get(request.id)
-        if known is None and not request.phases and record.end_ns is not None:
+        reported = client.parts.get(request.id)
+        if reported is None and not request.phases and record.end_ns is not None:
             return self._ledger.record(record)
-        if known is None:
-            known = client.parts[request.id] = RequestParts()
-        parts = split(record, request.phases, known)
+        if reported is None:
+            reported = client.parts[request.id] = RequestParts()
+        parts = split(record, request.phases, reported)
         for index, (part, _) in enumerate(parts):
             if self._ledger.record(part):
                 continue
             if index == 0:
                 del client.parts[request.id]
                 return False
-            known.cut(index)  # its interval is closed: the worker has not reported for long
-            for again, _ in split(record, request.phases, known):
+            reported.cut(index)  # its interval is closed: the worker has not reported for long
+            for again, _ in split(record, request.phases, reported):
                 self._ledger.record(again)
             break
         return True

@@ -90,7 +90,7 @@ class Pace:
 
     @property
     def due(self) -> bool:
-        """Whether the next tick is due: a worker waits for it, or its time has come."""
+        """Whether the next tick is due: a worker waits for it, or its time has passed."""
         return self._expedited or monotonic() >= self._due - self.slack
 
     @property
@@ -127,6 +127,6 @@ class Pace:
             return FLUSH_PERIOD
         if urgency == "load":
             return self._sampling_period
-        # At rest, state changes only by a reading, or because a worker does not come back.
+        # At rest, state changes only by a reading, or because a worker does not reconnect.
         lost = any(client.lost_at is not None for client in self._clients)
         return max(REST_PERIOD, self._sampling_period) if lost else self.longest_tick

@@ -54,26 +54,26 @@ def part_index(part: Sequence[int]) -> int:
     return part[2] if len(part) > 2 else 0
 
 
-def split(record: Record, phases: Sequence[Phase], known: RequestParts) -> list[tuple[Record, str]]:
+def split(record: Record, phases: Sequence[Phase], reported: RequestParts) -> list[tuple[Record, str]]:
     """Returns the parts of a request, each with its phase's name.
 
     Args:
         record: the record of the request, open or closed; its id a pair.
         phases: its phases as the worker reports them.
-        known: the parts that the ledger has; updated. A part that the ledger has stays as it was reported.
+        reported: the parts that the ledger has; updated. A part that the ledger has stays as it was reported.
     """
     end_ns = record.end_ns if record.end_ns is not None else record.seen_ns or record.start_ns
-    if not known.parts:
-        known.parts.append(("", 0, record.start_ns))
-    for name, start_ns, cpu_ns in phases[known.phases :]:
-        begin = min(max(start_ns, known.seen_ns, known.parts[-1][2]), end_ns)
-        if begin == known.parts[-1][2] and known.seen_ns <= begin:
-            known.parts[-1] = name, known.parts[-1][1], begin  # the part before it is empty
+    if not reported.parts:
+        reported.parts.append(("", 0, record.start_ns))
+    for name, start_ns, cpu_ns in phases[reported.phases :]:
+        begin = min(max(start_ns, reported.seen_ns, reported.parts[-1][2]), end_ns)
+        if begin == reported.parts[-1][2] and reported.seen_ns <= begin:
+            reported.parts[-1] = name, reported.parts[-1][1], begin  # the part before it is empty
         else:
-            known.parts.append((name, min(cpu_ns, record.cpu_ns), begin))
-    known.phases = max(known.phases, len(phases))
-    known.seen_ns = max(known.seen_ns, end_ns)
-    return [(_part(record, known.parts, index, end_ns), part[0]) for index, part in enumerate(known.parts)]
+            reported.parts.append((name, min(cpu_ns, record.cpu_ns), begin))
+    reported.phases = max(reported.phases, len(phases))
+    reported.seen_ns = max(reported.seen_ns, end_ns)
+    return [(_part(record, reported.parts, index, end_ns), part[0]) for index, part in enumerate(reported.parts)]
 
 
 def _part(record: Record, parts: Sequence[_Part], index: int, end_ns: int) -> Record:

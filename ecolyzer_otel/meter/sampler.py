@@ -248,5 +248,5 @@ def sensor_spec(info: SensorInfo) -> SensorSpec:
     )
     # Above its limit a processor may draw for a while (PL2), a GPU for milliseconds; limits may be raised later.
     factor = 1.5 if info.component == "gpu" else 2.0
-    known = [factor * watts for watts in (info.power_limit_watts, info.peak_watts) if watts]
-    return replace(spec, max_watts=max(known)) if known else spec
+    limits = [factor * watts for watts in (info.power_limit_watts, info.peak_watts) if watts]
+    return replace(spec, max_watts=max(limits)) if limits else spec

@@ -102,7 +102,7 @@ class Settler:
             self._answer(client)
 
     def _complete_until(self) -> int:
-        """The time before which no further record or open request can come."""
+        """The time before which no further record or open request can arrive."""
         now = self._now_ns
         active = [client for client in self._intake.clients if client.active]
         marks = [max(client.watermark_ns, now - _SILENT_NS) for client in active if not client.quiet]
@@ -122,11 +122,11 @@ class Settler:
 
     def _settle(self, client: Client, request: int, settlements: list[Settlement]) -> None:
         """Settle a request, at once unless it may have shares of joint calls."""
-        known = client.parts.pop(request, None)
-        if known is None:
+        reported = client.parts.pop(request, None)
+        if reported is None:
             settlement, phases = settlements[0], _NO_PHASES
         else:
-            named = [(known.parts[part_index(cast("tuple[int, ...]", one.id))][0], one) for one in settlements]
+            named = [(reported.parts[part_index(cast("tuple[int, ...]", one.id))][0], one) for one in settlements]
             specs = {name: book.spec for name, book in self._ledger.sensors.items()}
             settlement, phases = merge(named, specs)
         if request in client.shares or client.waiting[request][0].joint:

@@ -14,7 +14,7 @@ MAX_DONE: Final = 2_000
 MAX_OPEN: Final = 10_000
 #: Characters of a name.
 MAX_NAME: Final = 256
-#: Phases of one request; later marks are ignored, and the last phase goes on.
+#: Phases of one request; later marks are ignored, and the last phase continues.
 MAX_PHASES: Final = 16
 #: Busy intervals of one request on one device; a worker merges adjacent ones until they fit.
 MAX_SPANS: Final = 64

@@ -154,7 +154,7 @@ class Done(_Part, frozen=True):
 class Batch(_Message, tag="batch", frozen=True):
     """The report of a worker since the last one.
 
-    ``watermark_ns``: no record of a request that has no open record can still come with an earlier start. It is the
+    ``watermark_ns``: no record of a request that has no open record can still arrive with an earlier start. It is the
     start of the oldest open request without an open record, or ``now_ns``. ``clocks``: ``[t_ns, process_cpu_ns,
     pool_cpu_ns]``, cumulative. ``served`` and ``dropped`` (by reason): cumulative over the process, less the
     requests that other meters have settled. ``quiet``: nothing runs; the watermark is not reported until the next

@@ -31,9 +31,9 @@ from ecolyzer_otel.wire.protocol import (
 from ecolyzer_otel.worker.accounts import Accounts
 from ecolyzer_otel.worker.call import Call
 from ecolyzer_otel.worker.reports import Reporter
-from ecolyzer_otel.worker.spans import service_of_spans, spans_are_exported
 from ecolyzer_otel.worker.state import State
 from ecolyzer_otel.worker.tickets import Tickets
+from ecolyzer_otel.worker.trace_provider import service_of_spans, spans_are_exported
 
 __all__ = ["PERIOD", "Worker"]
 

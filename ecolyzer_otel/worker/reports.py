@@ -18,11 +18,13 @@ from ecolyzer_otel.worker.call import Call
 from ecolyzer_otel.worker.cpu_clocks import ProcessClocks, native_ids, thread_cpu_ns
 from ecolyzer_otel.worker.device_names import sensor_name
 from ecolyzer_otel.worker.models import ModelBook
-from ecolyzer_otel.worker.thread_shares import ThreadShares
-from ecolyzer_otel.worker.spans import RequestSpan, error_name, route_of, spans_are_exported, start_span
+from ecolyzer_otel.worker.spans import RequestSpan, error_name, start_span
 from ecolyzer_otel.worker.spec import ModelFacts
 from ecolyzer_otel.worker.state import State
 from ecolyzer_otel.worker.thread_ids import main_thread
+from ecolyzer_otel.worker.thread_shares import ThreadShares
+from ecolyzer_otel.worker.trace_provider import spans_are_exported
+from ecolyzer_otel.worker.web_route import route_of
 
 __all__ = ["Reporter"]
 
@@ -244,7 +246,7 @@ class Reporter:
 
     @staticmethod
     def _start_span(call: Call, facts: ModelFacts, epoch_ns: int) -> RequestSpan | None:
-        return start_span(call, facts, facts.framework or call.spec.framework, whole(call.items), epoch_ns)
+        return start_span(call, facts, whole(call.items), epoch_ns)
 
     def end_spans(self, after: int = 0) -> None:
         """End the spans of requests sent after the first ``after``: no settlement of them will come."""

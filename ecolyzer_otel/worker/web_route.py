@@ -1,14 +1,16 @@
-"""The route of the web request being served, as noted by an instrumentor of a web framework: without a span."""
+"""The route of the web request being served: noted by an instrumentor of a web framework, or read from its span."""
 
 from __future__ import annotations
 
 from contextvars import Token
 from typing import Any
 
-from ecolyzer_otel.common.attributes import Attr
-from ecolyzer_otel.worker.call import server_span
+from opentelemetry import trace
 
-__all__ = ["Route", "note_route", "noted_route", "restore_route"]
+from ecolyzer_otel.common.attributes import Attr
+from ecolyzer_otel.worker.call import Call, server_span
+
+__all__ = ["Route", "note_route", "noted_route", "restore_route", "route_of"]
 
 
 class Route:
@@ -42,3 +44,23 @@ def restore_route(token: Token[Any]) -> None:
         server_span.reset(token)
     except ValueError:
         return
+
+
+def route_of(call: Call) -> tuple[str, bool]:
+    """Returns the ``http.route`` that the call was made for, and whether that is final.
+
+    From the :class:`Route` or SERVER span noted at the call's begin; with a foreign provider from the parent span.
+    """
+    server = call.server
+    if server is None:
+        if not call.context:  # an empty context: no parent span
+            return "", True
+        server = trace.get_current_span(call.context)
+    attributes = getattr(server, "attributes", None)
+    if not attributes:
+        return "", True
+    route = attributes.get(Attr.HTTP_ROUTE)
+    if isinstance(route, str):
+        return route, True
+    # Some web frameworks set the route only when they have answered.
+    return "", call.server is None or getattr(server, "end_time", None) is not None

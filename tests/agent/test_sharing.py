@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ecolyzer_otel.worker.call import Call
-from ecolyzer_otel.worker.thread_shares import ThreadShares
 from ecolyzer_otel.worker.spec import CallSpec, ModelFacts
 from ecolyzer_otel.worker.state import State
+from ecolyzer_otel.worker.thread_shares import ThreadShares
 
 SPEC = CallSpec("custom", "infer", describe=lambda model: ModelFacts("engine"))
 MS = 1_000_000

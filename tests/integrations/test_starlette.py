@@ -13,7 +13,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route, WebSocketRoute
 
 from ecolyzer_otel.worker.call import server_span
-from ecolyzer_otel.worker.spans import route_of
+from ecolyzer_otel.worker.web_route import route_of
 from ecolyzer_starlette import StarletteInstrumentor
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")

@@ -39,7 +39,7 @@ def test_after_the_last_sample_its_word_stands():
     throttling.add("gpu0", 0, _CAP)
     assert throttling.share(["gpu0"], 1 * _S, 2 * _S) == pytest.approx(1.0)
     assert throttling.share(["gpu0"], 2 * _S, 2 * _S) == 1.0  # an instant
-    throttling.lose("gpu0")
+    throttling.sensor_lost("gpu0")
     assert throttling.share(["gpu0"], 1 * _S, 2 * _S) == 0.0
 
 

@@ -7,9 +7,10 @@ from opentelemetry.sdk.trace import SpanLimits, TracerProvider
 from opentelemetry.trace import INVALID_SPAN_CONTEXT, NonRecordingSpan
 
 from ecolyzer_otel.wire.protocol import PlaceFacts, Settled
-from ecolyzer_otel.worker import spans
+from ecolyzer_otel.worker import span_attributes
 from ecolyzer_otel.worker.call import Call
-from ecolyzer_otel.worker.spans import RequestSpan, _attributes
+from ecolyzer_otel.worker.span_attributes import request_attributes
+from ecolyzer_otel.worker.spans import RequestSpan
 from ecolyzer_otel.worker.spec import CallSpec, ModelFacts
 from ecolyzer_otel.worker.state import State
 
@@ -39,7 +40,7 @@ def test_without_a_gpu_nothing_is_said_of_its_activity() -> None:
 def test_a_call_that_compiled_something_is_marked(warmup: bool) -> None:
     call = Call(SPEC, None, State())
     call.ensure_details().warmup = warmup
-    told = _attributes(call, ModelFacts("engine"), "custom", 1)
+    told = request_attributes(call, ModelFacts("engine"), 1)
     assert told.get("ecolyzer.warmup", False) is warmup
 
 
@@ -116,11 +117,11 @@ def exported(span) -> tuple[dict[str, object], int]:
 def test_the_short_way_to_a_span_gives_what_the_public_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
     tracer = TracerProvider().get_tracer("test")
     seen: list[bool] = []
-    short = spans._put
-    monkeypatch.setattr(spans, "_put", lambda *args: seen.append(short(*args)) or seen[-1])
+    short = span_attributes._put
+    monkeypatch.setattr(span_attributes, "_put", lambda *args: seen.append(short(*args)) or seen[-1])
     first = exported(tracer.start_span("infer engine", attributes={"own": "x"}))
     assert seen == [True], "the SDK has other names now: spans work, and cost more"
-    monkeypatch.setattr(spans, "_put", lambda *args: False)
+    monkeypatch.setattr(span_attributes, "_put", lambda *args: False)
     assert exported(tracer.start_span("infer engine", attributes={"own": "x"})) == first
     assert len(first[0]) >= 30
 

@@ -203,7 +203,9 @@ class LiveGrid:
     def _failed(self, problem: Problem) -> None:
         self._count(problem.outcome)
         now = self._clock()
-        wait = max(self._uniform(0.0, self._backoff.fail()), problem.retry_after or 0.0, self._pace.backoff_first * 0.2)
+        wait = max(
+            self._uniform(0.0, self._backoff.fail()), problem.retry_after or 0.0, self._pace.backoff_first * 0.2
+        )
         self._due_s = _NEVER if problem.permanent else now + wait
         text = f"{problem.text}; {problem.remedy}" if problem.remedy else problem.text
         self._fault = self._clean(f"{self._key}: {self.source}: {text}")
