@@ -229,7 +229,7 @@ def test_another_version_is_skipped_with_one_line(
 ) -> None:
     KerasInstrumentor().uninstrument()
     monkeypatch.setattr(keras, "__version__", version)
-    monkeypatch.setattr(base, "_told", set())
+    monkeypatch.setattr(base, "_warned", set())
     before = dict(vars(keras.Model))
     for _ in range(2):
         KerasInstrumentor().instrument(skip_dep_check=True)

@@ -362,7 +362,7 @@ def test_the_container_recipe_copies_all_that_the_build_needs(tmp_path):
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as content:
         names = set(content.namelist())
-    for name in ("ecolyzer_otel/agent/daemon.py", "ecolyzer_otel/meter/meter.py", "ecolyzer_torch/__init__.py"):
+    for name in ("ecolyzer_otel/boot/agent.py", "ecolyzer_otel/meter/meter.py", "ecolyzer_torch/__init__.py"):
         assert name in names
     assert "USER ecolyzer" in recipe
     assert 'ENTRYPOINT ["ecolyzer", "agent"]' in recipe
