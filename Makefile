@@ -17,7 +17,7 @@ WITH_COMPILER = PATH="$$PATH:$(COMPILER)/bin" LD_LIBRARY_PATH="$${LD_LIBRARY_PAT
 WORKERS ?= 5
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 # What imports frameworks, starts servers or waits for them is left out, and single tests with the mark slow.
-QUICK_TESTS = $(filter-out $(addprefix tests/,agent/ benchmarks/ examples/ integrations/ launcher/ monitoring/ serving/), \
+QUICK_TESTS = $(filter-out $(addprefix tests/,benchmarks/ examples/ integrations/ launcher/ monitoring/ serving/), \
 	$(wildcard tests/*/ tests/test_*.py))
 PROMETHEUS ?= http://127.0.0.1:9090
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet

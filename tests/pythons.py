@@ -19,9 +19,15 @@ OLDEST = (3, 10)
 #: Later ones than these are tried as soon as they are there.
 MINORS = range(10, 20)
 CORE = (
-    "tests/agent", "tests/common", "tests/ledger", "tests/launcher", "tests/meter", "tests/telemetry", "tests/wire",
+    "tests/boot",
+    "tests/common",
+    "tests/export",
+    "tests/launcher",
+    "tests/ledger",
+    "tests/meter",
+    "tests/wire",
     "tests/worker",
-)  # fmt: skip
+)
 
 
 def version_of(python: str) -> tuple[int, int] | None:
@@ -80,7 +86,7 @@ def main(arguments: list[str]) -> int:
         print(f"== CPython {name} ({python})", flush=True)
         own = environment(python, version)
         began = time.monotonic()
-        done = subprocess.run([own, "-m", "pytest", "-q", *paths, *arguments], cwd=ROOT, check=False)
+        done = subprocess.run([own, "-m", "pytest", "-q", "-n", "4", "--dist", "loadfile", *paths, *arguments], cwd=ROOT, check=False)
         results[name] = done.returncode, time.monotonic() - began
     for name, (status, seconds) in results.items():
         print(f"CPython {name}: {'passed' if status == 0 else 'FAILED'} in {seconds:.0f} s")

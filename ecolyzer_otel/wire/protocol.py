@@ -154,11 +154,11 @@ class Done(_Part, frozen=True):
 class Batch(_Message, tag="batch", frozen=True):
     """The report of a worker since the last one.
 
-    ``watermark_ns``: no record of a request that has no open record can still arrive with an earlier start. It is the
-    start of the oldest open request without an open record, or ``now_ns``. ``clocks``: ``[t_ns, process_cpu_ns,
-    pool_cpu_ns]``, cumulative. ``served`` and ``dropped`` (by reason): cumulative over the process, less the
-    requests that other meters have settled. ``quiet``: nothing runs; the watermark is not reported until the next
-    batch.
+    ``watermark_ns``: no record of a request that has no open record can still arrive with an earlier start. It is
+    the start of the oldest open request without an open record, or ``now_ns``. ``clocks``: ``[t_ns,
+    process_cpu_ns, pool_cpu_ns]``, cumulative. ``served`` and ``dropped`` (by reason): cumulative over the process,
+    less the requests that other meters have settled. ``quiet``: nothing runs; the watermark is not reported until
+    the next batch.
     ``devices``: ``[t_ns, kernel_ns]`` of the process by device, cumulative, if known.
     ``joint``: calls that served several requests. They are not counted as requests; their joules are divided among
     the requests that they served.

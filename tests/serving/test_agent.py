@@ -305,8 +305,9 @@ def test_it_starts_when_the_first_service_connects(serve, tmp_path, model_file):
 
 
 def test_nobody_can_make_it_read_or_show_its_sensors_faster(agent):
+    from support.peers import Peer
+
     from ecolyzer_otel.wire.protocol import Flush
-    from tests.agent.conftest import Peer
 
     node = agent("--sampling-period", "0.5", "--sensors", "modelled")
     peer = Peer(str(node.socket))

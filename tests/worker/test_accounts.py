@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ecolyzer_otel.worker.accounts import Accounts
 from ecolyzer_otel.worker.state import State
+
+pytestmark = pytest.mark.slow
 
 
 def books(served: int, life: str = "a") -> Accounts:

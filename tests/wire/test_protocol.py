@@ -15,6 +15,7 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.peers import MODEL, frame
 from support.waiting import AGES, PATIENCE
 
 from ecolyzer_otel.common.errors import ProtocolError
@@ -39,7 +40,7 @@ from ecolyzer_otel.wire.protocol import (
     encode,
 )
 
-from .conftest import MODEL, frame
+pytestmark = pytest.mark.slow
 
 SECOND = 1_000_000_000
 
@@ -497,10 +498,10 @@ def test_any_valid_messages_leave_the_books_balanced(meter_of_all, said):
 
 @pytest.fixture(scope="module")
 def meter_of_all(tmp_path_factory: pytest.TempPathFactory):
+    from support.peers import recording
+
     from ecolyzer_otel.boot.assembly import prepare
     from ecolyzer_otel.common.config import Config
-
-    from .conftest import recording
 
     sensors = [
         {"id": "cpu", "component": "cpu", "watts": 40.0, "idle_watts": 5.0},

@@ -10,6 +10,8 @@ import pytest
 from ecolyzer_otel.ledger import Activity
 from ecolyzer_otel.meter.placement import Placement
 
+pytestmark = pytest.mark.slow
+
 S = 1_000_000_000
 TICK = os.sysconf("SC_CLK_TCK")
 SENSORS = ["package-0", "package-1", "dram-1", "gpu0"]

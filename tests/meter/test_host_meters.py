@@ -11,6 +11,8 @@ from ecolyzer_otel.ledger import Ledger, Record, SensorSpec
 from ecolyzer_otel.meter import host_meters
 from ecolyzer_otel.meter.host_meters import HostMeters
 
+pytestmark = pytest.mark.slow
+
 S = 1_000_000_000
 
 

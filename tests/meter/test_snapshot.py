@@ -7,6 +7,8 @@ import time
 import pytest
 from support.waiting import PATIENCE
 
+pytestmark = pytest.mark.slow
+
 
 def totals(store) -> tuple[float, float, float]:
     """Joules on requests, joules in the share of the requests, and how many requests."""

@@ -14,6 +14,8 @@ from support.waiting import until
 from ecolyzer_otel.wire.identity import Peer, container_of, is_gone, peer_of
 from ecolyzer_otel.worker.device_names import sensor_name
 
+pytestmark = pytest.mark.slow
+
 ID = "0123456789abcdef" * 4
 GROUPS = {
     "0::/\n": "",

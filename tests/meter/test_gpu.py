@@ -13,10 +13,11 @@ import time
 from pathlib import Path
 
 import pytest
+from support.peers import recording
 
 from ecolyzer_otel.wire.protocol import Model
 
-from .conftest import recording
+pytestmark = pytest.mark.slow
 
 MS = 1_000_000
 WATTS = 200.0

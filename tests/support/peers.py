@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.waiting import PATIENCE, until
 
 from ecolyzer_otel.boot.assembly import Setup, prepare
 from ecolyzer_otel.common.config import Config
@@ -34,6 +33,7 @@ from ecolyzer_otel.wire.protocol import (
     encode,
 )
 from ecolyzer_otel.wire.server import Server
+from support.waiting import PATIENCE, until
 
 MODEL = Model(0, "engine", "custom", 1000, "float32", "cpu")
 

@@ -16,6 +16,8 @@ import pytest
 from support.environment import clean
 from support.waiting import AGES, PATIENCE, until
 
+pytestmark = pytest.mark.slow
+
 ENGINE = """
 import asyncio, os, sys, threading, time, json
 import ecolyzer_otel
