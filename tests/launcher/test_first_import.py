@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -33,6 +34,8 @@ FRAMEWORKS = {
 
 @pytest.mark.parametrize("module", FRAMEWORKS)
 def test_a_framework_that_is_imported_first_is_patched(module, tmp_path):
+    if importlib.util.find_spec(module.partition(".")[0]) is None:
+        pytest.skip(f"{module} is not installed here; make test installs it")
     done = run(SCRIPT.format(module=module), tmp_path)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.strip().splitlines()[-1])[FRAMEWORKS[module]] > 0
