@@ -41,7 +41,7 @@ class Feeder:
 
     def _send(self, message: Any) -> None:
         for received in self._frames.feed(encode(message)):
-            self.client = self.meter.receive(self.client, received)  # type: ignore[arg-type]
+            self.client = self.meter.receive(self.client, received)
 
     def finish(self, number: int) -> None:
         """Report that so many requests of 5 ms have just ended."""
