@@ -21,7 +21,7 @@ import torch
 from transformers import BertConfig, BertModel
 
 from ecolyzer_otel.worker.call import current_call
-from ecolyzer_otel.worker.lending import within
+from ecolyzer_otel.worker.nesting import within
 from ecolyzer_otel.worker.state import replace_state, state
 from ecolyzer_otel.worker.wrap import leaf
 from ecolyzer_torch import TorchInstrumentor

@@ -59,7 +59,7 @@ from ecolyzer_otel.worker.call import Call, current_call
 from ecolyzer_otel.worker.describe import describe
 from ecolyzer_otel.worker.details import CallView
 from ecolyzer_otel.worker.hot_path import begin, finish, suspend
-from ecolyzer_otel.worker.lending import (
+from ecolyzer_otel.worker.nesting import (
     INSIDE,
     enclosing_call,
     enclosing_request,

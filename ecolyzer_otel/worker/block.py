@@ -14,8 +14,8 @@ from ecolyzer_otel.worker.describe import describe
 from ecolyzer_otel.worker.energy import Energy
 from ecolyzer_otel.worker.flush import flush
 from ecolyzer_otel.worker.hot_path import begin, finish
-from ecolyzer_otel.worker.lending import ELSEWHERE, OUTERMOST, lending, placement_of
-from ecolyzer_otel.worker.preload import make_ready
+from ecolyzer_otel.worker.nesting import ELSEWHERE, OUTERMOST, lending, placement_of
+from ecolyzer_otel.worker.preload import preload
 from ecolyzer_otel.worker.spec import CallSpec, ModelFacts
 from ecolyzer_otel.worker.state import state
 
@@ -74,7 +74,7 @@ class Block:
             return
         if state().start_worker is None:
             return
-        make_ready()
+        preload()
         call = begin(spec, model, (items,), {})
         if call is not None:
             self._pending = call.ensure_details().handle = Pending()

@@ -10,7 +10,7 @@ follows was not tested there.
   call can hide behind a watermark.
 - ``State.done`` (worker/hot_path.py): ``deque.append`` and ``popleft`` from different threads; ``len`` before
   ``append`` bounds the queue up to one call per thread.
-- ``Call.helpers`` and ``Call.extra_cpu`` (worker/call.py, worker/lending.py): helper threads add to a set and
+- ``Call.helpers`` and ``Call.extra_cpu`` (worker/call.py, worker/nesting.py): helper threads add to a set and
   append to a list while others read them; only the folding of a long list takes a lock.
 - ``paces`` (worker/pace.py): a dict by thread; each thread changes its own entry only.
 - ``State.names``, the tables of models (worker/models.py) and of given names (worker/model_names.py): the callback

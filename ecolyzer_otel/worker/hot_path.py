@@ -166,7 +166,7 @@ def finish(call: Call, error: BaseException | None, result: Any = None) -> None:
 
 
 def suspend(call: Call) -> None:
-    """Leave a call (a stream) open: it works only within :class:`~ecolyzer_otel.worker.lending.lending` now."""
+    """Leave a call (a stream) open: it works only within :class:`~ecolyzer_otel.worker.nesting.lending` now."""
     call.share()
     if call.thread == get_ident():
         call.spend(thread_time_ns() - call.cpu_start_ns)

@@ -24,7 +24,7 @@ from typing import Any, TypeVar, overload
 
 from ecolyzer_otel.worker.block import FUNCTIONS, Block, described
 from ecolyzer_otel.worker.hot_path import suspend
-from ecolyzer_otel.worker.lending import enclosing_request, lending
+from ecolyzer_otel.worker.nesting import enclosing_request, lending
 from ecolyzer_otel.worker.spec import ModelFacts
 
 __all__ = ["current", "request"]

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 from ecolyzer_otel.worker.call import Call, current_call
 from ecolyzer_otel.worker.hot_path import begin, finish, suspend
-from ecolyzer_otel.worker.lending import INSIDE, enclosing_call, lending, placement_of
-from ecolyzer_otel.worker.preload import make_ready
+from ecolyzer_otel.worker.nesting import INSIDE, enclosing_call, lending, placement_of
+from ecolyzer_otel.worker.preload import preload
 from ecolyzer_otel.worker.spec import CallSpec
 from ecolyzer_otel.worker.state import forget_model
 
@@ -27,10 +27,10 @@ def leaf(original: F, spec: CallSpec, bypass: Callable[[], bool] | None = None) 
 
     Args:
         original: the function found on the class; also a coroutine function.
-        spec: what it is.
+        spec: the description of its calls.
         bypass: called before anything else; where it returns True, only ``original`` runs (a compiler is tracing).
     """
-    make_ready()
+    preload()
     current = current_call.get
     plain = spec.plain
     if inspect.iscoroutinefunction(original):

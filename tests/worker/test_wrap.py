@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from ecolyzer_otel.worker.call import current_call
-from ecolyzer_otel.worker.lending import lending
+from ecolyzer_otel.worker.nesting import lending
 from ecolyzer_otel.worker.patches import Patches
 from ecolyzer_otel.worker.spec import CallSpec, ModelFacts, batch_of
 from ecolyzer_otel.worker.state import State, replace_state

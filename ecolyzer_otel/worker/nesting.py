@@ -1,4 +1,4 @@
-"""How code belongs to an open call: where it stands, and what is counted for it in helper threads."""
+"""Calls within an open call: where a call belongs, and how CPU time of helper threads counts for the request."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ELSEWHERE: Final = 2
 
 
 def placement_of(outer: Call | None) -> int:
-    """Where a call that begins now stands to ``outer``, the call in its context: one of the three above."""
+    """Returns how a call that begins now relates to ``outer``, the call in its context: one of the three above."""
     if outer is None or not outer.open:
         return OUTERMOST
     thread = get_ident()
@@ -44,7 +44,7 @@ def enclosing_call() -> Call | None:
 
 
 def enclosing_request() -> Call | None:
-    """The open request that encloses the running code; None outside of any, and in training."""
+    """The open request that encloses the running code; None outside any, and in training."""
     call = current_call.get()
     return None if call is None or call.training or not call.open else call.actual
 
@@ -58,7 +58,7 @@ def nested(outer: Call, function: Callable[..., Any], /, *args: Any, **kwargs: A
 
 
 class lending:
-    """``with lending(call):`` in a helper thread: what runs there belongs to ``call``, its CPU time included.
+    """``with lending(call):`` in a helper thread: the code inside belongs to ``call``, with its CPU time.
 
     CPU time that it spends after the report of ``call`` is process share.
     """
@@ -71,7 +71,7 @@ class lending:
     def __enter__(self) -> None:
         thread, helpers = get_ident(), self._call.helpers
         self._token = current_call.set(self._call)
-        self._within = thread in helpers  # a call within one that is lent: its time is counted there
+        self._within = thread in helpers  # the thread works for the call already, which counts its time
         helpers.add(thread)
         self._cpu = thread_time_ns()
 
@@ -84,9 +84,9 @@ class lending:
 
 
 class within:
-    """``with within(call):`` in the thread that works for ``call``: all that is called inside passes at once.
+    """``with within(call):`` in the thread that works for ``call``: calls inside belong to it without a check.
 
-    Where what is inside runs in one thread with its context, as the modules of a model do.
+    For code that runs in one thread with its context, as the modules of a model do.
     """
 
     __slots__ = ("_token", "_within")
