@@ -41,8 +41,8 @@ _FIRST_PASSED: Final = 3  # SD_LISTEN_FDS_START
 
 
 @dataclass(frozen=True, slots=True)
-class _Door:
-    """The listening socket. ``path`` is "" where systemd made it and will remove it."""
+class _ListeningSocket:
+    """The listening socket. ``path`` is "" where systemd created it and will remove it."""
 
     listener: socket.socket
     path: str
@@ -56,26 +56,26 @@ def run(config: Config) -> int:
         ConfigError: the socket or the metrics port cannot be had, or under ``--strict`` anything is wrong.
     """
     logging.basicConfig(level=config.log_level.upper(), format="%(message)s", stream=sys.stderr)
-    door = _inherited() or _open(config.agent_socket)
+    listening = _inherited() or _open(config.agent_socket)
     try:
         setup = prepare(config, shared=True)
         try:
             _accept(setup, config)
-            print(f"{setup.line()} | agent on {door.description}", file=sys.stderr, flush=True)
-            _serve(setup, door.listener)
+            print(f"{setup.line()} | agent on {listening.description}", file=sys.stderr, flush=True)
+            _serve(setup, listening.listener)
         finally:
             _notify("STOPPING=1")
             setup.close()
     finally:
-        door.listener.close()
-        if door.path:
+        listening.listener.close()
+        if listening.path:
             with contextlib.suppress(OSError):
-                os.unlink(door.path)
+                os.unlink(listening.path)
     return 0
 
 
 def _accept(setup: Setup, config: Config) -> None:
-    """Print what is wrong; refuse what makes an agent useless."""
+    """Print the problems; raise where an agent would be useless (no metrics port) or ``--strict`` is set."""
     for problem in setup.problems:
         if config.strict or setup.metrics_url is None:
             raise problem
@@ -110,8 +110,8 @@ def _serve(setup: Setup, listener: socket.socket) -> None:
 # The socket.
 
 
-def _inherited() -> _Door | None:
-    """The socket that systemd passed on, if it did."""
+def _inherited() -> _ListeningSocket | None:
+    """The socket that systemd passed (``LISTEN_FDS``); None where it passed none."""
     passed, pid = os.environ.pop("LISTEN_FDS", ""), os.environ.pop("LISTEN_PID", "")
     os.environ.pop("LISTEN_FDNAMES", None)
     if pid != str(os.getpid()) or not passed.isdecimal() or int(passed) < 1:
@@ -127,12 +127,12 @@ def _inherited() -> _Door | None:
             "give ListenStream=/run/ecolyzer/agent.sock in the socket unit",
         ) from None  # fmt: skip
     os.set_inheritable(_FIRST_PASSED, False)
-    return _Door(listener, "", f"{listener.getsockname()} (of systemd)")
+    return _ListeningSocket(listener, "", f"{listener.getsockname()} (of systemd)")
 
 
-def _open(path: str | None) -> _Door:
+def _open(path: str | None) -> _ListeningSocket:
     if path == NO_AGENT:
-        raise ConfigError(_KEY, "'none' is no place to listen on", f"give a path, for example {AGENT_SOCKET}")
+        raise ConfigError(_KEY, "'none' is not a path to listen on", f"give a path, for example {AGENT_SOCKET}")
     path = os.path.abspath(path or AGENT_SOCKET)
     try:
         folder = os.path.dirname(path)
@@ -152,17 +152,17 @@ def _open(path: str | None) -> _Door:
             _KEY, f"{path} cannot be listened on ({error.strerror or error})",
             "give a path in a folder that can be written, at most 107 bytes long, or run the agent as root",
         ) from None  # fmt: skip
-    return _Door(listener, path, f"{path} (0660 {owner})")
+    return _ListeningSocket(listener, path, f"{path} (0660 {owner})")
 
 
 def _make_way(path: str) -> None:
-    """Remove what an agent that was killed left behind; never what is in use or something else."""
+    """Remove the socket of an agent that was killed; never one in use, nor another kind of file."""
     try:
         found = os.lstat(path)
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(found.st_mode):
-        raise ConfigError(_KEY, f"{path} is there and no socket", "give another path")
+        raise ConfigError(_KEY, f"{path} exists and is not a socket", "give another path")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(1.0)
         try:
@@ -176,7 +176,7 @@ def _make_way(path: str) -> None:
 
 
 def _hand_to_group(path: str) -> str:
-    """Set mode and group; returns "owner:group" as it is now."""
+    """Set mode and group; returns the resulting "owner:group"."""
     try:
         os.chown(path, -1, grp.getgrnam(GROUP).gr_gid)
     except (KeyError, PermissionError) as error:
@@ -205,17 +205,17 @@ def _name_of(number: int, kind: str) -> str:
 
 
 def _notify(state: str) -> None:
-    """Tell systemd, where it asked to be told. Never raises."""
+    """Send a state to systemd where ``NOTIFY_SOCKET`` is set. Never raises."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if address[:1] not in ("/", "@"):
         return
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as link:
-        link.setblocking(False)  # one who does not read must not hold the meter up
+        link.setblocking(False)  # a receiver that does not read must not delay the meter
         link.sendto(state.encode(), "\0" + address[1:] if address[0] == "@" else address)
 
 
 class _Watchdog:
-    """Says that the meter lives, twice in the time after which systemd would restart it (WatchdogSec=)."""
+    """Reports to systemd that the meter runs, twice per WatchdogSec=, after which systemd would restart it."""
 
     def __init__(self) -> None:
         asked = os.environ.get("WATCHDOG_USEC", "")
@@ -224,7 +224,7 @@ class _Watchdog:
         self._next = 0.0
 
     def longest_tick(self, seconds: float) -> float:
-        """Seconds from one tick to the next, so that no pat comes too late."""
+        """The longest time between two ticks, in seconds, so that no report is late."""
         return min(seconds, self._period / 2) if self._period else seconds
 
     def pat(self) -> None:

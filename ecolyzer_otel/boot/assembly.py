@@ -26,20 +26,20 @@ from ecolyzer_otel.version import __version__
 __all__ = ["Setup", "prepare"]
 
 
-#: A page of the node agent is shown for this long, in seconds: nobody reads its counters faster.
+#: Age in seconds up to which the node agent serves the same page: nobody reads its counters faster.
 _PAGE_SECONDS: Final = 1.0
-#: How long a port in use is tried for.
+#: Seconds during which a port in use is retried.
 _PORT_SECONDS: Final = 1.0
 
 
 @dataclass(slots=True)
 class Setup:
-    """A running meter's parts, and what was wrong on the way."""
+    """The parts of a running meter, and the problems found on the way."""
 
     meter: Meter
     timeline: Timeline
     discovery: Discovery
-    #: Where ``/metrics`` is served; None where the port could not be had.
+    #: Where ``/metrics`` is served; None where the port could not be bound.
     metrics_url: str | None = None
     problems: list[EcolyzerError] = field(default_factory=list)
     _exporters: list[Exporter] = field(default_factory=list)
@@ -50,23 +50,23 @@ class Setup:
         self._exporters.append(exporter)
 
     def line(self) -> str:
-        """What is measured by what, where, and where to look."""
+        """The start line: sensors, place, and the address of /metrics."""
         look = self.metrics_url or "no /metrics"
         return f"ecolyzer: {self.discovery.describe()} | {self.meter.place.describe()} | {look}"
 
     def close(self) -> None:
-        """Settle, export and give back ports and descriptors."""
+        """Settle, export, and release ports and descriptors."""
         self.meter.close()
         for exporter in reversed(self._exporters):
             exporter.stop()
-        # Last: a source that is just being asked must not hold up what was measured.
+        # Last: a request to a live source must not delay the export.
         self.timeline.close()
 
 
 def prepare(
     config: Config, *, single_worker: bool = False, early: dict[str, Any] | None = None, shared: bool = False
 ) -> Setup:
-    """A meter that only needs somebody to call its ``tick``.
+    """Returns a meter that is ready for calls of its ``tick``.
 
     Args:
         config: the settings. A zone, sensor file or port that cannot be used is noted in ``problems``, and the
@@ -76,7 +76,7 @@ def prepare(
         shared: the meter of a node, which serves many services (:mod:`ecolyzer_otel.boot.agent`).
     """
     problems: list[EcolyzerError] = []
-    # The control group of an agent says nothing of its services: they are anywhere on the host.
+    # The control group of an agent is not that of its services, which run anywhere on the host.
     discovery = _discover(config, problems, "host" if shared else None)
     timeline = open_timeline(config, find_place(config, problems), problems)
     embodied = embodied_parts(config, [sensor.info for sensor in discovery.sensors], problems)
@@ -140,7 +140,7 @@ def _serve(config: Config, setup: Setup, store: MetricStore, page_seconds: float
 
 
 def _listen(config: Config, store: MetricStore, meter: Meter, page_seconds: float) -> MetricsServer:
-    """Bind the port; one that the meter of a service just restarted is about to give back is waited for."""
+    """Bind the port; wait a moment for one that the meter of a service just restarted is about to release."""
     deadline = monotonic() + _PORT_SECONDS
     while True:
         try:

@@ -32,7 +32,7 @@ __all__ = ["HOOKED", "initialize", "load_when_needed"]
 
 _LOG = logging.getLogger(__name__)
 
-#: The modules at whose import each of our instrumentors has something to do: as its ``hooks()`` says.
+#: The modules whose import each of our instrumentors waits for; equal to its ``hooks()``.
 HOOKED: Final[dict[str, tuple[str, ...]]] = {
     "ecolyzer_keras": ("keras",),
     "ecolyzer_lightgbm": ("lightgbm",),
@@ -54,9 +54,9 @@ HOOKED: Final[dict[str, tuple[str, ...]]] = {
     "ecolyzer_xgboost": ("xgboost",),
 }  # fmt: skip
 
-#: Of the spans of these only the route is needed where nobody sees them, and :mod:`ecolyzer_starlette` knows that.
+#: Where no span is exported, these are only needed for the route, which :mod:`ecolyzer_starlette` provides.
 _ROUTES_KNOWN: Final = frozenset({"fastapi", "starlette"})
-#: Servers of which only the SERVER span tells the route: they need a provider, also where nothing is exported.
+#: Servers whose route only their SERVER span has: they need a provider, also where nothing is exported.
 _ROUTES_BY_SPANS: Final = frozenset({"aiohttp-server", "django", "falcon", "flask", "pyramid", "tornado"})
 _loaded: Final[set[str]] = set()
 _UPSTREAM: Final = ("OTEL_PYTHON_DISTRO", "OTEL_PYTHON_CONFIGURATOR")
@@ -64,7 +64,7 @@ _GEVENT: Final = "OTEL_PYTHON_AUTO_INSTRUMENTATION_EXPERIMENTAL_GEVENT_PATCH"
 
 
 def initialize() -> None:
-    """Instrument this process. Never raises: what failed is logged, and the service runs as it would without."""
+    """Instrument this process. Never raises: a failure is logged, and the service runs uninstrumented."""
     try:
         if any(os.environ.get(key, "ecolyzer") != "ecolyzer" for key in _UPSTREAM) or _GEVENT in os.environ:
             from opentelemetry.instrumentation.auto_instrumentation import initialize
@@ -92,7 +92,7 @@ def _load_all() -> None:
 
 
 def _load(entry_point: EntryPoint) -> None:
-    """Load an instrumentor and apply it, unless its library is there in a version that it is not for."""
+    """Load an instrumentor and apply it, unless its library is installed in an unsupported version."""
     from opentelemetry.instrumentation.dependencies import get_dist_dependency_conflicts
 
     conflict = entry_point.dist and get_dist_dependency_conflicts(entry_point.dist)
@@ -103,10 +103,10 @@ def _load(entry_point: EntryPoint) -> None:
 
 
 def load_when_needed(entry_point: EntryPoint, load: Callable[[], None]) -> None:
-    """Load and apply an instrumentor when the library is imported that it is for; at once where that is not known.
+    """Load and apply an instrumentor when its library is imported; at once where the library is not identified.
 
-    Most instrumentors import their library, and others' what OpenTelemetry has for instrumentors; a process that
-    never uses a library must not pay for that.
+    Most instrumentors import their library, and OpenTelemetry's own machinery; a process that never uses a library
+    must not pay for that.
 
     Args:
         entry_point: the instrumentor's.
@@ -125,7 +125,7 @@ def load_when_needed(entry_point: EntryPoint, load: Callable[[], None]) -> None:
 def _imported(entry_point: EntryPoint, module: Any) -> None:
     """A module that one of our instrumentors patches has been imported.
 
-    It is told of each, and does not hook them itself: of those that import each other some are only half there.
+    It is called for each module, and does not hook them itself: modules that import each other are partly loaded.
     """
     try:
         if entry_point.name not in _loaded:
@@ -171,7 +171,7 @@ def _load_after_all(entry_point: EntryPoint, load: Callable[[], None]) -> None:
 
 
 def _instrument_when_built(kind: Any) -> None:
-    """Instrument also the applications of a class that the service imported before its name was replaced."""
+    """Instrument also applications of the original class, which the service imported before it was replaced."""
     from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 
     original = kind.build_middleware_stack

@@ -27,13 +27,13 @@ class EcolyzerDistro(BaseDistro):  # type: ignore[misc]
         activate()
 
     def load_instrumentor(self, entry_point: EntryPoint, **kwargs: Any) -> None:
-        """Load an instrumentor when the library is imported that it is for."""
+        """Load an instrumentor when its library is imported."""
         load = super().load_instrumentor
         load_when_needed(entry_point, lambda: load(entry_point, **kwargs))
 
 
 class EcolyzerConfigurator:
-    """Sets up the SDK, as late as nobody can tell the difference, and sees to it that routes are known."""
+    """Sets up the SDK as late as possible, and makes sure that routes are available."""
 
     def configure(self, **kwargs: Any) -> None:
         """Called once per process by OpenTelemetry's auto-instrumentation."""

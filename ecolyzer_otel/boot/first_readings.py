@@ -16,7 +16,7 @@ __all__ = ["take"]
 
 
 def take(sysfs: str) -> dict[str, Any]:
-    """What can be read at once: busy CPU seconds of the host, and RAPL counters (uJ) by the zone's real path."""
+    """Readings available at once: busy CPU seconds of the host, and RAPL counters (uJ) by the zone's real path."""
     rapl: dict[str, int] = {}
     root = os.path.join(sysfs, "class", "powercap")
     try:

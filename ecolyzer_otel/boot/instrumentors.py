@@ -24,7 +24,7 @@ _uninstrumented = False
 
 
 def is_uninstrumented() -> bool:
-    """Whether nothing is to be patched any more."""
+    """Whether :func:`uninstrument` was called: nothing is patched any more."""
     return _uninstrumented
 
 

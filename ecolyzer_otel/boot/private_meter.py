@@ -1,4 +1,4 @@
-"""How a meter of a service's own comes into the world: its private folder, its socket, its process.
+"""The meter of one service: its private folder, its socket, and how its process is started.
 
 Two ways lead here. ``ecolyzer-instrument`` starts the meter beside CMD before CMD runs. And a worker that finds no
 meter starts one: under plain ``opentelemetry-instrument``, or when the meter has died. Workers of one service share
@@ -50,23 +50,23 @@ FOLDER: Final = "ECOLYZER_METER_FOLDER"
 _SOCKET: Final = "meter.sock"
 #: Bytes of a Unix socket's path (unix(7): 108 with the final zero).
 _MAX_PATH: Final = 107
-#: Where the node agent listens unless it is told otherwise.
+#: The default socket of the node agent.
 AGENT_SOCKET: Final = "/run/ecolyzer/agent.sock"
-#: The value of ``--agent-socket`` that turns the look for an agent off.
+#: The value of ``--agent-socket`` with which no agent is used.
 NO_AGENT: Final = "none"
-#: Where our ``sitecustomize`` lies.
+#: The folder of our ``sitecustomize``.
 AUTO: Final = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "auto")
 
 
 def agent_socket(config: Config) -> str | None:
-    """The socket of the agent to report to: the one configured, else the node's where it is and may be used."""
+    """The socket of the agent to report to: the configured one, else the default where it exists and is usable."""
     if config.agent_socket:
         return None if config.agent_socket == NO_AGENT else config.agent_socket
     return AGENT_SOCKET if os.access(AGENT_SOCKET, os.R_OK | os.W_OK) else None
 
 
 def _places() -> list[str]:
-    """Private folders that might be made, best first. The PID tells whose one is: its end is a sign to end, too."""
+    """Candidates for the private folder, best first. The name holds the PID of its owner: the meter ends with it."""
     roots = (os.environ.get("XDG_RUNTIME_DIR"), os.environ.get("TMPDIR"), "/tmp", "/dev/shm", "/var/tmp")  # noqa: S108 - mkdir is 0700 and exclusive
     name = f"ecolyzer-{os.getpid()}-{os.urandom(6).hex()}"
     folders = [os.path.join(root, name) for root in roots if root]
@@ -107,9 +107,9 @@ def _listen_in(folder: str) -> tuple[socket.socket, str]:
 
 
 def announce_folder() -> str | None:
-    """Name, for this process and all that it will start, the folder of the meter that they will share.
+    """Set the folder of the shared meter for this process and all that it will start (``ECOLYZER_METER_FOLDER``).
 
-    The first of them to need it makes it; nothing is made here. None where no folder could be written in.
+    The first process that needs the folder creates it; nothing is created here. None where no folder is writable.
     """
     folder = os.environ.get(FOLDER)
     if folder:
@@ -122,7 +122,7 @@ def announce_folder() -> str | None:
 
 
 def pidfd(pid: int) -> list[int]:
-    """What tells of the end of a process; nothing for PID 1, which outlives the meter, and before Linux 5.3."""
+    """A descriptor that shows the end of a process; none for PID 1 (it outlives the meter) and before Linux 5.3."""
     try:
         return [] if pid == 1 else [os.pidfd_open(pid)]
     except (OSError, AttributeError):
@@ -130,7 +130,7 @@ def pidfd(pid: int) -> list[int]:
 
 
 def command_line(facts: dict[str, Any]) -> list[str]:
-    """The command that is a meter with these facts. Its last word lets people find it in a list of processes."""
+    """The command of a meter's process. Its last word identifies it in a list of processes."""
     facts = facts | {"path": [entry for entry in sys.path if entry]}
     # sys.path is handed over and the working directory left out: a types.py there must not shadow a module.
     code = (
@@ -150,7 +150,7 @@ def _python() -> str:
 
 
 def stand_alone(facts: dict[str, Any]) -> None:
-    """First thing in the new process: close what is not its own, and be nobody's child."""
+    """In the new process: close foreign descriptors, and detach from the parent where asked to."""
     for descriptor in (0, 1, 2):  # a daemon may have closed them; what is opened next must not take their place
         try:
             os.fstat(descriptor)
@@ -164,14 +164,14 @@ def stand_alone(facts: dict[str, Any]) -> None:
 
 
 def environment() -> dict[str, str]:
-    """The meter's environment: ours, except that it is not itself instrumented, whoever started us."""
+    """The environment of the meter: this process's without our ``sitecustomize``, as it is not instrumented."""
     folders = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     own = (AUTO, os.path.join("instrumentation", "auto_instrumentation"))
     return dict(os.environ) | {"PYTHONPATH": os.pathsep.join(one for one in folders if not one.endswith(own))}
 
 
 def become(config: Config, facts: dict[str, Any]) -> None:
-    """Be the meter from now on (``exec``).
+    """Replace this process by the meter (``exec``).
 
     Args:
         config: the settings.
@@ -187,9 +187,9 @@ def become(config: Config, facts: dict[str, Any]) -> None:
 
 
 def leave_folder(folder: str) -> None:
-    """The meter ends: remove its socket and folder, unless a worker is about to start another in it.
+    """Remove the socket and folder of a meter that ends, unless a worker is about to start another one there.
 
-    Called while the meter still listens: as long as it can be connected to, nobody starts another.
+    Called while the meter still listens: as long as it accepts connections, no worker starts another.
     """
     lock_file = os.path.join(folder, "lock")
     with contextlib.suppress(OSError):
@@ -204,7 +204,7 @@ def leave_folder(folder: str) -> None:
 
 
 class PrivateMeter:
-    """A service's own meter, as its workers see it: where to reach it, and how to start it again.
+    """A service's own meter, as its workers see it: its address, and how to start it again.
 
     Args:
         folder: the folder that the service's processes share.
@@ -231,7 +231,7 @@ class PrivateMeter:
             if not self._is_there():
                 self._start()
         except BlockingIOError:
-            return  # another worker is at it
+            return  # another worker is starting it
         finally:
             os.close(lock)
 
@@ -239,9 +239,9 @@ class PrivateMeter:
         try:
             os.mkdir(self._folder, 0o700)
         except FileExistsError:
-            self._early = None  # there was a meter, which has measured what was before
+            self._early = None  # an earlier meter has measured the time before
             found = os.lstat(self._folder)
-            # In a folder where anybody may write, somebody else could have made it.
+            # In a folder that anybody may write to, another user could have created it.
             if found.st_uid != os.getuid() or found.st_mode & 0o170077 != 0o040000:
                 raise PermissionError(1, f"{self._folder} is not ours alone") from None
 
@@ -284,7 +284,7 @@ class PrivateMeter:
             unpatched("os", "waitpid")(first, 0)
 
     def _root(self) -> list[int]:
-        """The process whose folder it is, while it is among our ancestors."""
+        """The descriptor of the folder's owner, while that is an ancestor of this process."""
         try:
             root, pid = int(os.path.basename(self._folder).split("-")[1]), os.getpid()
             while pid > 1:

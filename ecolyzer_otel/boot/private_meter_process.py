@@ -36,14 +36,14 @@ def main(facts: dict[str, Any]) -> None:
             setup.close()
     finally:
         leave_folder(facts["folder"])
-    # All is flushed and given back. Taking the interpreter apart would take longer than draining did.
+    # All is flushed and released. The shutdown of the interpreter would take longer than draining did.
     with contextlib.suppress(OSError, ValueError):
         sys.stderr.flush()
     os._exit(0)
 
 
 def _report(setup: Setup, ready: int, config: Config) -> None:
-    """Say what is measured by what, where, and where to look; tell a strict launcher what is wrong."""
+    """Print the start line and the problems; report to a strict launcher whether the meter refuses to run."""
     refused = config.strict and bool(setup.problems)
     with contextlib.suppress(OSError):  # the service's stderr may be closed
         for problem in setup.problems:

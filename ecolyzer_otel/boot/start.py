@@ -21,7 +21,7 @@ __all__ = ["Running", "start", "stop"]
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """What :func:`start` gives back: where to look, and what was wrong."""
+    """The result of :func:`start`: the address of /metrics, the start line, and the problems found."""
 
     url: str | None
     line: str
@@ -78,7 +78,7 @@ def _settings(config: Config | None, options: dict[str, Any]) -> Config:
 
 
 def stop(timeout: float = 5.0) -> None:
-    """Settle what is finished, restore every framework, end the meter. Does nothing where none runs."""
+    """Settle finished requests, restore every framework, end the meter. Does nothing where none runs."""
     uninstrument()
     worker = state().worker
     replace_state(None)

@@ -35,9 +35,9 @@ __all__ = ["main"]
 _NOT_FOUND: Final = 127
 _NOT_EXECUTABLE: Final = 126
 _REFUSED: Final = 2
-#: A strict launcher waits this long for the meter's verdict.
+#: Seconds that a strict launcher waits for the meter's answer.
 _VERDICT_SECONDS: Final = 20.0
-#: A meter that lets CMD start first begins after this long all the same: somebody may look at its page.
+#: A meter that lets CMD start first starts after this many seconds anyway, so that its page is served.
 _PATIENCE_SECONDS: Final = 3.0
 
 
@@ -49,9 +49,9 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         _print_and_exit(asked[0])
     loaded = load(texts, problems=problems)
     for problem in loaded.problems:
-        _say(str(problem))
+        _log(str(problem))
     if not command:
-        _say("CMD: is missing; write ecolyzer-instrument [options] CMD ARGS..., for example python serve.py")
+        _log("CMD: is missing; write ecolyzer-instrument [options] CMD ARGS..., for example python serve.py")
         sys.exit(_REFUSED)
     if loaded.config.strict and loaded.problems:
         sys.exit(_REFUSED)
@@ -67,7 +67,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     _execute(path, command, environment)
 
 
-def _say(line: str) -> None:
+def _log(line: str) -> None:
     print(f"ecolyzer: {line}", file=sys.stderr, flush=True)
 
 
@@ -76,17 +76,17 @@ def _use_agent(config: Config, environment: dict[str, str], texts: dict[str, str
     address = agent_socket(config)
     if address is None:
         if config.agent_socket is None and os.path.exists(AGENT_SOCKET):
-            _say(
+            _log(
                 f"the agent: {AGENT_SOCKET} may not be used by user {os.getuid()}; add the user to the group "
                 "ecolyzer (usermod -aG ecolyzer USER); a meter of CMD's own is started"
             )
         return False
     fault = _fault_of(address)
     if fault and config.agent_socket is None:
-        _say(f"the agent: {address} does not answer ({fault}); start it again; a meter of CMD's own is started")
+        _log(f"the agent: {address} does not answer ({fault}); start it again; a meter of CMD's own is started")
         return False
     if fault:
-        _say(
+        _log(
             f"--agent-socket (ECOLYZER_AGENT_SOCKET): {address} does not answer ({fault}); start the agent "
             f"(ecolyzer agent); until it answers nothing is measured"
         )
@@ -94,17 +94,17 @@ def _use_agent(config: Config, environment: dict[str, str], texts: dict[str, str
             sys.exit(_REFUSED)
     if os.path.dirname(address) != environment.get(FOLDER):
         environment.pop(FOLDER, None)  # of another meter that started us
-        _say(f"reports to the agent at {address}")
+        _log(f"reports to the agent at {address}")
     ignored = sorted(set(texts) & FOR_METER)
     if ignored:
         flags = ", ".join("--" + name.replace("_", "-") for name in ignored)
-        _say(f"{flags}: the agent goes by its own; set it there, or give --agent-socket none")
+        _log(f"{flags}: the agent goes by its own; set it there, or give --agent-socket none")
     environment["ECOLYZER_AGENT_SOCKET"] = address
     return True
 
 
 def _fault_of(address: str) -> str:
-    """Why nothing can be told to this socket; "" when it answers."""
+    """Why this socket cannot be used; "" when it accepts connections."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(0.5)
         try:
@@ -122,9 +122,9 @@ def _find(command: str) -> str:
         if os.access(path, os.X_OK):
             return path
     if found:
-        _say(f"CMD: {found[0]} is not executable; write python {found[0]}, or chmod +x it")
+        _log(f"CMD: {found[0]} is not executable; write python {found[0]}, or chmod +x it")
         sys.exit(_NOT_EXECUTABLE)
-    _say(f"CMD: {command!r} was not found; give a command on PATH or a path to one")
+    _log(f"CMD: {command!r} was not found; give a command on PATH or a path to one")
     sys.exit(_NOT_FOUND)
 
 
@@ -146,7 +146,7 @@ def _execute(path: str, command: list[str], environment: dict[str, str]) -> NoRe
     try:
         os.execve(path, command, environment)
     except OSError as error:
-        _say(f"CMD: {path} cannot be run ({error.strerror}); is it a script without a first line #!...?")
+        _log(f"CMD: {path} cannot be run ({error.strerror}); is it a script without a first line #!...?")
         sys.exit(_NOT_EXECUTABLE)
 
 
@@ -162,11 +162,11 @@ def _start_meter(config: Config, environment: dict[str, str], pid: int) -> tuple
         lifeline, held = os.pipe()
         verdict, ready = os.pipe()
     except OSError as error:
-        _say(f"the meter: cannot be started ({error.strerror}); set TMPDIR to a folder that can be written")
+        _log(f"the meter: cannot be started ({error.strerror}); set TMPDIR to a folder that can be written")
         if config.strict:
             sys.exit(_REFUSED)
         return 0, -1
-    os.set_inheritable(held, True)  # CMD and all that it forks keep this end: EOF tells that they are gone
+    os.set_inheritable(held, True)  # CMD and all that it forks keep this end: EOF shows that they have ended
     watched = [lifeline, *pidfd(pid)]
     facts = {"watched": watched, "ready": ready, "folder": folder, "early": take(config.sysfs)}
     meter = _spawn(config, listener, facts)
@@ -188,7 +188,7 @@ def _spawn(config: Config, listener: socket.socket, facts: dict[str, Any]) -> in
     if first == 0:
         try:
             os.setsid()
-            if os.getppid() != 1 and os.fork():  # as PID 1 we reap it ourselves
+            if os.getppid() != 1 and os.fork():  # PID 1 reaps it itself
                 os._exit(0)
             if not config.strict:
                 _let_pass(listener, facts["watched"])
@@ -215,7 +215,7 @@ def _let_pass(listener: socket.socket, watched: list[int]) -> None:
 
 
 def _accepted(verdict: int) -> bool:
-    """What the meter says of the settings, under ``--strict``."""
+    """The meter's answer about the settings, under ``--strict``."""
     import select
 
     said = b""
@@ -227,7 +227,7 @@ def _accepted(verdict: int) -> bool:
     try:
         return not json.loads(said)["refused"]
     except (ValueError, KeyError):
-        _say("the meter: did not start; try again with --log-level debug, or without --strict")
+        _log("the meter: did not start; try again with --log-level debug, or without --strict")
         return False
 
 

@@ -17,7 +17,7 @@ from ecolyzer_otel.version import __version__
 
 __all__ = ["main"]
 
-#: What concerns the process that is measured, not the meter.
+#: Options of the measured process, not of the meter.
 _NOT_FOR_AGENT = ("exit_flush", "count_training", "model_names")
 
 
@@ -40,9 +40,9 @@ def main(arguments: list[str] | None = None) -> int:
             kind: dict[str, Any] = (
                 {"action": "store_const", "const": "true"} if option.is_switch else {"metavar": option.metavar}
             )
-            told = f"socket to serve (default {AGENT_SOCKET})" if option.name == "agent_socket" else option.help
+            text = f"socket to serve (default {AGENT_SOCKET})" if option.name == "agent_socket" else option.help
             flags = [option.flag, "--socket"] if option.name == "agent_socket" else [option.flag]
-            agent.add_argument(*flags, dest=option.name, help=told.replace("%", "%%"), **kind)
+            agent.add_argument(*flags, dest=option.name, help=text.replace("%", "%%"), **kind)
     zones.add_parser(commands)
     report.add_parser(commands)
     options = parser.parse_args(arguments)

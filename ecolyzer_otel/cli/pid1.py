@@ -41,7 +41,7 @@ def run_as_init(
         _become_command(path, command, environment)
     _forward_signals(child)
     if held >= 0:
-        os.close(held)  # the lifeline is CMD's, not ours: its end must tell of CMD alone
+        os.close(held)  # the lifeline is CMD's, not ours: its end must show the end of CMD alone
     status = _reap_until(child)
     _drain(meter)
     sys.exit(status)

@@ -35,7 +35,7 @@ class batch(Block):
                 return model(texts)
 
     Args:
-        served: of each request what tells it: the :class:`request` block that it waits in, or, where it has none,
+        served: for each request, the :class:`request` block that it waits in, or, where it has none,
             an OpenTelemetry ``Context``, ``Span`` or ``SpanContext``. Such a one becomes a request of this model,
             with a span below the given one.
         weights: of the requests' own work (tokens, items); default: equal.
@@ -119,7 +119,7 @@ class batch(Block):
                 call.state.open[member] = None
 
     def _serve(self, call: Call) -> list[Call]:
-        """Note whom ``call`` served. Returns those that had no request: new ones, not handed over yet."""
+        """Record which requests ``call`` served. Returns the new ones of contexts that had none, not queued yet."""
         members, fresh = call.ensure_details().members, []
         for position, (served, weight) in enumerate(zip(self._served, self._weights, strict=True)):
             member = served._call if isinstance(served, Block) else self._fresh.get(position)
@@ -166,4 +166,4 @@ def _context_of(served: Any) -> Context:
         return trace.set_span_in_context(served)
     if isinstance(served, dict):
         return served  # type: ignore[return-value]
-    raise TypeError(f"{type(served).__name__} tells of no request")
+    raise TypeError(f"{type(served).__name__} does not identify a request")

@@ -32,7 +32,7 @@ FUNCTIONS: Final = (FunctionType, MethodType, BuiltinFunctionType, functools.par
 
 
 class Pending:
-    """A settlement that somebody may wait for. Held by the call, and told by the background thread."""
+    """A settlement that a caller may wait for. Held by the call, and set by the background thread."""
 
     __slots__ = ("_done", "energy")
 
@@ -117,7 +117,7 @@ class Block:
         return INVALID_SPAN if more is None or more.span is None else more.span
 
     def tokens(self, *, input: int | None = None, output: int | None = None) -> None:
-        """Tokens of this request; what was told before stays where nothing is given."""
+        """Set the tokens of this request; a count that is not given keeps its value."""
         if self._call is not None and not self.nested:
             details = self._call.ensure_details()
             before = details.tokens or (0, 0)
@@ -126,7 +126,7 @@ class Block:
     def phase(self, name: str) -> None:
         """What follows is this phase of the request (``"prefill"``, ``"decode"``, ``""`` for none).
 
-        At most 16 phases of a request are told apart; call it in the request's own thread.
+        A request has at most 16 phases; call it in the request's own thread.
         """
         if self._call is not None:
             self._call.mark(name)

@@ -1,7 +1,7 @@
-"""The last requests of a process: told on every way out that Python lets us see, each within 1 s.
+"""At exit, wait up to 1 s until the last requests of a process are reported, on every way out that Python shows.
 
-Where spans are exported, it waits until they are settled, for a span ends with its settlement. Else it is enough
-that the meter, which outlives the process, has been told: some milliseconds.
+Where spans are exported, it waits until the requests are settled, because a span ends with its settlement.
+Otherwise it is enough that the meter, which outlives the process, has received them: some milliseconds.
 
 - Normal end, Ctrl-C, an uncaught exception, ``sys.exit``: a hook of ``threading``'s shutdown, which runs before
   ``atexit`` (where OpenTelemetry's providers shut down) and also in ``multiprocessing`` children.
@@ -32,7 +32,7 @@ FLUSH_SECONDS: Final = 1.0
 
 
 def flush_at_exit() -> None:
-    """Wait until what this process has finished is told, or settled where spans need it, at most 1 s in all."""
+    """Wait until the finished requests are reported, or settled where spans need it, for at most 1 s in all."""
     worker = state().worker
     if worker is not None and state().pid == os.getpid():
         with contextlib.suppress(Exception):

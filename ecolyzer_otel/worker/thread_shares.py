@@ -1,6 +1,6 @@
 """CPU time of calls that take turns in one thread: greenlets, and coroutines of one event loop.
 
-The clock of a thread cannot tell them apart. A call that ran alone has what the clock grew between its begin and
+The clock of a thread cannot separate them. A call that ran alone has what the clock grew between its begin and
 its end; where several were open at once, each instant of the thread's clock is divided equally among them, so that
 together they never have more than the thread used.
 """
@@ -99,7 +99,7 @@ def _one_after_the_other(done: Sequence[Call], open_calls: Sequence[Call]) -> bo
 def _groups(calls: list[tuple[Call, bool]]) -> Iterator[list[tuple[Call, bool]]]:
     """Calls of one thread in groups that overlap on the wall clock; an open call has no end.
 
-    A thread that ended may have left its number to another one, whose CPU clock began anew: only what was open at
+    A thread that ended may have left its number to another one, whose CPU clock started at 0: only what was open at
     the same time can have taken turns.
     """
     group: list[tuple[Call, bool]] = []

@@ -198,7 +198,7 @@ def test_a_place_that_cannot_be_listened_on_is_named(path):
 
 def test_a_file_in_the_place_of_the_socket_is_left_alone(tmp_path):
     (tmp_path / "agent.sock").write_text("precious")
-    assert "is there and no socket" in refusal("--agent-socket", str(tmp_path / "agent.sock"))
+    assert "exists and is not a socket" in refusal("--agent-socket", str(tmp_path / "agent.sock"))
     assert (tmp_path / "agent.sock").read_text() == "precious"
 
 
