@@ -66,7 +66,7 @@ def agent_socket(config: Config) -> str | None:
 
 
 def _places() -> list[str]:
-    """Candidates for the private folder, best first. The name holds the PID of its owner: the meter ends with it."""
+    """Candidates for the private folder, best first. The name holds the PID of its owner, with which it ends."""
     roots = (os.environ.get("XDG_RUNTIME_DIR"), os.environ.get("TMPDIR"), "/tmp", "/dev/shm", "/var/tmp")  # noqa: S108 - mkdir is 0700 and exclusive
     name = f"ecolyzer-{os.getpid()}-{os.urandom(6).hex()}"
     folders = [os.path.join(root, name) for root in roots if root]
