@@ -7,8 +7,9 @@ import sys
 import threading
 import time
 from time import monotonic_ns, process_time_ns
+from typing import NamedTuple
 
-__all__ = ["ProcessClocks", "native_ids", "thread_cpu_ns"]
+__all__ = ["ClockReading", "ProcessClocks", "native_ids", "thread_cpu_ns"]
 
 _TICK_NS = 1_000_000_000 // (os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100)
 _LINUX = sys.platform.startswith("linux")
@@ -19,17 +20,17 @@ _SCAN_SHARE = 50
 
 
 def thread_cpu_ns(native_id: int) -> int | None:
-    """CPU nanoseconds of one thread of this process so far; None when it is gone or cannot be read.
+    """CPU nanoseconds of one thread of this process so far; None when it has ended or cannot be read.
 
-    By the number that Linux gives to the clock of a thread (``MAKE_THREAD_CPUCLOCK`` in its posix-timers.h), else
-    from ``/proc/self/task/<tid>/schedstat``, the same clock. Reading a file gives the interpreter's lock away some
-    six times, which on a busy core costs far more than the reading. Not ``pthread_getcpuclockid``: that crashes
-    when the thread has just ended.
+    By Linux's identifier of the thread's clock (``MAKE_THREAD_CPUCLOCK`` in its posix-timers.h), else from
+    ``/proc/self/task/<tid>/schedstat``, the same clock. Reading a file releases the interpreter's lock some six
+    times, which on a busy core costs far more than the reading. Not by ``pthread_getcpuclockid``, which crashes if
+    the thread has just ended.
     """
     if _LINUX:
         try:
             return time.clock_gettime_ns(~native_id << 3 | _THREAD_CLOCK)
-        except OSError:  # gone, or a sandbox that does not know them
+        except OSError:  # ended, or a sandbox without such clocks
             pass
     try:
         with open(f"/proc/self/task/{native_id}/schedstat", "rb") as file:
@@ -47,7 +48,7 @@ def thread_cpu_ns(native_id: int) -> int | None:
 def native_ids() -> dict[int, int]:
     """The kernel's number of each Python thread, by its ``ident``.
 
-    Under gevent none: what ``threading`` lists there are greenlets, and its lock is not for other threads to take.
+    Empty under gevent: ``threading`` lists greenlets there, and its lock must not be taken by other threads.
     """
     monkey = sys.modules.get("gevent.monkey")
     if monkey is not None and monkey.is_module_patched("threading"):
@@ -60,12 +61,22 @@ def native_ids() -> dict[int, int]:
     return known
 
 
+class ClockReading(NamedTuple):
+    """One reading of :class:`ProcessClocks`, in nanoseconds: the time, and cumulative CPU time."""
+
+    t_ns: int
+    process_ns: int
+    pool_ns: int
+
+
 class ProcessClocks:
-    """Cumulative CPU time of the process, and of its native threads that Python's ``threading`` does not know.
+    """Cumulative CPU time of the process, and of its native threads that Python's ``threading`` does not list.
 
     The latter (BLAS, OpenMP, ONNX Runtime pools) is the process clock less the clocks of all Python threads.
-    ``own`` are kernel numbers of threads that count as Python's all the same: the main thread, and ours, which
-    ``threading`` does not know.
+
+    Attributes:
+        own: kernel numbers of further threads that are not pool threads: the main thread, and the background
+            thread, which ``threading`` does not list.
     """
 
     def __init__(self) -> None:
@@ -77,14 +88,14 @@ class ProcessClocks:
         self._scan()
         self._pool = 0
 
-    def read(self) -> tuple[int, int, int]:
-        """``(t_ns, process_ns, pool_ns)``; the pool part lags when the process has very many threads."""
+    def read(self) -> ClockReading:
+        """Read the clocks now; the pool part lags when the process has very many threads."""
         now = monotonic_ns()
         if now >= self._not_before:
             self._scan()
             done = monotonic_ns()
             self._not_before = done + _SCAN_SHARE * (done - now)
-        return now, process_time_ns(), self._pool
+        return ClockReading(now, process_time_ns(), self._pool)
 
     def _scan(self) -> None:
         known: dict[int, int] = {}

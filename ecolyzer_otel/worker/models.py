@@ -43,7 +43,7 @@ class ModelBook:
         self._keys: dict[ModelFacts, int] = {}
         self._new: list[Model] = []
 
-    def known(self, call: Call) -> tuple[ModelFacts, int]:
+    def facts_and_key(self, call: Call) -> tuple[ModelFacts, int]:
         """The facts of the model of ``call``, its framework filled in, and the meter's key for them."""
         model = call.model
         known = self._facts.get((id(model), call.spec.framework))

@@ -1,25 +1,27 @@
-"""What a worker tells of its calls: records of finished and open ones, clocks, the watermark, spans."""
+"""The reports of a worker: records of finished and open calls, clocks, the watermark, spans."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from time import monotonic_ns, time_ns
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from opentelemetry import trace
 
-from ecolyzer_otel.wire.limits import MAX_DONE, MAX_NAME, MAX_OPEN, MAX_PHASES, MAX_SPANS
+from ecolyzer_otel.wire.limits import MAX_DONE, MAX_NAME, MAX_OPEN
 from ecolyzer_otel.wire.protocol import Batch, Busy, Done, Open
 from ecolyzer_otel.worker.accounts import Accounts
 from ecolyzer_otel.worker.call import Call
-from ecolyzer_otel.worker.cpu_clocks import ProcessClocks, native_ids, thread_cpu_ns
+from ecolyzer_otel.worker.cpu_clocks import ClockReading, ProcessClocks, native_ids, thread_cpu_ns
+from ecolyzer_otel.worker.details import Details
 from ecolyzer_otel.worker.device_names import sensor_name
 from ecolyzer_otel.worker.models import ModelBook
+from ecolyzer_otel.worker.records import complete, kernels_are_final, kernels_of, phases_of, whole
 from ecolyzer_otel.worker.spans import RequestSpan, error_name, start_span
-from ecolyzer_otel.worker.spec import ModelFacts
 from ecolyzer_otel.worker.state import State
 from ecolyzer_otel.worker.thread_ids import main_thread
 from ecolyzer_otel.worker.thread_shares import ThreadShares
@@ -30,12 +32,23 @@ __all__ = ["Reporter"]
 
 _LOG = logging.getLogger(__name__)
 
+#: A call that has been open for this long gets an open record.
 _OPEN_AFTER_NS: Final = 250_000_000
-#: A web framework that has not told its route, and a device that has not told its kernels, this long after the call
-#: ended is not waited for.
+#: A report waits this long after the end of a call for its route and its kernels, and no longer.
 _HOLD_NS: Final = 500_000_000
+#: The most finished requests of one batch, and the most joint calls.
 _CHUNK: Final = MAX_DONE // 4
-_NOT_BUSY: Final[Busy] = {}
+_NO_KERNELS: Final[Busy] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class _Spans:
+    """How spans of one report are started."""
+
+    #: Unix time less monotonic time, in nanoseconds.
+    epoch_ns: int
+    #: Whether anything exports them.
+    exported: bool
 
 
 class Reporter:
@@ -43,7 +56,7 @@ class Reporter:
 
     Args:
         state: the calls of this process.
-        accounts: what became of them.
+        accounts: their counts.
     """
 
     def __init__(self, state: State, accounts: Accounts) -> None:
@@ -56,49 +69,42 @@ class Reporter:
         self._shares = ThreadShares()
         self._next_id = 0
         self._watermark_ns = monotonic_ns()
-        self._calm_clock: tuple[int, int, int] | None = None
+        self._quiet_clock: ClockReading | None = None
 
     @property
     def busy(self) -> bool:
-        """Whether there is anything to tell of."""
+        """Whether there are calls to report."""
         return bool(self._state.open or self._state.done or self._held)
 
     def rest(self) -> None:
-        """Nothing runs and nothing is told; remember the clocks of the last quiet moment."""
-        self._calm_clock = self.clocks.read()
+        """Remember the clocks of a moment in which nothing runs; the next report includes them."""
+        self._quiet_clock = self.clocks.read()
 
     def batches(self, *, hold: bool, quiet: bool) -> Iterator[tuple[Batch, list[Call]]]:
-        """All that happened since the last time, in batches of bounded size, each with the calls that it holds.
+        """Report what happened since the last time, in batches of bounded size, each with the calls that it holds.
 
         Args:
-            hold: keep back calls whose route or kernels may become known in a moment.
-            quiet: say that nothing runs.
+            hold: keep calls whose route or kernels are not final for a later report.
+            quiet: report that nothing runs.
         """
         now = monotonic_ns()
         open_calls = list(self._state.open.copy())  # before draining: see call.py
         fresh = self._drain()
-        running = [call for call in self._state.open.copy() if call.start_ns]
-        # Divided once, when it has ended: also a call that is then held back for its route.
-        spent: Mapping[int, int] = {}
-        long = any(now - call.start_ns >= _OPEN_AFTER_NS for call in running)
-        if long or self._shares.needed(fresh, running):
-            spent = self._shares.spent(fresh, running, self._clocks_of(running, now, native_ids()))
-            for call in fresh:
-                call.cpu_ns = spent[id(call)]
+        spent = self._divide_cpu(fresh, now)
         calls = self._ready(fresh, now, hold=hold)
         joint = [call for call in calls if call.serves]
         if joint:
             calls = [call for call in calls if not call.serves]
         opens = self._open_records(open_calls, now, spent)
-        clocks = [self.clocks.read()] if self._calm_clock is None else [self._calm_clock, self.clocks.read()]
-        self._calm_clock = None
+        clocks: list[tuple[int, int, int]] = [] if self._quiet_clock is None else [self._quiet_clock]
+        clocks.append(self.clocks.read())
+        self._quiet_clock = None
         watermark = self.watermark(open_calls, now)
-        epoch_ns = time_ns() - monotonic_ns()
-        exported = spans_are_exported()
+        spans = _Spans(_epoch_ns(), spans_are_exported())
         while True:
-            served, joint = [self._done(call, epoch_ns, exported) for call in joint[:_CHUNK]], joint[_CHUNK:]
+            served, joint = [self._done(call, spans) for call in joint[:_CHUNK]], joint[_CHUNK:]
             chunk, calls = calls[:_CHUNK], calls[_CHUNK:]
-            done = [self._done(call, epoch_ns, exported) for call in chunk]
+            done = [self._done(call, spans) for call in chunk]
             last = not (calls or joint)
             yield Batch(
                 now, watermark if last else self._watermark_ns, clocks if last else [], self.models.announce(),
@@ -109,54 +115,69 @@ class Reporter:
                 break
         self._watermark_ns = watermark
 
+    def _divide_cpu(self, fresh: list[Call], now: int) -> Mapping[int, int]:
+        """Divide thread clocks among calls that shared a thread. Returns CPU nanoseconds by ``id`` of a call.
+
+        Once per finished call, at its end, even if its report then waits for the route. Empty where each call has
+        what its own clocks show.
+        """
+        running = [call for call in self._state.open.copy() if call.start_ns]
+        long = any(now - call.start_ns >= _OPEN_AFTER_NS for call in running)
+        if not long and not self._shares.needed(fresh, running):
+            return {}
+        spent = self._shares.spent(fresh, running, self._clocks_of(running, now, native_ids()))
+        for call in fresh:
+            call.cpu_ns = spent[id(call)]
+        return spent
+
     def _drain(self) -> list[Call]:
         """The calls that have finished since the last time."""
         while self._state.forgotten:
             self.models.forget(self._state.forgotten.popleft())
         done = self._state.done
         fresh = [done.popleft() for _ in range(len(done))]
-        self._accounts.drained += len(fresh) - sum(call.details is not None and call.serves for call in fresh)
+        self._accounts.drained += sum(not call.serves for call in fresh)
         return fresh
 
     def _ready(self, fresh: list[Call], now: int, *, hold: bool) -> list[Call]:
-        """The finished calls of which all is known, or no longer waited for."""
+        """The finished calls that are complete, or that the report no longer waits for."""
         waiting, self._held = self._held + fresh, []
         ready: list[Call] = []
         for call in waiting:
-            call.route, known = route_of(call)
-            if known and call.details is None and call.spec.kernels is None:  # nothing of it can change any more
+            call.route, route_is_final = route_of(call)
+            if route_is_final and call.details is None and call.spec.kernels is None:  # complete
                 ready.append(call)
                 continue
             if call.details is not None and call.details.training:
-                self._accounts.drained -= 1  # it has turned out to be no request
+                self._accounts.drained -= 1  # it was training, not a request
                 continue
             final = (
                 not hold
                 or now - call.end_ns > _HOLD_NS
-                or (known and _settled_in_kind(call) and _kernels_known(call))
+                or (route_is_final and not _may_be_training(call) and kernels_are_final(call))
             )
             (ready if final else self._held).append(call)
-        self._settle_doubts(now)
+        self._forget_old_training(now)
         return ready
 
-    def _settle_doubts(self, now: int) -> None:
-        """Forget calls that may have been training, and are told of by now: they would keep their models alive."""
+    def _forget_old_training(self, now: int) -> None:
+        """Forget calls that may have been training and are reported by now: they would keep their models alive."""
         waiting = self._state.maybe_training
-        with contextlib.suppress(IndexError):  # taken meanwhile by whoever learns that they were
+        with contextlib.suppress(IndexError):  # taken meanwhile by mark_training()
             while waiting and waiting[0].end_ns and now - waiting[0].end_ns > 2 * _HOLD_NS:
                 waiting.popleft()
 
     def drop_waiting(self, reason: str) -> None:
-        """Nobody is there to be told: lose what has finished, and end its spans."""
+        """Without a meter: count the finished requests as dropped, and end their spans."""
         for call in self._ready(self._drain(), monotonic_ns(), hold=False):
             if not call.serves:
                 self._accounts.lose(reason)
-            span = self._start_span(call, self.models.facts(call), time_ns() - monotonic_ns())
+            span = start_span(call, self.models.facts(call), whole(call.items), _epoch_ns())
             if span is not None:
                 span.end(None, None)
 
     def watermark(self, open_calls: Sequence[Call], now: int) -> int:
-        """The start of the oldest call that the meter does not know of, or ``now``; never back."""
+        """The start of the oldest unreported call, open or finished, else ``now``; it never goes back."""
         starts = [call.start_ns or self._watermark_ns for call in open_calls if not call.number]
         starts += [call.start_ns for call in self._held if not call.number]
         return max(self._watermark_ns, min(starts, default=now))
@@ -172,10 +193,10 @@ class Reporter:
             main = self._state.pid if call.thread == main_thread() else None
             native = natives.get(call.thread, main)
             clock = thread_cpu_ns(native) if native else None
-            there = [one for one in running if one.thread == call.thread]
-            if clock and not any(one.open for one in there):
-                # They ended while the clock was read, and it may have run on for others.
-                clock = max(one.cpu_start_ns + max(0, one.cpu_ns) for one in there)
+            in_thread = [one for one in running if one.thread == call.thread]
+            if clock and not any(one.open for one in in_thread):
+                # They ended while the clock was read, and it may count calls that began later.
+                clock = max(one.cpu_start_ns + max(0, one.cpu_ns) for one in in_thread)
             clocks[call.thread] = clock or 0
         return clocks
 
@@ -185,14 +206,14 @@ class Reporter:
             if not call.start_ns or now - call.start_ns < _OPEN_AFTER_NS:
                 continue
             if len(records) >= MAX_OPEN:
-                break  # the others hold the watermark back
+                break  # the others only hold the watermark back
             self._number(call)
             cpu_ns = spent.get(id(call), 0) + sum(call.extra_cpu or ())
-            facts, key = self.models.known(call)
+            facts, key = self.models.facts_and_key(call)
             records.append(Open(
-                call.number, call.start_ns, cpu_ns, sensor_name(facts.device), _kernels(call),
+                call.number, call.start_ns, cpu_ns, sensor_name(facts.device), kernels_of(call),
                 key, call.spec.operation[:MAX_NAME], whole(call.items),
-                _phases(call, now, cpu_ns, sum(call.extra_cpu or ())),
+                phases_of(call, now, cpu_ns, sum(call.extra_cpu or ())),
             ))  # fmt: skip
         return records
 
@@ -204,26 +225,27 @@ class Reporter:
 
     # Finished calls.
 
-    def _done(self, call: Call, epoch_ns: int, exported: bool) -> Done:
-        more = call.details
-        if more is not None:
-            _complete(call)
-        facts, key = self.models.known(call)
+    def _done(self, call: Call, spans: _Spans) -> Done:
+        """The record of a finished call; starts its span."""
+        details = call.details
+        if details is not None:
+            complete(call)
+        facts, key = self.models.facts_and_key(call)
         number = self._number(call)
         trace_id = span_id = ""
-        busy = _NOT_BUSY if call.spec.kernels is None else _kernels(call)
-        # A span that nobody sees costs more than everything else here.
-        span = self._start_span(call, facts, epoch_ns) if exported or more is not None else None
+        busy = _NO_KERNELS if call.spec.kernels is None else kernels_of(call)
+        # A span that is not exported would cost more than everything else here.
+        span = None
+        if spans.exported or details is not None:
+            span = start_span(call, facts, whole(call.items), spans.epoch_ns)
         if span is not None:
             self.spans[number] = span
             span.kernels = bool(busy)
-            if exported and span.span is not None:
+            if spans.exported and span.span is not None:
                 context = span.span.get_span_context()
                 if context.trace_flags.sampled:
-                    trace_id, span_id = (
-                        trace.format_trace_id(context.trace_id),
-                        trace.format_span_id(context.span_id),
-                    )
+                    trace_id = trace.format_trace_id(context.trace_id)
+                    span_id = trace.format_span_id(context.span_id)
         lent = 0 if call.extra_cpu is None else sum(call.extra_cpu)
         cpu_ns = lent + call.cpu_ns if call.cpu_ns > 0 else lent
         error = "" if call.error is None else error_name(call.error)[:MAX_NAME]
@@ -231,22 +253,17 @@ class Reporter:
             number, key, call.spec.operation[:MAX_NAME], call.start_ns, call.end_ns, cpu_ns, whole(call.items),
             error, call.route[:MAX_NAME], trace_id, span_id, span is not None, busy,
         )  # fmt: skip
-        return done if more is None else self._and_more(done, call, lent)
+        return done if details is None else self._with_details(done, call, details, lent)
 
-    def _and_more(self, done: Done, call: Call, lent: int) -> Done:
-        """What only some calls have."""
-        more = call.ensure_details()
-        tokens = None if more.tokens is None else (whole(more.tokens[0]), whole(more.tokens[1]))
-        members = [(self._number(member), float(weight)) for member, weight in (more.members or ())][:MAX_OPEN]
-        first_ns = more.first_token_ns if call.start_ns <= more.first_token_ns <= call.end_ns else 0
+    def _with_details(self, done: Done, call: Call, details: Details, lent: int) -> Done:
+        """The record with the fields that only some calls have."""
+        tokens = None if details.tokens is None else (whole(details.tokens[0]), whole(details.tokens[1]))
+        members = [(self._number(member), float(weight)) for member, weight in (details.members or ())][:MAX_OPEN]
+        first_ns = details.first_token_ns if call.start_ns <= details.first_token_ns <= call.end_ns else 0
         return msgspec.structs.replace(
-            done, phases=_phases(call, call.end_ns, done.cpu_ns, lent), tokens=tokens, first_token_ns=first_ns,
-            warmup=more.warmup, members=members, joint=more.joint,
+            done, phases=phases_of(call, call.end_ns, done.cpu_ns, lent), tokens=tokens, first_token_ns=first_ns,
+            warmup=details.warmup, members=members, joint=details.joint,
         )  # fmt: skip
-
-    @staticmethod
-    def _start_span(call: Call, facts: ModelFacts, epoch_ns: int) -> RequestSpan | None:
-        return start_span(call, facts, whole(call.items), epoch_ns)
 
     def end_spans(self, after: int = 0) -> None:
         """End the spans of requests sent after the first ``after``: no settlement of them will come."""
@@ -254,90 +271,10 @@ class Reporter:
             self.spans.pop(number).end(None, None)
 
 
-def whole(items: Any) -> int:
-    """A batch size as an integer of at least 0; 1 where it is none (a symbolic or missing dimension)."""
-    if type(items) is int and 0 <= items < 1 << 62:
-        return items
-    try:
-        return min(max(0, int(items)), 1 << 62)
-    except (TypeError, ValueError, OverflowError):
-        return 1
+def _may_be_training(call: Call) -> bool:
+    return call.details is not None and call.details.maybe_training
 
 
-def _serves(call: Call) -> bool:
-    """Whether this is a call that served several requests, and none itself."""
-    return call.details is not None and call.details.members is not None
-
-
-def _settled_in_kind(call: Call) -> bool:
-    """Whether it can no longer turn out to be training."""
-    return call.details is None or not call.details.maybe_training
-
-
-def _complete(call: Call) -> None:
-    """What the instrumentor noted becomes numbers."""
-    if call.details is None or call.details.completions is None:
-        return
-    completions, call.details.completions = call.details.completions, None
-    for complete in completions:
-        try:
-            complete(call)
-        except Exception:  # noqa: BLE001 - never hurt the service
-            _LOG.debug("ecolyzer: what was noted of a request could not be read", exc_info=True)
-
-
-def _phases(call: Call, end_ns: int, cpu_ns: int, lent: int) -> list[tuple[str, int, int]]:
-    """The phases of a call with the CPU time that it had spent when each began.
-
-    That of helper threads (``lent``) is taken to be spread evenly over the call. The call's own clock may have been
-    divided among calls that took turns in its thread; then each phase has the same part of it.
-    """
-    if call.details is None or not call.details.phases:
-        return []
-    phases = call.details.phases[:MAX_PHASES]
-    length = max(1, end_ns - call.start_ns)
-    own = max(0, cpu_ns - lent)
-    clocks = [max(0, clock - call.cpu_start_ns) if clock else 0 for _, _, clock in phases]
-    grown = max(1, call.cpu_ns if call.cpu_ns > 0 else own, *clocks)
-    told = []
-    for (name, start_ns, _), clock in zip(phases, clocks, strict=True):
-        part = min(1.0, max(0.0, (start_ns - call.start_ns) / length))
-        told.append((name[:MAX_NAME], start_ns, round(own * min(1.0, clock / grown) + lent * part)))
-    return told
-
-
-def _kernels_known(call: Call) -> bool:
-    return call.spec.kernels is None or _ask(call) is not None
-
-
-def _ask(call: Call) -> Mapping[str, Sequence[Sequence[int]]] | None:
-    try:
-        return call.spec.kernels(call) if call.spec.kernels is not None else {}
-    except Exception:  # noqa: BLE001 - never hurt the service
-        _LOG.debug("ecolyzer: the kernels of a request could not be read", exc_info=True)
-        return {}
-
-
-def _kernels(call: Call) -> Busy:
-    """Busy intervals of a call's kernels by the meter's name of the device, bounded in number."""
-    told = _ask(call) or {}
-    return {
-        (sensor_name(device) or device)[:MAX_NAME]: _joined(sorted((int(low), int(high)) for low, high in spans))
-        for device, spans in told.items()
-    }
-
-
-def _joined(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """At most :data:`MAX_SPANS` intervals: overlaps become one, then those with the smallest gaps do."""
-    merged: list[tuple[int, int]] = []
-    for low, high in spans:
-        if merged and low <= merged[-1][1]:
-            merged[-1] = merged[-1][0], max(high, merged[-1][1])
-        else:
-            merged.append((low, high))
-    if len(merged) <= MAX_SPANS:
-        return merged
-    gaps = sorted(range(1, len(merged)), key=lambda i: merged[i][0] - merged[i - 1][1], reverse=True)
-    starts = sorted([0, *gaps[: MAX_SPANS - 1]])
-    ends = [start - 1 for start in starts[1:]] + [len(merged) - 1]
-    return [(merged[first][0], merged[last][1]) for first, last in zip(starts, ends, strict=True)]
+def _epoch_ns() -> int:
+    """Unix time less monotonic time, in nanoseconds."""
+    return time_ns() - monotonic_ns()
