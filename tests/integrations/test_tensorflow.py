@@ -211,6 +211,12 @@ def test_results_are_bit_identical(calls: Any, folder: str) -> None:
     assert calls.take() == []
 
 
+def test_arguments_may_have_any_name(calls: Any) -> None:
+    total = tf.function(lambda call, function, original: call + function + original)
+    assert float(total(call=1.0, function=2.0, original=3.0)) == 6.0
+    assert calls.operations() == ["call"]
+
+
 def test_an_exception_of_the_function_is_the_callers(calls: Any) -> None:
     @tf.function
     def check(x: Any) -> Any:
