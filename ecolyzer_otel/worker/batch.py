@@ -20,10 +20,10 @@ __all__ = ["batch"]
 
 
 class batch(Block):
-    """One call that serves several requests at once: what dynamic batchers do.
+    """One call that serves several requests at once, as dynamic batchers make them.
 
-    What is called inside is charged to the requests in ``served``: what a batch costs however many they are in
-    equal parts, the rest by their weights (docs/methodology.md). The call is no request itself. Its span links to
+    The energy of the calls inside is charged to the requests in ``served``: the fixed cost of a batch in equal
+    parts, the rest by their weights (docs/methodology.md). The call itself is not a request. Its span links to
     theirs, and theirs to it::
 
         async def handler(text):                    # each web request
@@ -43,11 +43,11 @@ class batch(Block):
         operation: what is done.
         parameters: of the model, for ESS.
         dtype: of its parameters.
-        device: where it runs.
-        framework: whose model it is.
+        device: the device that it runs on.
+        framework: the model's framework.
 
     Raises:
-        ValueError: ``weights`` has another length than ``served``, or one that is no number of at least 0.
+        ValueError: ``weights`` has another length than ``served``, or one of them is not a number of at least 0.
     """
 
     def __init__(
@@ -73,11 +73,11 @@ class batch(Block):
         name = "batch" if model is None else model
         facts = ModelFacts(name if isinstance(name, str) else "", parameters, dtype, device, framework)
         self._model, self._spec = described(name, operation, facts)
-        #: Requests of served contexts that had none, by position.
+        #: New requests for the entries that are no blocks, by position.
         self._fresh: dict[int, Call] = {}
 
     def __enter__(self) -> batch:
-        # A batch of requests is not part of the one whose context happens to be here.
+        # A batch is not part of the request whose context the batching thread may have.
         self._outer = current_call.set(None)
         self._open(self._spec, self._model, len(self._served))
         self._fresh = {}
@@ -98,7 +98,7 @@ class batch(Block):
         with contextlib.suppress(ValueError):
             current_call.reset(self._outer)
         for member in fresh:
-            _hand_over(member, self._call, error)
+            _queue(member, self._call, error)
         for member in self._fresh.values():
             member.state.open.pop(member, None)
 
@@ -111,7 +111,7 @@ class batch(Block):
         self.__exit__(kind, error, trace)
 
     def _begin(self, call: Call) -> None:
-        """Open a request for each served context that has none; one reported after a long call would be late."""
+        """Open a request for each entry that is no block; one reported only after a long call would be late."""
         for position, served in enumerate(self._served):
             if not isinstance(served, Block):
                 member = self._fresh[position] = self._new(served, call)
@@ -123,11 +123,7 @@ class batch(Block):
         members, fresh = call.ensure_details().members, []
         for position, (served, weight) in enumerate(zip(self._served, self._weights, strict=True)):
             member = served._call if isinstance(served, Block) else self._fresh.get(position)
-            if (
-                member is None
-                or members is None
-                or (member.details is not None and member.details.members is not None)
-            ):
+            if member is None or members is None or member.serves:
                 continue
             if not isinstance(served, Block):
                 fresh.append(member)
@@ -145,8 +141,8 @@ class batch(Block):
         return member
 
 
-def _hand_over(member: Call, call: Call | None, error: BaseException | None) -> None:
-    """Queue a request that has nothing of its own but its share of ``call``."""
+def _queue(member: Call, call: Call | None, error: BaseException | None) -> None:
+    """Queue a request that consists of its share of ``call`` alone."""
     if call is None:
         return
     member.start_ns, member.end_ns = call.start_ns, call.end_ns
@@ -157,7 +153,7 @@ def _hand_over(member: Call, call: Call | None, error: BaseException | None) -> 
 
 
 def _context_of(served: Any) -> Context:
-    """The OpenTelemetry context that stands for a request."""
+    """Returns the OpenTelemetry context of a served request."""
     from opentelemetry import trace
 
     if isinstance(served, trace.SpanContext):

@@ -1,4 +1,4 @@
-"""Requests that code delimits itself: what ``request`` and ``batch`` share."""
+"""The base of ``request`` and ``batch``: a block of code that is a request."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["FUNCTIONS", "Block", "described"]
 
 #: The longest wait for a settlement, in seconds, unless the caller gives another.
-_PATIENCE: Final = 10.0
+_WAIT_SECONDS: Final = 10.0
 FUNCTIONS: Final = (FunctionType, MethodType, BuiltinFunctionType, functools.partial)
 
 
@@ -41,25 +41,26 @@ class Pending:
         self.energy: Energy | None = None
 
     def settled(self, settled: Settled | None) -> None:
-        """Called once, with None when no settlement will come."""
+        """Set the settlement, once; None when no settlement will come."""
         if settled is not None:
             self.energy = Energy.of(settled)
         self._done.set()
 
     def wait(self, timeout: float) -> bool:
+        """Wait for the settlement; returns whether it is decided."""
         deadline = monotonic() + timeout
         if not self._done.is_set():
-            flush(timeout)  # hurries the meter
+            flush(timeout)  # the meter then samples now
         return self._done.wait(max(0.0, deadline - monotonic()))
 
 
 class Block:
-    """A request that code delimits itself; what is common to :class:`request` and :class:`batch`."""
+    """A block of code that is a request: what :class:`request` and :class:`batch` have in common."""
 
     _call: Call | None = None
     _pending: Pending | None = None
     _lent: lending | None = None
-    #: Whether it is within another open request, and so no request itself.
+    #: Whether it is inside another open request, and so a part of that one.
     nested = False
 
     def _open(self, spec: CallSpec, model: Any, items: Any) -> None:
@@ -90,12 +91,12 @@ class Block:
 
     @property
     def energy(self) -> Energy | None:
-        """Joules of this request, once it is over; waits for its settlement, for at most 10 s.
+        """Joules of this request, once it has ended; waits for its settlement, for at most 10 s.
 
-        None where it gets none: nothing is measured here, it is nested in another request, it is not over, or its
-        record was lost. In a coroutine use :meth:`settlement`.
+        None without a settlement: nothing is measured in this process, the block is inside another request, it has
+        not ended, or its record was lost. In a coroutine use :meth:`settlement`.
         """
-        return self._energy(_PATIENCE)
+        return self._energy(_WAIT_SECONDS)
 
     def _energy(self, timeout: float) -> Energy | None:
         pending, call = self._pending, self._call
@@ -104,17 +105,17 @@ class Block:
         pending.wait(timeout)
         return pending.energy
 
-    async def settlement(self, timeout: float = _PATIENCE) -> Energy | None:
-        """As :attr:`energy`, without blocking the event loop."""
+    async def settlement(self, timeout: float = _WAIT_SECONDS) -> Energy | None:
+        """Returns :attr:`energy` without blocking the event loop."""
         return await asyncio.to_thread(self._energy, timeout)
 
     @property
     def span(self) -> Span:
-        """The request's span, for attributes and events of your own; not recording where there is none."""
+        """The request's span, for your own attributes and events; without one, a span that records nothing."""
         from opentelemetry.trace import INVALID_SPAN
 
-        more = None if self._call is None else self._call.details
-        return INVALID_SPAN if more is None or more.span is None else more.span
+        details = None if self._call is None else self._call.details
+        return INVALID_SPAN if details is None or details.span is None else details.span
 
     def tokens(self, *, input: int | None = None, output: int | None = None) -> None:
         """Set the tokens of this request; a count that is not given keeps its value."""
@@ -132,13 +133,13 @@ class Block:
             self._call.mark(name)
 
     def first_token(self) -> None:
-        """The first output token is there: the time since the begin is the time to first token."""
+        """Note that the first output token exists now, which gives the time to first token."""
         if self._call is not None and not self.nested:
             self._call.ensure_details().first_token_ns = monotonic_ns()
 
 
 class _Named:
-    """Stands for a model that is known by its name."""
+    """Represents a model that is given by its name."""
 
     __slots__ = ("__weakref__", "facts")
 
@@ -152,7 +153,7 @@ _MAX_NAMED: Final = 1_000
 
 
 def described(model: Any, operation: str, facts: ModelFacts) -> tuple[Any, CallSpec]:
-    """What stands for the model of a block, and its spec. Few of each, however many blocks there are."""
+    """Returns the model of a block, or its representative, and the spec. Blocks that are alike share both."""
     if model is None or isinstance(model, str):
         facts = ModelFacts(model or operation, facts.parameters, facts.dtype, facts.device, facts.framework)
         if len(_named) >= _MAX_NAMED:
@@ -175,5 +176,5 @@ def _describe_named(model: _Named) -> ModelFacts:
 
 
 def _describe_object(model: Any) -> ModelFacts:
-    """By the instrumentor of the model's framework, whatever it is."""
+    """By the instrumentor of the model's framework, if there is one."""
     return describe(model)

@@ -4,7 +4,7 @@ Not needed where a framework is instrumented; for anything else, mark requests y
 
     with ecolyzer_otel.request("my-model", operation="summarise", items=len(texts)) as r:
         answer = engine.run(texts)
-    print(r.energy)          # waits for the settlement: joules, a float with more to it
+    print(r.energy)          # waits for the settlement: joules, a float with attributes
 
     @ecolyzer_otel.request("my-model")
     async def answer(question): ...
@@ -35,18 +35,18 @@ F = TypeVar("F", bound=Callable[..., Any])
 class request(Block):
     """One inference request, as a block or a decorator, in plain code and in coroutines.
 
-    What is called of instrumented frameworks inside is part of it, in helper threads too if they have its context
-    (``asyncio.to_thread``). Within another request it is no request but part of that one. As a decorator it makes
-    each call a request; a bare ``@request`` takes the function's name.
+    Calls of instrumented frameworks inside are part of it, also in helper threads that have its context
+    (``asyncio.to_thread``). Inside another request it is a part of that one, not a request. As a decorator it makes
+    each call a request; a bare ``@request`` uses the function's name.
 
     Args:
         model: the model's name, or the model itself, which is then described by the instrumentor of its framework.
-        operation: what is done.
+        operation: the name of the operation.
         items: batch size.
-        framework: whose model it is.
+        framework: the model's framework.
         parameters: of the model, for ESS.
         dtype: of its parameters.
-        device: where it runs: ``cpu``, ``cuda:0``.
+        device: the device that it runs on: ``cpu``, ``cuda:0``.
     """
 
     @overload
@@ -54,7 +54,7 @@ class request(Block):
     @overload
     def __new__(cls, model: Any = ..., **options: Any) -> request: ...
     def __new__(cls, model: Any = None, **options: Any) -> Any:
-        """A bare decorator gets the function, everybody else a block."""
+        """Returns the wrapped function for a bare decorator, else a block."""
         if isinstance(model, FUNCTIONS) and not options:
             return cls(getattr(model, "__qualname__", "function"))(model)
         return super().__new__(cls)
@@ -93,14 +93,14 @@ class request(Block):
 
     @contextlib.contextmanager
     def _streaming(self) -> Iterator[Callable[[], contextlib.AbstractContextManager[None]]]:
-        """Open until the stream ends, at work only within the steps that it gives: what is between is not ours."""
+        """A request that is open until the stream ends, and at work only within the steps that this yields."""
         with self:
             call = None if self.nested else self._call
             if call is not None:
                 suspend(call)
             yield contextlib.nullcontext if call is None else lambda: lending(call)
 
-    def _again(self) -> request:
+    def _copy(self) -> request:
         other: request = object.__new__(request)
         other._items, other._model, other._spec = self._items, self._model, self._spec
         return other
@@ -108,70 +108,80 @@ class request(Block):
     def __call__(self, function: F) -> F:
         """Make each call of ``function`` a request; coroutine functions and generators too."""
         if inspect.iscoroutinefunction(function):
-
-            @functools.wraps(function)
-            async def awaited(*args: Any, **kwargs: Any) -> Any:
-                with self._again():
-                    return await function(*args, **kwargs)
-
-            return awaited  # type: ignore[return-value]
+            return self._wrap_coroutine(function)  # type: ignore[return-value]
         if inspect.isasyncgenfunction(function):
-
-            @functools.wraps(function)
-            async def streamed(*args: Any, **kwargs: Any) -> Any:
-                items, given, thrown = function(*args, **kwargs), None, None
-                with self._again()._streaming() as step:
-                    while True:
-                        with step():
-                            try:
-                                one = await (items.asend(given) if thrown is None else items.athrow(thrown))
-                            except StopAsyncIteration:
-                                return
-                        given = thrown = None
-                        try:
-                            given = yield one
-                        except GeneratorExit:
-                            with step():
-                                await items.aclose()
-                            raise
-                        except BaseException as error:  # noqa: BLE001 - it is the generator's own business
-                            thrown = error
-
-            return streamed  # type: ignore[return-value]
+            return self._wrap_async_generator(function)  # type: ignore[return-value]
         if inspect.isgeneratorfunction(function):
-
-            @functools.wraps(function)
-            def generated(*args: Any, **kwargs: Any) -> Any:
-                items, given, thrown = function(*args, **kwargs), None, None
-                with self._again()._streaming() as step:
-                    while True:
-                        with step():
-                            try:
-                                one = items.send(given) if thrown is None else items.throw(thrown)
-                            except StopIteration as end:
-                                return end.value
-                        given = thrown = None
-                        try:
-                            given = yield one
-                        except GeneratorExit:
-                            with step():
-                                items.close()
-                            raise
-                        except BaseException as error:  # noqa: BLE001 - it is the generator's own business
-                            thrown = error
-
-            return generated  # type: ignore[return-value]
+            return self._wrap_generator(function)  # type: ignore[return-value]
 
         @functools.wraps(function)
         def called(*args: Any, **kwargs: Any) -> Any:
-            with self._again():
+            with self._copy():
                 return function(*args, **kwargs)
 
         return called  # type: ignore[return-value]
 
+    def _wrap_coroutine(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        async def awaited(*args: Any, **kwargs: Any) -> Any:
+            with self._copy():
+                return await function(*args, **kwargs)
+
+        return awaited
+
+    def _wrap_async_generator(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """As :meth:`_wrap_generator`, for an async one."""
+
+        @functools.wraps(function)
+        async def streamed(*args: Any, **kwargs: Any) -> Any:
+            items, given, thrown = function(*args, **kwargs), None, None
+            with self._copy()._streaming() as step:
+                while True:
+                    with step():
+                        try:
+                            one = await (items.asend(given) if thrown is None else items.athrow(thrown))
+                        except StopAsyncIteration:
+                            return
+                    given = thrown = None
+                    try:
+                        given = yield one
+                    except GeneratorExit:
+                        with step():
+                            await items.aclose()
+                        raise
+                    except BaseException as error:  # noqa: BLE001 - thrown into the generator, which handles it
+                        thrown = error
+
+        return streamed
+
+    def _wrap_generator(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """One request per generator; passes on what its consumer sends and throws (PEP 342)."""
+
+        @functools.wraps(function)
+        def generated(*args: Any, **kwargs: Any) -> Any:
+            items, given, thrown = function(*args, **kwargs), None, None
+            with self._copy()._streaming() as step:
+                while True:
+                    with step():
+                        try:
+                            one = items.send(given) if thrown is None else items.throw(thrown)
+                        except StopIteration as end:
+                            return end.value
+                    given = thrown = None
+                    try:
+                        given = yield one
+                    except GeneratorExit:
+                        with step():
+                            items.close()
+                        raise
+                    except BaseException as error:  # noqa: BLE001 - thrown into the generator, which handles it
+                        thrown = error
+
+        return generated
+
 
 def current() -> request | None:
-    """The request that encloses what runs here, as a block to hand to :class:`batch`; None outside of any."""
+    """Returns the request that encloses the running code, as a block for :class:`batch`; None outside any."""
     call = enclosing_request()
     if call is None:
         return None
