@@ -40,7 +40,7 @@ class batch(Block):
             with a span below the given one.
         weights: of the requests' own work (tokens, items); default: equal.
         model: as for :class:`request`; default: "batch".
-        operation: what is done.
+        operation: the name of the operation.
         parameters: of the model, for ESS.
         dtype: of its parameters.
         device: the device that it runs on.
@@ -119,7 +119,7 @@ class batch(Block):
                 call.state.open[member] = None
 
     def _serve(self, call: Call) -> list[Call]:
-        """Record which requests ``call`` served. Returns the new ones of contexts that had none, not queued yet."""
+        """Record which requests ``call`` served. Returns the new ones, which are not queued yet."""
         members, fresh = call.ensure_details().members, []
         for position, (served, weight) in enumerate(zip(self._served, self._weights, strict=True)):
             member = served._call if isinstance(served, Block) else self._fresh.get(position)

@@ -125,7 +125,7 @@ class Block:
             details.tokens = (before[0] if input is None else input, before[1] if output is None else output)
 
     def phase(self, name: str) -> None:
-        """What follows is this phase of the request (``"prefill"``, ``"decode"``, ``""`` for none).
+        """Begin a phase of the request (``"prefill"``, ``"decode"``; ``""`` for none).
 
         A request has at most 16 phases; call it in the request's own thread.
         """

@@ -1,4 +1,4 @@
-"""One outermost framework call, and the context variables that say what encloses the code that runs now."""
+"""One outermost framework call, and the context variables of what encloses the running code."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Call", "CallOwner", "Within", "current_call", "server_span"]
 
-#: Held by helper threads of one call only.
+#: Held while helper threads change the lists of one call.
 _sharing: Final = threading.Lock()
 _NO_HELPERS: Final[set[int]] = set()
 #: Entries of a call's ``extra_cpu`` before they are added up.
 _MAX_EXTRA: Final = 64
 
-#: The call that encloses the code that runs now. A closed one encloses nothing.
+#: The call that encloses the running code. A closed one encloses nothing.
 current_call: ContextVar[Call | None] = ContextVar("ecolyzer_current_call", default=None)
 #: The web request being served: its SERVER span, set by our span processor, or a
 #: :class:`~ecolyzer_otel.worker.web_route.Route`, set by an instrumentor, with the same ``attributes`` and
@@ -35,7 +35,7 @@ server_span: ContextVar[Any] = ContextVar("ecolyzer_server_span", default=None)
 
 
 class CallOwner(Protocol):
-    """Where the calls of one process are kept: its :class:`~ecolyzer_otel.worker.state.State`."""
+    """The owner of the calls of one process: its :class:`~ecolyzer_otel.worker.state.State`."""
 
     open: dict[Call, None]
     done: deque[Call]
@@ -78,13 +78,13 @@ class Call:
         self.error: BaseException | type[BaseException] | None = None
         #: CPU nanoseconds that helper threads spent on behalf of this call.
         self.extra_cpu: list[int] | None = None
-        #: Helper threads that work for this call now, by number.
+        #: Identifiers of the helper threads that work for this call now.
         self.helpers: set[int] = _NO_HELPERS
         self.items: Any = None
-        #: What an instrumentor notes of the call, for its ``kernels``.
+        #: Set by an instrumentor, for its ``kernels``.
         self.events: Any = None
         self.details: Details | None = None
-        #: Of its thread, where its CPU time is estimated.
+        #: That of its thread, where its CPU time is estimated.
         self.pace: Pace | None = None
         self.number = 0
         #: As last read by the background thread.
@@ -101,19 +101,19 @@ class Call:
         return self.details is not None and self.details.members is not None
 
     def ensure_details(self) -> Details:
-        """What only some calls have, made when first needed."""
+        """Returns the details that only some calls have, created at the first use."""
         details = self.details
         if details is None:
             details = self.details = Details()
         return details
 
     def may_be_training(self) -> None:
-        """Delay the report of this call a little: it may turn out to be training."""
+        """Delay the report of this call by a moment: it may turn out to be training."""
         self.ensure_details().maybe_training = True
         self.state.maybe_training.append(self)
 
     def mark(self, phase: str) -> None:
-        """A phase of this name begins now, in the call's own thread; at most :data:`MAX_PHASES` do."""
+        """Begin a phase now, in the call's own thread; phases above :data:`MAX_PHASES` are ignored."""
         phases = self.ensure_details().phases
         if len(phases) < MAX_PHASES and self.open:
             cpu_ns = thread_time_ns() if self.thread == get_ident() else 0
@@ -127,11 +127,11 @@ class Call:
         extra.append(cpu_ns)
         if len(extra) > _MAX_EXTRA:
             with _sharing:
-                number = len(extra)  # others may append meanwhile, behind these
+                number = len(extra)  # others may append behind these meanwhile
                 extra[:number] = [sum(extra[:number])]
 
     def share(self) -> Call:
-        """Prepare for helper threads."""
+        """Prepare the call for helper threads, and return it."""
         if self.extra_cpu is None:
             with _sharing:
                 if self.extra_cpu is None:
@@ -140,9 +140,9 @@ class Call:
 
 
 class Within(Call):
-    """Stands for an open call where everything inside is known to run in this thread: inner calls pass at once.
+    """Represents an open call whose inner calls all run in this thread: these pass without a check.
 
-    For containers, whose own calls may run anywhere. What is noted goes to the call itself.
+    For containers, whose calls may otherwise run in any thread. Details go to the call itself.
     """
 
     __slots__ = ("call",)
@@ -155,7 +155,7 @@ class Within(Call):
 
     @property
     def actual(self) -> Call:
-        """The call that this stands for."""
+        """The call that this represents."""
         return self.call
 
     def ensure_details(self) -> Details:

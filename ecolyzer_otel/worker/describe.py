@@ -10,7 +10,7 @@ from ecolyzer_otel.worker.spec import ModelFacts
 
 __all__ = ["describe"]
 
-#: Who describes models of which package; the first that a class descends from.
+#: The integration that describes models of each package; the first package that a class descends from counts.
 _DESCRIBERS = {
     "sentence_transformers": "ecolyzer_sentence_transformers",
     "transformers": "ecolyzer_transformers",
@@ -25,7 +25,7 @@ _DESCRIBERS = {
 
 
 def describe(model: Any) -> ModelFacts:
-    """Facts of a model of any supported framework; of anything else the name of its class."""
+    """Returns the facts of a model of any supported framework; for other objects, the name of the class."""
     roots = [one.__module__.partition(".")[0] for one in type(model).__mro__]
     for root, package in _DESCRIBERS.items():
         if root in roots:

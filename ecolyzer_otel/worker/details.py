@@ -1,4 +1,4 @@
-"""What is noted of a call beyond its clocks, and the call as instrumentors see it."""
+"""The details that only some calls have, and a call as instrumentors see it."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class CallView(Protocol):
 
     #: Whether it is still running.
     open: bool
-    #: What was called: a module, an estimator, a session.
+    #: The object whose method was called: a module, an estimator, a session.
     model: Any
-    #: Batch size, as found; made an integer on the background thread.
+    #: Batch size as found; the background thread makes it an integer.
     items: Any
-    #: What an instrumentor notes for its ``kernels``.
+    #: Set by an instrumentor for its ``kernels``.
     events: Any
     #: ``time.monotonic_ns`` at its begin; 0 until it is read.
     start_ns: int
@@ -31,37 +31,37 @@ class CallView(Protocol):
     end_ns: int
     #: The number of its own thread; 0 for one that runs in steps.
     thread: int
-    #: What only some calls have; None until :meth:`ensure_details`.
+    #: Details that only some calls have; None until :meth:`ensure_details`.
     details: Details | None
 
     def ensure_details(self) -> Details:
-        """What only some calls have, made when first needed."""
+        """Returns the details, created at the first use."""
 
     def mark(self, phase: str) -> None:
         """Begin a phase now, in the call's own thread."""
 
     def may_be_training(self) -> None:
-        """Delay the report of this call a little: it may turn out to be training."""
+        """Delay the report of this call by a moment: it may turn out to be training."""
 
 
 class Details:
-    """What only some calls have; made when first needed.
+    """Details that only some calls have; created at the first use.
 
     Attributes:
-        phases: ``(name, start_ns, CPU clock of the call's own thread)`` of each phase, in order. What comes before
-            the first phase has no name.
+        phases: ``(name, start_ns, CPU clock of the call's own thread)`` of each phase, in order. The time
+            before the first phase has no name.
         tokens: input and output tokens.
         first_token_ns: when the first output token was produced.
-        warmup: whether something was compiled in this call.
+        warmup: whether this call compiled the model or a part of it.
         attributes: further span attributes, by name.
         completions: run with the call on the background thread before it is reported.
-        span: the span of a call whose span starts with it.
+        span: the span of a container call, which starts with the call.
         attached: the token that detaches the span's context.
         handle: waits for the settlement; has ``settled(settlement)``.
-        members: the calls that this one served, each with its weight. It is then not a request itself.
+        members: the calls that this one served, each with its weight; the call itself is then no request.
         joint: how many such calls served this one.
         links: span contexts that its own span links to.
-        maybe_training: whether it may turn out to be training; its report is then delayed a little.
+        maybe_training: whether it may turn out to be training; its report is then delayed by a moment.
         training: whether it turned out to be training.
     """
 

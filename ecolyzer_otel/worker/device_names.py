@@ -1,8 +1,8 @@
-"""What the meter calls the GPU that a framework calls ``cuda:0``.
+"""The meter's name of a framework's device: ``gpu0`` for ``cuda:0``.
 
-CUDA numbers the GPUs that a process may see. ``CUDA_VISIBLE_DEVICES`` says which those are: indices, or UUIDs of
-GPUs or MIG instances. In a container ``NVIDIA_VISIBLE_DEVICES`` names what it was given; only its UUIDs are of use,
-for they mean the same to a meter inside and outside, and Kubernetes' device plugin writes UUIDs.
+CUDA numbers the GPUs that a process may see. ``CUDA_VISIBLE_DEVICES`` lists these: indices, or UUIDs of GPUs or MIG
+instances. In a container ``NVIDIA_VISIBLE_DEVICES`` lists its devices; only UUIDs are used, because they mean the
+same inside and outside, and Kubernetes' device plugin writes UUIDs.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ __all__ = ["sensor_name"]
 
 
 def sensor_name(device: str, environ: Mapping[str, str] | None = None) -> str:
-    """``gpu2``, ``GPU-…`` or ``MIG-…`` for a framework's device; "" for a CPU and for what is not visible.
+    """Returns ``gpu2``, ``GPU-…`` or ``MIG-…`` for a framework's device; "" for a CPU or an invisible device.
 
     Args:
         device: ``cpu``, ``cuda``, ``cuda:1``, ``gpu:0``.
@@ -36,6 +36,6 @@ def sensor_name(device: str, environ: Mapping[str, str] | None = None) -> str:
 
 
 def _entry(entries: str, number: int) -> str:
-    """The entry of a comma-separated list; "" where it has none."""
+    """Returns an entry of a comma-separated list; "" if it has no such entry."""
     found = [entry.strip() for entry in entries.split(",")]
     return found[number] if number < len(found) else ""

@@ -1,4 +1,4 @@
-"""What a settled request cost, as the public API returns it."""
+"""The energy of a settled request, as the public API returns it."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ __all__ = ["Energy"]
 
 
 class Energy(float):
-    """Joules of one request, active and idle, as a float; and how they come about.
+    """Joules of one request, active and idle, as a float with its parts and impacts as attributes.
 
     Attributes:
         joules: the same number.
         active_joules: caused by the work.
-        idle_joules: equal part of the idle power while it was in flight.
+        idle_joules: its part of the idle energy while it was in flight, equal for all requests in flight.
         uncertainty_joules: one standard uncertainty of the active joules.
         method: ``measured``, ``modelled`` or ``mixed``.
         components: joules by component (``cpu``, ``gpu``, ``dram``).
         phases: joules by phase.
         co2e_grams: grams of CO2e, operational and embodied.
-        embodied_grams: the embodied ones of these; None where none are configured.
+        embodied_grams: the embodied part of these; None without configured embodied emissions.
         co2e_uncertainty_grams: one standard uncertainty of the grams; None from an older meter.
-        market_grams: operational grams by the contractual factor; None without one. In no sum.
+        market_grams: operational grams by the contractual factor; None without one. Not part of any sum.
         water_liters: litres of water, on and off site.
-        water_range: litres between which that lies (95 %); None from an older meter.
-        ess: effective parameters in millions per gram; None where parameters are not known.
+        water_range: the 95 % interval of the litres; None from an older meter.
+        ess: effective parameters in millions per gram; None if the parameters are not known.
     """
 
     __slots__ = (
@@ -53,7 +53,7 @@ class Energy(float):
 
     @classmethod
     def of(cls, settled: Settled) -> Energy:
-        """What a settlement says."""
+        """Returns the energy of a settlement."""
         energy = cls(settled.active + settled.idle)
         energy.joules = float(energy)
         energy.active_joules, energy.idle_joules = settled.active, settled.idle

@@ -40,16 +40,16 @@ open_span: Callable[[Call], tuple[Span, Context] | None] | None = None
 def begin(
     spec: CallSpec, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any], plain: bool = False
 ) -> Call | None:
-    """Open a call. None when something of ours failed: then the caller goes on uninstrumented.
+    """Open a call. Returns None after an error of ours: the caller then continues without measuring.
 
-    ``plain``: it will be finished in this thread, by a caller that does nothing else in between.
+    ``plain``: the call will finish in this thread, and opens no span.
     """
     try:
         if not unforked[0]:
             after_fork_in_child()
         here = states._state
         if here.start_worker is None:
-            return None  # patched, but nobody measures
+            return None  # patched, but not measuring
         call = Call(spec, model, here)
         here.open[call] = None
         call.token = current_call.set(call)
@@ -98,7 +98,7 @@ def _give_up(call: Call | None) -> None:
 
 
 def _leave(call: Call) -> None:
-    """Let the context be as it was before the call."""
+    """Restore the context of before the call."""
     token, call.token = call.token, None
     try:
         if call.details is not None and call.details.attached is not None:
@@ -107,13 +107,13 @@ def _leave(call: Call) -> None:
         if token is not None:
             current_call.reset(token)
     except (ValueError, RuntimeError):
-        # Left in another context than it was entered (a generator, a dependency of a web framework). There a
-        # closed call encloses nothing.
+        # The call ends in another context than it began in (a generator, a dependency of a web framework). There
+        # a closed call encloses nothing.
         return
 
 
 def _end_span(call: Call) -> None:
-    """No record of this call will be made."""
+    """End the span of a call that gets no record."""
     if call.details is not None and call.details.span is not None:
         call.details.span.end()
 
@@ -130,7 +130,7 @@ def finish(call: Call, error: BaseException | None, result: Any = None) -> None:
                 call.cpu_ns = spent_ns = int(wall_ns * pace.part)
                 pace.cpu_ns += spent_ns
             else:
-                call.cpu_ns = pace.surprise(thread_time_ns(), wall_ns)
+                call.cpu_ns = pace.end_long_call(thread_time_ns(), wall_ns)
         elif call.encloses or call.thread == get_ident():
             clock_ns = thread_time_ns()
             call.cpu_ns = clock_ns - call.cpu_start_ns
@@ -146,9 +146,9 @@ def finish(call: Call, error: BaseException | None, result: Any = None) -> None:
         if token is not None:
             if call.details is not None:
                 _leave(call)
-            else:  # as _leave, without its call
+            else:  # as _leave, without calling it
                 call.token = None
-                try:  # noqa: SIM105 - contextlib.suppress costs as much as all the rest
+                try:  # noqa: SIM105 - contextlib.suppress costs as much as everything else here
                     current_call.reset(token)
                 except (ValueError, RuntimeError):
                     pass
@@ -178,12 +178,12 @@ def suspend(call: Call) -> None:
 def _started(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     try:
         call.spec.started(call, args, kwargs)  # type: ignore[misc]
-    except Exception:  # noqa: BLE001 - what an instrumentor would have noted is not worth the request
+    except Exception:  # noqa: BLE001 - a fault of an instrumentor must not cost the request
         return
 
 
 def _ended(call: Call, result: Any) -> None:
     try:
         call.spec.ended(call, result)  # type: ignore[misc]
-    except Exception:  # noqa: BLE001 - what an instrumentor would have noted is not worth the request
+    except Exception:  # noqa: BLE001 - a fault of an instrumentor must not cost the request
         return

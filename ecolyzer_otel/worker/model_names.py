@@ -1,7 +1,7 @@
-"""Names that people give to models, over those that instrumentors find.
+"""Names that users give to models, in place of those that instrumentors find.
 
-By the option ``model_names`` (``--model-names "BertModel=support-bot,*/checkpoint-*=ranker"``), where no code is
-changed, or in code for one object::
+By the option ``model_names`` (``--model-names "BertModel=support-bot,*/checkpoint-*=ranker"``), without a change of
+code, or in code for one object::
 
     ecolyzer_otel.name_model(model, "support-bot")
 """
@@ -24,7 +24,7 @@ _named: Final[dict[int, tuple[Callable[[], Any], str]]] = {}
 
 
 def use_rules(rules: Renames) -> None:
-    """Rename models by these from now on."""
+    """Rename models by these rules from now on."""
     global _rules
     _rules = rules
 
@@ -34,7 +34,7 @@ def name_model(model: Any, name: str) -> None:
 
     Args:
         model: the object whose method is called: a module, an estimator, a session, a pipeline.
-        name: what they count under.
+        name: the value of ``ecolyzer.model.name``.
 
     Raises:
         ValueError: the name is empty.
@@ -48,7 +48,7 @@ def name_model(model: Any, name: str) -> None:
 
 
 def given_name(model: Any, found: str) -> str:
-    """The name that a person gave to ``model``, else what was ``found``."""
+    """Returns the name that a user gave to ``model``, else the one that was ``found``."""
     with contextlib.suppress(KeyError):
         reference, name = _named[id(model)]
         if reference() is model:

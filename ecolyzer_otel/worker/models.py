@@ -21,7 +21,7 @@ _LOG = logging.getLogger(__name__)
 _MAX_MODELS: Final = 10_000
 
 
-class _Known:
+class _Entry:
     """A model, its facts, and the meter's key for them, -1 until it has one."""
 
     __slots__ = ("facts", "key", "model")
@@ -31,35 +31,35 @@ class _Known:
 
 
 class ModelBook:
-    """Facts of models, read once per model, and the keys under which the meter knows them.
+    """Facts of models, read once per model, and the keys that identify them in reports.
 
     Args:
-        names: where the names of models are noted by the ``id`` of the model.
+        names: receives the names of models by the ``id`` of the model.
     """
 
     def __init__(self, names: dict[int, str] | None = None) -> None:
         self._names: dict[int, str] = {} if names is None else names
-        self._facts: dict[tuple[int, str], _Known] = {}
+        self._entries: dict[tuple[int, str], _Entry] = {}
         self._keys: dict[ModelFacts, int] = {}
         self._new: list[Model] = []
 
     def facts_and_key(self, call: Call) -> tuple[ModelFacts, int]:
-        """The facts of the model of ``call``, its framework filled in, and the meter's key for them."""
+        """Returns the facts of the model of ``call``, with its framework, and the key for them."""
         model = call.model
-        known = self._facts.get((id(model), call.spec.framework))
-        if known is None or known.model() is not model:
+        entry = self._entries.get((id(model), call.spec.framework))
+        if entry is None or entry.model() is not model:
             facts = self.facts(call)
             return facts, self.key(facts)
-        if known.key < 0:
-            known.key = self.key(known.facts)
-        return known.facts, known.key
+        if entry.key < 0:
+            entry.key = self.key(entry.facts)
+        return entry.facts, entry.key
 
     def facts(self, call: Call) -> ModelFacts:
-        """The facts of the model of ``call``, its framework filled in."""
+        """Returns the facts of the model of ``call``, with its framework."""
         key, framework = id(call.model), call.spec.framework
-        known = self._facts.get((key, framework))
-        if known is not None and known.model() is call.model:
-            return known.facts
+        entry = self._entries.get((key, framework))
+        if entry is not None and entry.model() is call.model:
+            return entry.facts
         try:
             facts = call.spec.describe(call.model)
         except Exception:  # noqa: BLE001 - never hurt the service
@@ -69,18 +69,18 @@ class ModelBook:
         facts = replace(facts, name=name[:MAX_NAME], framework=facts.framework or framework)
         with contextlib.suppress(TypeError):  # not every object can be referenced weakly
             reference = weakref.ref(call.model, lambda _: self.forget(key))
-            self._facts[key, framework] = _Known(reference, facts)
+            self._entries[key, framework] = _Entry(reference, facts)
             self._names[key] = facts.name
         return facts
 
     def forget(self, key: int) -> None:
-        """Read the facts of the model with this ``id`` anew."""
-        for known in [one for one in self._facts.copy() if one[0] == key]:
-            self._facts.pop(known, None)
+        """Read the facts of the model with this ``id`` again at its next call."""
+        for place in [one for one in self._entries.copy() if one[0] == key]:
+            self._entries.pop(place, None)
         self._names.pop(key, None)
 
     def key(self, facts: ModelFacts) -> int:
-        """The meter's key for these facts; a new one is announced with the next batch."""
+        """Returns the key for these facts; a new one is announced with the next batch."""
         key = self._keys.get(facts)
         if key is None:
             if len(self._keys) >= _MAX_MODELS:
@@ -102,16 +102,16 @@ class ModelBook:
         return key
 
     def announce(self) -> list[Model]:
-        """The models that the meter does not know yet."""
+        """Returns the models that were not announced to the meter yet."""
         new, self._new = self._new, []
         return new
 
     def reset_keys(self) -> None:
-        """Another meter: it knows nothing."""
+        """For a new connection: announce every model again."""
         self._keys.clear()
         self._new.clear()
-        for known in self._facts.copy().values():
-            known.key = -1
+        for entry in self._entries.copy().values():
+            entry.key = -1
 
 
 def _short(text: str | None) -> str | None:

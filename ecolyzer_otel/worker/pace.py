@@ -8,7 +8,7 @@ __all__ = ["BRIEF_NS", "Pace", "learn", "paces"]
 
 #: Calls shorter than this, in nanoseconds, need not read the clock each time.
 BRIEF_NS: Final = 500_000
-#: Of a call shorter than this, reading the clocks is much of what they show.
+#: In a call shorter than this, reading the clocks is a large part of the time that they show.
 _TINY_NS: Final = 20_000
 #: Parts of the CPU within this of each other are alike; so many alike calls are enough to skip so many.
 _ALIKE: Final = 0.1
@@ -20,16 +20,16 @@ _MAX_PACES: Final = 4096
 class Pace:
     """How brief calls of one thread use the CPU, so that not each has to read the thread's clock.
 
-    Reading that clock is a system call: two of them are a third of what measuring a call costs. Brief calls in a
-    row that use the CPU for the same part of their time are like the next: then one in eight reads it, and the
-    others are taken to have used it for that part of theirs. A call that turns out not to be brief reads the clock
-    at its end; it is given at most what the thread used since the clock was last read.
+    Reading that clock is a system call, and two of them are a third of the cost of measuring a call. After some
+    brief calls in a row that used the CPU for the same part of their time, only one call in eight reads it; the
+    others are taken to have used the CPU for that part of theirs. A call that turns out not to be brief reads the
+    clock at its end; it gets at most what the thread used since the last reading.
 
     Attributes:
-        skips: so many calls to come do not read the clock.
+        skips: the number of next calls that do not read the clock.
         alike: calls in a row that were brief and alike.
-        cpu_ns: the thread's clock, as far as it is known: as last read, and what was estimated since.
-        part: of the time of a brief call, what it uses the CPU for, 0 to 1.
+        cpu_ns: the thread's clock as last read, plus the CPU time estimated since.
+        part: the part of a brief call's time for which it uses the CPU, 0 to 1.
     """
 
     __slots__ = ("alike", "cpu_ns", "part", "skips")
@@ -40,7 +40,6 @@ class Pace:
 
     def learn(self, clock_ns: int, spent_ns: int, wall_ns: int) -> None:
         """A call has read the clock at its end: ``spent_ns`` of CPU time in ``wall_ns``."""
-        # Of a call shorter than that reading the clocks is much of what they show.
         part = min(1.0, spent_ns / wall_ns) if wall_ns > _TINY_NS else 1.0
         if wall_ns < BRIEF_NS and abs(part - self.part) < _ALIKE:
             self.alike += 1
@@ -52,10 +51,10 @@ class Pace:
             self.part = part
         self.cpu_ns = clock_ns
 
-    def surprise(self, clock_ns: int, wall_ns: int) -> int:
-        """CPU time of a call that was not brief after all and has not read the clock at its begin."""
+    def end_long_call(self, clock_ns: int, wall_ns: int) -> int:
+        """Returns the CPU time of a call that did not read the clock at its begin, and was not brief."""
         known_ns = self.cpu_ns
-        # A clock that went back is that of another thread, which was given the number of one that ended.
+        # A clock that went back belongs to another thread, with the identifier of one that has ended.
         spent_ns = clock_ns - known_ns if clock_ns >= known_ns else clock_ns
         self.skips = self.alike = 0
         self.cpu_ns = clock_ns
@@ -73,7 +72,7 @@ def learn(thread: int, clock_ns: int, spent_ns: int, wall_ns: int) -> None:
         if wall_ns >= BRIEF_NS:
             return
         if len(paces) >= _MAX_PACES:
-            paces.clear()  # threads without end
+            paces.clear()  # a service that keeps starting threads
         pace = paces[thread] = Pace()
         pace.part = min(1.0, spent_ns / wall_ns) if wall_ns > _TINY_NS else 1.0
     pace.learn(clock_ns, spent_ns, wall_ns)

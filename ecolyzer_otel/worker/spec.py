@@ -1,4 +1,4 @@
-"""What instrumentors declare: what a call is, and the facts of a model."""
+"""Declarations of instrumentors: a call (:class:`CallSpec`) and the facts of a model (:class:`ModelFacts`)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class ModelFacts:
 
 
 def batch_of(value: Any) -> Any:
-    """Batch size of one input: first dimension of an array, length of a list, else 1.
+    """Returns the batch size of one input: first dimension of an array, length of a list, else 1.
 
     Called on the request path: it touches attributes only and computes nothing. The result is made an integer
     off the path.
@@ -59,7 +59,7 @@ def _first_argument(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class CallSpec:
-    """What one patched method is.
+    """The description of the calls of one patched method.
 
     Attributes:
         framework: the value of ``ecolyzer.framework``.
