@@ -74,7 +74,7 @@ def initialize() -> None:
         from opentelemetry.instrumentation.version import __version__
 
         activate()
-        sdk.expect(auto_instrumentation_version=__version__)
+        sdk.set_up_when_needed(auto_instrumentation_version=__version__)
         _load_all()
     except Exception:  # noqa: BLE001 - never hurt the service
         _LOG.exception("ecolyzer: this process cannot be instrumented")
@@ -154,7 +154,7 @@ def _load_with_library(entry_point: EntryPoint, load: Callable[[], None]) -> Non
 def _load_safely(entry_point: EntryPoint, load: Callable[[], None]) -> None:
     try:
         if entry_point.name in _ROUTES_BY_SPANS:
-            sdk.ensure()
+            sdk.set_up()
         load()
     except ModuleNotFoundError as error:
         _LOG.debug("ecolyzer: %s is not loaded: %s", entry_point.name, error)

@@ -37,4 +37,4 @@ class EcolyzerConfigurator:
 
     def configure(self, **kwargs: Any) -> None:
         """Called once per process by OpenTelemetry's auto-instrumentation."""
-        sdk.expect(**kwargs)
+        sdk.set_up_when_needed(**kwargs)

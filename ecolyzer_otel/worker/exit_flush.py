@@ -1,13 +1,13 @@
-"""At exit, wait up to 1 s until the last requests of a process are reported, on every way out that Python shows.
+"""At exit, wait up to 1 s until the last requests are reported, in every kind of exit that Python can observe.
 
 Where spans are exported, it waits until the requests are settled, because a span ends with its settlement.
 Otherwise it is enough that the meter, which outlives the process, has received them: some milliseconds.
 
 - Normal end, Ctrl-C, an uncaught exception, ``sys.exit``: a hook of ``threading``'s shutdown, which runs before
   ``atexit`` (where OpenTelemetry's providers shut down) and also in ``multiprocessing`` children.
-- children of ``multiprocessing`` and of Celery's ``billiard`` that are ended by their pool: a Finalize.
-- SIGTERM where nobody handles it (uvicorn re-raises it and never reaches ``atexit``): a handler that flushes, puts
-  the default back and raises the signal again, so that the exit status is the same.
+- Children of ``multiprocessing`` and of Celery's ``billiard`` that are ended by their pool: a Finalize.
+- SIGTERM without a handler (uvicorn re-raises it and never reaches ``atexit``): a handler that flushes, restores
+  the default and raises the signal again, so that the exit status is the same.
 
 ``os._exit`` and SIGKILL lose at most one reporting period. ``ECOLYZER_EXIT_FLUSH=false`` turns all of this off.
 """
@@ -43,8 +43,8 @@ def flush_at_exit() -> None:
 
 
 def register() -> None:
-    """Flush on the ways out that need no signal. Called when the worker starts, once per process."""
-    # Private but stable since 3.9, and what concurrent.futures uses; atexit would come too late for spans.
+    """Flush at exits without a signal. Called when the worker starts, once per process."""
+    # Private, but stable since 3.9 and used by concurrent.futures; atexit would be too late for spans.
     hook = getattr(threading, "_register_atexit", None)
     try:
         if hook is None:
@@ -59,7 +59,7 @@ def register() -> None:
 
 
 def chain_sigterm() -> None:
-    """Flush on SIGTERM, where it is at its default and this is the main thread."""
+    """Flush on SIGTERM, if its handler is the default and this is the main thread."""
     if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, _on_sigterm)
 
@@ -73,7 +73,7 @@ def _on_sigterm(number: int, frame: FrameType | None) -> None:
         flush = getattr(trace.get_tracer_provider(), "force_flush", None)
         left = deadline - monotonic()
         if flush is not None and left > 0.01:
-            # On a thread of its own: an exporter may ignore the time it is given.
+            # In a thread of its own: an exporter may ignore its timeout.
             thread = threading.Thread(target=flush, args=(int(left * 1000),), daemon=True)
             with contextlib.suppress(RuntimeError):
                 thread.start()

@@ -6,19 +6,19 @@ follows was not tested there.
 
 - ``State.open`` (worker/state.py): threads insert and remove calls while the background thread copies the dict in
   one step (``dict.copy``, worker/reports.py). A call is inserted *before* its start is read, and appended to
-  ``State.done`` *before* it is removed; the background thread reads in the opposite order, so that no finished
-  call can hide behind a watermark.
+  ``State.done`` *before* it is removed; the background thread reads in the opposite order, so that the
+  watermark never passes a finished call that is not reported.
 - ``State.done`` (worker/hot_path.py): ``deque.append`` and ``popleft`` from different threads; ``len`` before
   ``append`` bounds the queue up to one call per thread.
 - ``Call.helpers`` and ``Call.extra_cpu`` (worker/call.py, worker/nesting.py): helper threads add to a set and
-  append to a list while others read them; only the folding of a long list takes a lock.
-- ``paces`` (worker/pace.py): a dict by thread; each thread changes its own entry only.
+  append to a list while others read them; only adding up a long list takes a lock.
+- ``paces`` (worker/pace.py): a dict by thread; each thread changes only its own entry.
 - ``State.names``, the tables of models (worker/models.py) and of given names (worker/model_names.py): the callback
   of a weak reference removes an entry in whatever thread drops the last one; readers copy before they iterate.
 - ``Call.details`` (worker/call.py): created by the call's own thread without a lock.
 - Settlements (worker/block.py) are handed to a waiting thread through ``threading.Event``, which needs no GIL.
 
-The meter's side relies on nothing of this: each of its objects has a lock (meter/meter.py, export/store.py).
+The meter does not rely on this: each of its objects has a lock (meter/meter.py, export/store.py).
 """
 
 from __future__ import annotations

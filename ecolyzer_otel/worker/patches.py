@@ -10,11 +10,11 @@ __all__ = ["Patches"]
 
 
 class Patches:
-    """Attributes replaced on classes and modules, put back exactly as they were found.
+    """Attributes replaced on classes and modules, and restored exactly as they were.
 
-    What was inherited is deleted again rather than copied down, and descriptors are restored as they stood in
-    the owner's ``__dict__``. A wrapper that somebody else has wrapped since in a plain function is taken out of
-    that function's closure; in anything else it is left in place, and then only passes through.
+    An inherited attribute is deleted again rather than copied down, and descriptors are restored as they stood in
+    the owner's ``__dict__``. If another library has wrapped our wrapper in a plain function since, it is taken out
+    of that function's closure; in any other object it stays in place and only passes calls through.
     """
 
     def __init__(self) -> None:
@@ -34,11 +34,11 @@ class Patches:
                 self.replace(module, name, new)
 
     def adopt(self, owner: Any, name: str, wrapper: Any) -> None:
-        """``owner.name`` is a copy of our ``wrapper``, made by others: put its original there in the end."""
+        """Restore ``owner.name``, a copy of our ``wrapper`` made by another library, to its original as well."""
         self._undo.append((owner, name, wrapper.__wrapped__, wrapper))
 
     def undo(self) -> None:
-        """Put everything back, last first."""
+        """Restore everything, last first."""
         while self._undo:
             owner, name, old, new = self._undo.pop()
             now = vars(owner).get(name)

@@ -1,9 +1,9 @@
 """The OpenTelemetry SDK of an instrumented process, set up by the standard ``OTEL_*`` variables.
 
-Importing the SDK takes longer than everything else at start-up, and web frameworks that trace do so as soon as
-there is a provider, for far more than all that measuring costs. Where nothing is exported nobody needs one, until
-an instrumentor is loaded that knows routes by its spans alone, or the service itself looks at the SDK; it is set up
-then. Until it is, the API hands out proxies that follow.
+Importing the SDK takes longer than everything else at start-up, and web frameworks start to trace as soon as there
+is a provider, which costs far more than measuring. So the SDK is set up at once only where something is exported.
+Elsewhere it is set up when an instrumentor is loaded that provides routes by its spans alone, or when the service
+imports the SDK. Until then the API returns proxies, which use the provider once it is set.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import wrapt
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.sampling import Sampler
 
-__all__ = ["ensure", "expect", "is_set_up", "when_set_up"]
+__all__ = ["is_set_up", "set_up", "set_up_when_needed", "when_set_up"]
 
 _LOG = logging.getLogger(__name__)
 _ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
@@ -32,31 +32,31 @@ _SET_ONCE: Final = (
 )
 _PROTOCOL: Final = "OTEL_EXPORTER_OTLP_PROTOCOL"
 
-_expected: dict[str, Any] | None = None
+_pending: dict[str, Any] | None = None
 _waiting: list[Callable[[], None]] = []
 _lock = threading.RLock()
 
 
-def expect(**kwargs: Any) -> None:
-    """Remember how the SDK is to be set up; do so at once when something is to be exported."""
-    global _expected
-    _expected = kwargs
+def set_up_when_needed(**kwargs: Any) -> None:
+    """Set the SDK up with these arguments: at once where something is exported, else when it is needed."""
+    global _pending
+    _pending = kwargs
     _prepare_environment()
     if _exporting() or "opentelemetry.sdk.trace" in sys.modules:
-        ensure()
+        set_up()
     else:
-        wrapt.register_post_import_hook(lambda _: ensure(), "opentelemetry.sdk.trace")
+        wrapt.register_post_import_hook(lambda _: set_up(), "opentelemetry.sdk.trace")
 
 
 def _exporting() -> bool:
     return any(os.environ.get(key, "none").strip().lower() not in ("", "none") for key in _EXPORTERS)
 
 
-def ensure() -> None:
-    """Set the SDK up now, if it was expected and has not been yet."""
-    global _expected
+def set_up() -> None:
+    """Set the SDK up now, if that is pending."""
+    global _pending
     with _lock:
-        kwargs, _expected = _expected, None
+        kwargs, _pending = _pending, None
         if kwargs is None:
             return
         _configure(kwargs)
@@ -67,14 +67,14 @@ def ensure() -> None:
 
 
 def is_set_up() -> bool:
-    """Whether nothing is left to be set up here."""
-    return _expected is None
+    """Whether no set-up is pending."""
+    return _pending is None
 
 
 def when_set_up(then: Callable[[], None]) -> None:
-    """Call ``then`` once the SDK is set up: now, unless it is still to come."""
+    """Call ``then`` when the SDK is set up: now, if no set-up is pending."""
     with _lock:
-        if _expected is not None:
+        if _pending is not None:
             _waiting.append(then)
             return
     then()
@@ -84,7 +84,7 @@ def _prepare_environment() -> None:
     # With an endpoint configured, spans go there; with nothing configured, nothing is exported.
     if any(os.environ.get(key) for key in _ENDPOINTS):
         os.environ.setdefault("OTEL_TRACES_EXPORTER", "otlp")
-    # The SDK's default is gRPC; what our extra installs is HTTP.
+    # The SDK's default is gRPC; our extra installs the exporter for HTTP.
     if "OTEL_TRACES_EXPORTER" in os.environ and _PROTOCOL not in os.environ and not _has_grpc():
         os.environ[_PROTOCOL] = "http/protobuf"
 
@@ -114,14 +114,14 @@ def _configure(kwargs: dict[str, Any]) -> None:
         _LOG.error("ecolyzer: OTEL_*: the exporters cannot be set up (%s); nothing is exported", error)
         _without_exporters(sampler)
     if not _exporting():
-        _let_others_set_theirs()
+        _let_service_set_its_own()
 
 
-def _let_others_set_theirs() -> None:
-    """A service that sets up its own providers does so: ours, which nobody exports from, give way.
+def _let_service_set_its_own() -> None:
+    """Let the service set its own providers in place of ours, from which nothing is exported.
 
-    OpenTelemetry takes the first that is set and warns of others. What remembers that is private, and is replaced
-    where it goes by the name that we know; elsewhere ours stay, as upstream's would.
+    OpenTelemetry keeps the first provider that is set and logs a warning for others. The private object that
+    remembers this is replaced where it has the expected name; elsewhere our providers stay, as upstream's would.
     """
     from importlib import import_module
 
@@ -133,7 +133,7 @@ def _let_others_set_theirs() -> None:
             if isinstance(getattr(place, name), Once):
                 setattr(place, name, Once())
         except (ImportError, AttributeError):
-            _LOG.debug("ecolyzer: %s has no %s; providers set by the service are not taken", module, name)
+            _LOG.debug("ecolyzer: %s has no %s; providers set by the service are not used", module, name)
 
 
 def _without_exporters(sampler: Sampler) -> None:

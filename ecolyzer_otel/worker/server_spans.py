@@ -1,9 +1,9 @@
-"""Which web route a request was made for, at every sampling rate.
+"""SERVER spans of web requests as the source of ``http.route``, at every sampling rate.
 
-The span processor notes each SERVER span in a context variable when it starts; requests made while it is served
-remember it, and its ``http.route`` is read when they are reported. For that, SERVER spans must exist even when
-sampling drops them: :class:`RouteSampler` turns DROP into RECORD_ONLY for root SERVER spans, which are recorded
-and never exported, and whose children are dropped as before.
+The span processor notes each SERVER span in a context variable at its start. Requests made while it is served keep
+it, and its ``http.route`` is read when they are reported. For that, SERVER spans must exist even when sampling
+drops them: :class:`RouteSampler` turns DROP into RECORD_ONLY for root SERVER spans. These are recorded and never
+exported, and their children are dropped as before.
 """
 
 from __future__ import annotations
@@ -28,31 +28,31 @@ __all__ = ["RouteProcessor", "RouteSampler"]
 class RouteProcessor(SpanProcessor):
     """Notes the SERVER span of the web request being served."""
 
-    #: Nobody sees the spans of a provider that has no other processor.
+    #: A provider that has no other processor exports nothing.
     only_notes = True
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
-        """Called in the context in which the web framework goes on to serve the request."""
+        """Note the span. Called in the context in which the web framework then serves the request."""
         kind = getattr(span, "kind", None)
         if kind is SpanKind.SERVER or (
-            kind is SpanKind.INTERNAL and _serves_all_the_same(getattr(span, "attributes", None))
+            kind is SpanKind.INTERNAL and _serves_web_request(getattr(span, "attributes", None))
         ):
             server_span.set(span)
 
     def on_end(self, span: ReadableSpan) -> None:
-        """Forget the span where it ended in the context that it began in."""
+        """Remove the note, if the span ends in the context that it started in."""
         noted = server_span.get()
-        # What :mod:`ecolyzer_starlette` has noted is no span, and not ours to forget.
+        # A note of an instrumentor (:mod:`ecolyzer_starlette`) is not a span, and stays.
         if isinstance(noted, Span) and noted.get_span_context() == span.context:
             server_span.set(None)
 
 
-def _serves_all_the_same(attributes: Attributes) -> bool:
+def _serves_web_request(attributes: Attributes) -> bool:
     """Whether an INTERNAL span is that of a web request.
 
     After an upload of more than 64 KiB uvicorn (with h11 on asyncio) serves the next requests of a connection in
-    the context of the one before. Its span has ended and is still the current one, so that instrumentors take
-    theirs for an inner part of it.
+    the context of the one before. The ended span of that one is still current, so instrumentors start an INTERNAL
+    span below it.
     """
     if not attributes or ("http.request.method" not in attributes and "http.method" not in attributes):
         return False
@@ -61,7 +61,7 @@ def _serves_all_the_same(attributes: Attributes) -> bool:
 
 
 class RouteSampler(Sampler):
-    """The configured sampler, except that no root span of a web request goes unrecorded."""
+    """The configured sampler, except that every root span of a web request is recorded."""
 
     def __init__(self, inner: Sampler) -> None:
         self._inner = inner
@@ -81,12 +81,12 @@ class RouteSampler(Sampler):
         if result.decision is not Decision.DROP:
             return result
         serves = kind is SpanKind.SERVER and _is_root(parent_context)
-        if serves or (kind is SpanKind.INTERNAL and _serves_all_the_same(attributes)):
+        if serves or (kind is SpanKind.INTERNAL and _serves_web_request(attributes)):
             return SamplingResult(Decision.RECORD_ONLY, attributes, result.trace_state)
         return result
 
     def get_description(self) -> str:
-        """What this sampler does, for people."""
+        """Returns a description of this sampler for people."""
         return f"RouteSampler({self._inner.get_description()})"
 
 

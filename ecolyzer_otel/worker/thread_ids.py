@@ -1,4 +1,4 @@
-"""Threads of the operating system by number, also under gevent."""
+"""Identifiers of threads of the operating system, also under gevent."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ecolyzer_otel.wire.native import unpatched
 
 __all__ = ["forked", "get_ident", "main_thread"]
 
-#: The number of the current thread, not of the greenlet: CPU clocks belong to threads.
+#: Returns the identifier of the current thread, not of the greenlet: CPU clocks belong to threads.
 get_ident: Final = unpatched("_thread", "get_ident")
 
 
@@ -24,11 +24,11 @@ _main = _main_ident()
 
 
 def main_thread() -> int:
-    """The number (``get_ident``) of the main thread, whose kernel number is the PID."""
+    """Returns the identifier (``get_ident``) of the main thread, whose kernel number is the PID."""
     return _main
 
 
 def forked() -> None:
-    """In a forked child: the thread that forked is the main thread."""
+    """In a forked child, set the thread that forked as the main thread."""
     global _main
     _main = int(get_ident())

@@ -1,8 +1,8 @@
-"""CPU time of calls that take turns in one thread: greenlets, and coroutines of one event loop.
+"""CPU time of calls that share one thread: greenlets, and coroutines of one event loop.
 
-The clock of a thread cannot separate them. A call that ran alone has what the clock grew between its begin and
-its end; where several were open at once, each instant of the thread's clock is divided equally among them, so that
-together they never have more than the thread used.
+The clock of a thread cannot separate them. A call that ran alone gets the growth of the clock between its begin and
+its end. While several are open, each instant of the thread's clock is divided equally among them, so that together
+they never get more than the thread used.
 """
 
 from __future__ import annotations
@@ -19,35 +19,42 @@ __all__ = ["ThreadShares"]
 
 
 class _Thread(NamedTuple):
-    """How far the clock of a thread is divided, and what its open calls have of that (by id and begin)."""
+    """How far the clock of a thread is divided, and the parts of its open calls, by their id and begin."""
 
     reach: int
     parts: Mapping[tuple[int, int], int]
 
 
+class _Member(NamedTuple):
+    """A call in the clock of its thread, and whether it is still open."""
+
+    call: Call
+    running: bool
+
+
 class ThreadShares:
-    """Own CPU nanoseconds of calls. Remembers only threads that have open calls, and of these calls one number."""
+    """Own CPU nanoseconds of calls. Keeps one number per open call, and nothing of threads without open calls."""
 
     def __init__(self) -> None:
         self._threads: dict[int, _Thread] = {}
 
     def needed(self, done: Sequence[Call], open_calls: Sequence[Call]) -> bool:
-        """Whether a call may have other than its own clocks say; ``done`` in the order in which they ended."""
+        """Whether calls shared a thread, so that their own clocks are wrong; ``done`` in the order of ends."""
         return bool(self._threads) or not _one_after_the_other(done, open_calls)
 
     def spent(self, done: Sequence[Call], open_calls: Sequence[Call], clocks: Mapping[int, int]) -> dict[int, int]:
-        """CPU nanoseconds of each call, by its ``id``.
+        """Returns the CPU nanoseconds of each call, by its ``id``.
 
         Args:
             done: calls that have finished since the last time.
-            open_calls: calls whose start is known and that have not finished.
-            clocks: the present clock of threads, where known, by ``ident``.
+            open_calls: calls that have a start and have not finished.
+            clocks: the present clocks of threads, by ``ident``; some may be absent.
         """
-        threads: dict[int, list[tuple[Call, bool]]] = defaultdict(list)
+        threads: dict[int, list[_Member]] = defaultdict(list)
         for call in done:
-            threads[call.thread].append((call, False))
+            threads[call.thread].append(_Member(call, running=False))
         for call in open_calls:
-            threads[call.thread].append((call, True))
+            threads[call.thread].append(_Member(call, running=True))
         result: dict[int, int] = {}
         before, self._threads = self._threads, {}
         for thread, calls in threads.items():
@@ -57,11 +64,11 @@ class ThreadShares:
         return result
 
     def _divide(
-        self, thread: int, group: list[tuple[Call, bool]], known: _Thread | None, clock: int
+        self, thread: int, group: list[_Member], known: _Thread | None, clock: int
     ) -> Iterator[tuple[int, int]]:
         """Divide the thread's clock among calls that were open at the same time."""
-        if len(group) == 1 and not group[0][1] and known is None:
-            call = group[0][0]
+        if len(group) == 1 and not group[0].running and known is None:
+            call = group[0].call
             return iter([(id(call), max(0, call.cpu_ns))])
         begin = known.reach if known is not None else 0
         ends = [call.cpu_start_ns + max(0, call.cpu_ns) for call, running in group if not running]
@@ -71,14 +78,12 @@ class ThreadShares:
             for call, running in group
         ]
         seconds = equal_seconds([part if part[0] < part[1] else None for part in parts])
-        spent = {
-            (id(call), call.start_ns): (known.parts.get((id(call), call.start_ns), 0) if known else 0)
-            + round(share * 1e9)
-            for (call, _), share in zip(group, seconds, strict=True)
-        }
+        before = known.parts if known is not None else {}
+        keys = [(id(call), call.start_ns) for call, _ in group]
+        spent = {key: before.get(key, 0) + round(share * 1e9) for key, share in zip(keys, seconds, strict=True)}
         if any(running for _, running in group):
-            still = {(id(call), call.start_ns) for call, running in group if running}
-            self._threads[thread] = _Thread(reach, {key: spent[key] for key in still})
+            still_open = {key: spent[key] for key, (_, running) in zip(keys, group, strict=True) if running}
+            self._threads[thread] = _Thread(reach, still_open)
         return ((key[0], value) for key, value in spent.items())
 
 
@@ -96,20 +101,20 @@ def _one_after_the_other(done: Sequence[Call], open_calls: Sequence[Call]) -> bo
     return True
 
 
-def _groups(calls: list[tuple[Call, bool]]) -> Iterator[list[tuple[Call, bool]]]:
+def _groups(calls: list[_Member]) -> Iterator[list[_Member]]:
     """Calls of one thread in groups that overlap on the wall clock; an open call has no end.
 
-    A thread that ended may have left its number to another one, whose CPU clock started at 0: only what was open at
-    the same time can have taken turns.
+    A new thread may have the identifier of one that has ended, and its CPU clock started at 0: only calls that were
+    open at the same time can have shared a thread.
     """
-    group: list[tuple[Call, bool]] = []
+    group: list[_Member] = []
     reach = 0
     endless = False
-    for call, running in sorted(calls, key=lambda one: one[0].start_ns):
+    for call, running in sorted(calls, key=lambda one: one.call.start_ns):
         if group and not endless and call.start_ns >= reach:
             yield group
             group = []
-        group.append((call, running))
+        group.append(_Member(call, running))
         endless = endless or running
         reach = max(reach, call.end_ns)
     if group:

@@ -1,4 +1,4 @@
-"""Training: framework calls inside it are no requests."""
+"""Training: framework calls inside it are not requests."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def count_training(counts: bool) -> None:
 
 
 def may_be_training(call: CallView) -> None:
-    """Delay the report of ``call``: it may turn out to be training. Nothing where training counts."""
+    """Delay the report of ``call``: it may turn out to be training. Does nothing where training counts."""
     if not _counts:
         call.may_be_training()
 
 
 def mark_training(*, this_thread: bool = False) -> None:
-    """The calls that may be training were training: all, or those of this thread. Nothing where training counts."""
+    """Mark calls that may be training as training: all, or this thread's. Does nothing where training counts."""
     if _counts:
         return
     waiting = state().maybe_training
