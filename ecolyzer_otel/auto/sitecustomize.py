@@ -14,15 +14,15 @@ _NEVER = frozenset({"sitecustomize", "usercustomize", "apport_python_hook"})
 
 
 class _FirstImport:
-    """A finder that finds nothing of its own: it only sees what is looked for."""
+    """A finder that finds no modules itself: it only notices the first import from outside the standard library."""
 
     @classmethod
     def find_spec(cls, name, path=None, target=None):
         if path is None and name not in sys.stdlib_module_names and name not in _NEVER:
             cls.leave()
             _initialize()
-            # The import system goes through this very list by position: finders that were put in front of it just
-            # now (the hooks that patch a framework) it would pass over for this one import.
+            # The import system iterates over this list by position: for this one import it would skip finders that
+            # were just inserted in front (the hooks that patch a framework).
             for finder in list(sys.meta_path):
                 spec = finder.find_spec(name, path, target)
                 if spec is not None:
@@ -36,7 +36,7 @@ class _FirstImport:
 
 
 def _initialize():
-    # Not in processes that are started meanwhile (a resource detector's), or they would start more.
+    # Not in processes that are started meanwhile (by a resource detector), which would start further ones.
     before = os.environ.get("PYTHONPATH", "")
     os.environ["PYTHONPATH"] = os.pathsep.join(p for p in before.split(os.pathsep) if p and p != _HERE)
     try:
@@ -50,7 +50,7 @@ def _initialize():
 
 
 def _run_hidden():
-    """Run the ``sitecustomize`` that would have run without us."""
+    """Run the ``sitecustomize`` that this one hides."""
     from importlib.machinery import PathFinder
     from importlib.util import module_from_spec
 
@@ -62,7 +62,7 @@ def _run_hidden():
         spec.loader.exec_module(module)
 
 
-# A service may well start an older interpreter than ours; there this file must do no harm.
+# A service may start an older interpreter than ours, where this file must do no harm.
 if sys.version_info >= (3, 10):
     # Python's own finders come after: by then everything is patched.
     sys.meta_path.insert(0, _FirstImport)

@@ -1,12 +1,12 @@
 """The node agent: one meter for all services of a host, as a daemon.
 
 ``ecolyzer agent`` owns the sensors and serves a Unix socket (mode 0660, group ``ecolyzer``) and the metrics port.
-Under systemd it takes the socket that systemd listens on (``LISTEN_FDS``, sd_listen_fds(3)) and reports its state
-(``NOTIFY_SOCKET``, sd_notify(3)); both are a few lines here, so that no library has to be installed for them.
+Under systemd it uses the socket that systemd has opened (``LISTEN_FDS``, sd_listen_fds(3)) and reports its state
+(``NOTIFY_SOCKET``, sd_notify(3)); both need only a few lines, and no library.
 
-Services get settlements, never readings: what a fast reader of an energy counter can learn of others is why RAPL is
-root's alone (CVE-2020-8694). So nobody can make the agent read its sensors faster than configured, and ``/metrics``
-shows a page that is up to a second old.
+Services receive settlements, never readings: frequent readings of an energy counter reveal secrets of other
+processes, so RAPL is readable by root only (CVE-2020-8694). No service can make the agent read its sensors faster
+than configured, and ``/metrics`` shows a page that is up to a second old.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def run(config: Config) -> int:
     """Serve until SIGTERM or SIGINT; returns the exit status.
 
     Raises:
-        ConfigError: the socket or the metrics port cannot be had, or under ``--strict`` anything is wrong.
+        ConfigError: the socket or the metrics port cannot be used, or there is any problem under ``--strict``.
     """
     logging.basicConfig(level=config.log_level.upper(), format="%(message)s", stream=sys.stderr)
     listening = _inherited() or _open(config.agent_socket)
@@ -119,7 +119,7 @@ def _inherited() -> _ListeningSocket | None:
     try:
         listener = socket.socket(fileno=_FIRST_PASSED)
         if listener.family != socket.AF_UNIX or listener.type != socket.SOCK_STREAM:
-            raise OSError(22, "it is no Unix stream socket")
+            raise OSError(22, "it is not a Unix stream socket")
         listener.getsockname()
     except OSError as error:
         raise ConfigError(
@@ -138,14 +138,14 @@ def _open(path: str | None) -> _ListeningSocket:
         folder = os.path.dirname(path)
         if not os.path.isdir(folder):
             os.mkdir(folder, 0o755)
-        _make_way(path)
+        _remove_stale_socket(path)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        before = os.umask(0o177)  # nobody may slip in before the mode is set
+        before = os.umask(0o177)  # no client may connect before the mode is set
         try:
             listener.bind(path)
         finally:
             os.umask(before)
-        owner = _hand_to_group(path)
+        owner = _set_group(path)
         listener.listen(512)
     except OSError as error:
         raise ConfigError(
@@ -155,7 +155,7 @@ def _open(path: str | None) -> _ListeningSocket:
     return _ListeningSocket(listener, path, f"{path} (0660 {owner})")
 
 
-def _make_way(path: str) -> None:
+def _remove_stale_socket(path: str) -> None:
     """Remove the socket of an agent that was killed; never one in use, nor another kind of file."""
     try:
         found = os.lstat(path)
@@ -175,16 +175,16 @@ def _make_way(path: str) -> None:
     raise ConfigError(_KEY, f"an agent listens on {path} already", "stop it, or give another path")
 
 
-def _hand_to_group(path: str) -> str:
+def _set_group(path: str) -> str:
     """Set mode and group; returns the resulting "owner:group"."""
     try:
         os.chown(path, -1, grp.getgrnam(GROUP).gr_gid)
     except (KeyError, PermissionError) as error:
-        why = "there is no such group" if isinstance(error, KeyError) else "this user may not give it away"
+        why = "there is no such group" if isinstance(error, KeyError) else "this user may not change the group"
         if os.geteuid() == 0:
             print(
-                f"ecolyzer: {path}: the group {GROUP} does not get it ({why}); groupadd --system {GROUP}, and add "
-                "the users of services to it; until then only root's can connect",
+                f"ecolyzer: {path}: the group {GROUP} cannot use it ({why}); groupadd --system {GROUP}, and add "
+                "the users of services to it; until then only services of root can connect",
                 file=sys.stderr, flush=True,
             )  # fmt: skip
     os.chmod(path, _MODE)
@@ -228,6 +228,7 @@ class _Watchdog:
         return min(seconds, self._period / 2) if self._period else seconds
 
     def pat(self) -> None:
+        """Report, if it is time to. Called at each tick."""
         now = monotonic()
         if self._period and now >= self._next:
             self._next = now + self._period

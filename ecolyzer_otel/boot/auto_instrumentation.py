@@ -1,4 +1,4 @@
-"""What runs in each Python process of an instrumented service, at its first import beyond the standard library.
+"""Runs in each Python process of an instrumented service, at its first import from outside the standard library.
 
 The same as OpenTelemetry's auto-instrumentation with our distro, for a third of the time: an instrumentor is loaded
 when the library is imported that it is for, and with it what OpenTelemetry needs to load instrumentors. Another

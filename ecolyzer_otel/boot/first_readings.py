@@ -1,4 +1,4 @@
-"""Readings taken by the launcher, before the meter is up, so that a script shorter than that has readings too.
+"""Readings taken by the launcher before the meter is up, so that a very short script has readings, too.
 
 Counters are cumulative: one early reading is all it takes. Read with as little as can be: the
 command waits.

@@ -1,11 +1,10 @@
 """The meter of one service: its private folder, its socket, and how its process is started.
 
-Two ways lead here. ``ecolyzer-instrument`` starts the meter beside CMD before CMD runs. And a worker that finds no
-meter starts one: under plain ``opentelemetry-instrument``, or when the meter has died. Workers of one service share
-a folder, whose name they inherit as a variable, and a lock in it, so that one of them starts it and the others find
-it.
+Either ``ecolyzer-instrument`` starts the meter before CMD runs, or a worker that finds no meter starts one: under
+plain ``opentelemetry-instrument``, or after the meter has died. The workers of one service share a folder, whose
+name they inherit as a variable, and a lock in it: one of them starts the meter, the others connect to it.
 
-Imported by the launcher, which CMD waits for: nothing here imports more than it must.
+The launcher imports this module while CMD waits, so it imports as little as possible.
 """
 
 from __future__ import annotations
@@ -38,14 +37,13 @@ __all__ = [
     "agent_socket",
     "announce_folder",
     "become",
+    "detach",
     "leave_folder",
     "listen_privately",
     "pidfd",
-    "stand_alone",
 ]
 
-#: The variable that names the private folder of a service's own meter. Set by us, inherited by all of its
-#: processes.
+#: The variable with the private folder of the service's own meter, which all its processes inherit.
 FOLDER: Final = "ECOLYZER_METER_FOLDER"
 _SOCKET: Final = "meter.sock"
 #: Bytes of a Unix socket's path (unix(7): 108 with the final zero).
@@ -74,7 +72,7 @@ def _places() -> list[str]:
 
 
 def listen_privately() -> tuple[str, socket.socket, str]:
-    """A new private folder, a socket that listens in it, and the socket's path.
+    """Create a private folder and a listening socket in it. Returns the folder, the socket and the socket's path.
 
     Workers can connect before the meter is up.
 
@@ -132,11 +130,11 @@ def pidfd(pid: int) -> list[int]:
 def command_line(facts: dict[str, Any]) -> list[str]:
     """The command of a meter's process. Its last word identifies it in a list of processes."""
     facts = facts | {"path": [entry for entry in sys.path if entry]}
-    # sys.path is handed over and the working directory left out: a types.py there must not shadow a module.
+    # sys.path is passed without the working directory: a types.py there must not shadow a module.
     code = (
         "import sys; sys.path[:] = [entry for entry in sys.path if entry]; import json; "
         "facts = json.loads(sys.argv[1]); sys.path[:] = facts['path']; "
-        "from ecolyzer_otel.boot.private_meter import stand_alone; stand_alone(facts); "
+        "from ecolyzer_otel.boot.private_meter import detach; detach(facts); "
         "from ecolyzer_otel.boot.private_meter_process import main; main(facts)"
     )
     return [_python(), "-c", code, json.dumps(facts), "ecolyzer-meter"]
@@ -149,9 +147,9 @@ def _python() -> str:
     return os.path.join(sys.exec_prefix, "bin", "python3")
 
 
-def stand_alone(facts: dict[str, Any]) -> None:
+def detach(facts: dict[str, Any]) -> None:
     """In the new process: close foreign descriptors, and detach from the parent where asked to."""
-    for descriptor in (0, 1, 2):  # a daemon may have closed them; what is opened next must not take their place
+    for descriptor in (0, 1, 2):  # a daemon may have closed them; the next file opened must not get their numbers
         try:
             os.fstat(descriptor)
         except OSError:

@@ -38,7 +38,7 @@ def start(*, meter_provider: MeterProvider | None = None, config: Config | None 
         **options: single settings by name (``zone="FR"``, ``port=0``), over ``config``.
 
     Returns:
-        Where ``/metrics`` is served, what is measured by what, and what was wrong on the way (also logged).
+        Where ``/metrics`` is served, which sensors measure what, and the problems found (also logged).
 
     Raises:
         ConfigError: an option is unknown or its value cannot be used.
@@ -50,7 +50,7 @@ def start(*, meter_provider: MeterProvider | None = None, config: Config | None 
     count_training(settings.count_training)
     use_rules(settings.model_names)
     here = replace_state(own_meter)
-    here.started = True  # begun right here, not by the first request
+    here.started = True  # started here, not by the first request
     try:
         setup = running.begin(settings, meter_provider, here)
     except Exception:
@@ -62,7 +62,7 @@ def start(*, meter_provider: MeterProvider | None = None, config: Config | None 
 
 def _settings(config: Config | None, options: dict[str, Any]) -> Config:
     if config is not None:
-        # Checked by the same rules: what is already a value of the right kind reads back as itself.
+        # Checked by the same rules as texts: a value of the right type reads back as itself.
         loaded = load({name: str(value) for name, value in options.items() if value is not None}, environ={})
         given = {name: getattr(loaded.config, name) for name in options if hasattr(loaded.config, name)}
         settings = replace(config, **given)

@@ -1,6 +1,6 @@
 """The launcher as PID 1: the kernel kills everything when PID 1 ends, so it stays, as a small init.
 
-It forks CMD, forwards signals, reaps whatever is handed to it, gives the meter at most 3 s to drain, and exits
+It forks CMD, forwards signals, reaps orphaned processes, gives the meter at most 3 s to drain, and exits
 with CMD's status (128 + n when signal n ended it, as shells and container runtimes have it).
 """
 

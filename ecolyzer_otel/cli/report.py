@@ -41,9 +41,11 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     period.add_argument("--since", metavar="AGE", help="the last 12h, 30d (default) or 4w, up to now")
     period.add_argument("--from", dest="begin", metavar="DATE", help="a date, or a date and time (of UTC)")
     parser.add_argument("--to", dest="end", metavar="DATE", help="end of the period, not part of it; default now")
-    parser.add_argument("--out", default="ecolyzer-report", metavar="FOLDER", help="where to (default %(default)s)")
+    parser.add_argument(
+        "--out", default="ecolyzer-report", metavar="FOLDER", help="output folder (default %(default)s)"
+    )
     parser.add_argument("--title", metavar="TEXT", help="title of the report")
-    parser.add_argument("--organisation", default="", metavar="TEXT", help="whose report it is")
+    parser.add_argument("--organisation", default="", metavar="TEXT", help="organisation that the report is about")
     parser.add_argument("--service", metavar="NAME", help="figures of this service alone")
     parser.add_argument("--selector", default="", metavar="MATCHERS", help='label matchers of PromQL: site="paris"')
 
@@ -63,7 +65,7 @@ def _report(options: argparse.Namespace, environ: Mapping[str, str], now: float)
     missing = [name for name in _NEEDED if find_spec(name) is None]
     if missing:
         raise ConfigError("report", f"{' and '.join(missing)} not installed", "pip install 'ecolyzer-otel[report]'")
-    # Late: neither another command nor a missing library should pay for these.
+    # Late: other commands do not need these, and a library may be missing.
     from ecolyzer_otel.report.figures import tables
     from ecolyzer_otel.report.projection import project
     from ecolyzer_otel.report.provenance import provenance
@@ -118,7 +120,7 @@ def period(since: str | None, begin: str | None, end: str | None, now: float) ->
 
 def _date(key: str, text: str) -> float:
     try:
-        # fromisoformat of Python 3.10 does not know the Z.
+        # fromisoformat of Python 3.10 does not accept the Z.
         found = datetime.fromisoformat(re.sub(r"[zZ]$", "+00:00", text.strip()))
         found = found if found.tzinfo is not None else found.replace(tzinfo=timezone.utc)
         return max(0.0, found.timestamp())

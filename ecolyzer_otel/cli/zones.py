@@ -1,4 +1,4 @@
-"""``ecolyzer zones [TEXT]``: grid zones and cloud regions, with the factors that a request there is charged by."""
+"""``ecolyzer zones [TEXT]``: grid zones and cloud regions, with the factors that apply to requests there."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["add_parser", "run"]
 _WIDTH: Final = 100
 _NARROWEST_NAME: Final = 12
 _FIGURES: Final = ("g/kWh", "basis", "source", "water L/kWh")
-#: What the tables call a basis, to a word for a column; the long one is in the JSON.
+#: Short words for the bases of the tables; the JSON has the long ones.
 _BASES: Final[Mapping[str, str]] = {
     "lifecycle_production": "lifecycle",
     "derived_lifecycle_mix": "lifecycle",
@@ -42,18 +42,18 @@ The first column is what --zone and ECOLYZER_ZONE take.
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command to those of ``ecolyzer``; ``run`` executes what it has parsed."""
+    """Add ``zones`` to the commands of ``ecolyzer``."""
     parser = commands.add_parser(
         "zones",
         help="list or search grid zones and cloud regions, with their factors",
-        description="Grid zones and cloud regions by code or name, with the factors that requests are charged by.",
+        description="Grid zones and cloud regions by code or name, with the factors that apply to requests there.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument("text", nargs="*", metavar="TEXT", help="code, country, state, city or provider; none: all")
-    parser.add_argument("--json", action="store_true", help="print all that is known of each place as JSON")
-    parser.add_argument("--limit", type=_positive, metavar="N", help="print the N best at most")
+    parser.add_argument("--json", action="store_true", help="print all data of each place as JSON")
+    parser.add_argument("--limit", type=_positive, metavar="N", help="print at most the N best matches")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -81,14 +81,14 @@ def run(options: argparse.Namespace) -> int:
         _write(sys.stdout, f"{output}\n")
         sys.stdout.flush()
     except BrokenPipeError:
-        # The pager was closed. Python would complain once more when it flushes at its end.
+        # The pager was closed. Python would report that again when it flushes at exit.
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 
 def _page(text: str, places: Sequence[tuple[Match, Place]], left_off: int) -> list[str]:
-    """The lines for a person: one table of grid zones and one of cloud regions, that of the best match first."""
+    """Returns the lines of the text output: a table of grid zones and one of cloud regions, best match first."""
     lines: list[str] = []
     if places[0][0].kind == "close":
         lines += [f"Nothing is called {text!r}. Did you mean:", ""]
@@ -129,8 +129,8 @@ def _row(match: Match, place: Place, is_region: bool) -> tuple[str, ...]:
     )
     if not is_region:
         return match.code, match.name, *figures
-    pue = f"{place.pue:.2f}" if _known(place.pue_source) else ""
-    wue = f"{place.wue:.2f}" if _known(place.wue_source) else ""
+    pue = f"{place.pue:.2f}" if _is_published(place.pue_source) else ""
+    wue = f"{place.wue:.2f}" if _is_published(place.wue_source) else ""
     return match.code, match.name, place.zone, *figures, pue, wue
 
 
@@ -144,17 +144,17 @@ def _line(row: Sequence[str], widths: Sequence[int], to_the_right: Sequence[bool
 
 
 def _litres(value: float) -> str:
-    """Two digits or so: water factors are known to within a factor of two."""
+    """Returns about two digits: water factors are uncertain by a factor of two."""
     return f"{value:.0f}" if value >= 10.0 else f"{value:.1f}" if value >= 1.0 else f"{value:.2f}"
 
 
-def _known(source: str) -> bool:
-    """Whether a PUE or WUE is somebody's figure, not the machine by itself."""
+def _is_published(source: str) -> bool:
+    """Whether a PUE or WUE has a source, and is not the default for the machine alone."""
     return not source.startswith("default")
 
 
 def _facts(match: Match, place: Place) -> dict[str, Any]:
-    """All that is known of a place, with units in the names; null where nothing is."""
+    """Returns all data of a place, with units in the names; null for data that is missing."""
     return {
         "code": match.code,
         "name": match.name,
@@ -175,15 +175,15 @@ def _facts(match: Match, place: Place) -> dict[str, Any]:
         "water_zone": place.water_zone,
         "water_source": place.water_source,
         "water_year": place.water_year,
-        "pue": place.pue if _known(place.pue_source) else None,
+        "pue": place.pue if _is_published(place.pue_source) else None,
         "pue_source": place.pue_source,
-        "wue_liters_per_kwh": place.wue if _known(place.wue_source) else None,
+        "wue_liters_per_kwh": place.wue if _is_published(place.wue_source) else None,
         "wue_source": place.wue_source,
     }
 
 
 def _write(stream: Any, text: str) -> None:
-    """Write what the stream's encoding can: without accents, and with ? for what is left, where it cannot."""
+    """Write text; where the stream's encoding lacks a character, without accents and with ? for the rest."""
     encoding = getattr(stream, "encoding", None) or "utf-8"
     try:
         text.encode(encoding)
