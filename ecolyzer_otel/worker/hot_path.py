@@ -36,6 +36,12 @@ MAX_WAITING: Final = 50_000
 #: Starts the span of a container; set when the first framework is patched. None where there are no spans.
 open_span: Callable[[Call], tuple[Span, Context] | None] | None = None
 
+# Bound once: CPython (3.11, 3.12) looks up a method of an imported name without its caches.
+_enter: Final = current_call.set
+_exit: Final = current_call.reset
+_served_span: Final = server_span.get
+_pace_of: Final = paces.get
+
 
 def begin(
     spec: CallSpec, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any], plain: bool = False
@@ -52,13 +58,13 @@ def begin(
             return None  # patched, but not measuring
         call = Call(spec, model, here)
         here.open[call] = None
-        call.token = current_call.set(call)
+        call.token = _enter(call)
         if here.resting:
             here.wake()
         elif not here.started:
             here.start()
         call.context = get_current()
-        call.server = server_span.get()
+        call.server = _served_span()
         call.items = spec.items(args, kwargs)
         if spec.container:
             _open_span(call)
@@ -66,7 +72,7 @@ def begin(
             _started(call, args, kwargs)
         thread = call.thread = get_ident()
         call.encloses = spec.encloses
-        pace = paces.get(thread) if plain else None
+        pace = _pace_of(thread) if plain else None
         if pace is not None and pace.skips > 0:
             call.pace = pace
             call.cpu_start_ns = pace.cpu_ns
@@ -105,7 +111,7 @@ def _leave(call: Call) -> None:
             attached, call.details.attached = call.details.attached, None
             detach(attached)
         if token is not None:
-            current_call.reset(token)
+            _exit(token)
     except (ValueError, RuntimeError):
         # The call ends in another context than it began in (a generator, a dependency of a web framework). There
         # a closed call encloses nothing.
@@ -149,7 +155,7 @@ def finish(call: Call, error: BaseException | None, result: Any = None) -> None:
             else:  # as _leave, without calling it
                 call.token = None
                 try:  # noqa: SIM105 - contextlib.suppress costs as much as everything else here
-                    current_call.reset(token)
+                    _exit(token)
                 except (ValueError, RuntimeError):
                     pass
         here = call.state
