@@ -86,7 +86,9 @@ def main(arguments: list[str]) -> int:
         print(f"== CPython {name} ({python})", flush=True)
         own = environment(python, version)
         began = time.monotonic()
-        done = subprocess.run([own, "-m", "pytest", "-q", "-n", "4", "--dist", "loadfile", *paths, *arguments], cwd=ROOT, check=False)
+        done = subprocess.run(
+            [own, "-m", "pytest", "-q", "-n", "4", "--dist", "loadfile", *paths, *arguments], cwd=ROOT, check=False
+        )
         results[name] = done.returncode, time.monotonic() - began
     for name, (status, seconds) in results.items():
         print(f"CPython {name}: {'passed' if status == 0 else 'FAILED'} in {seconds:.0f} s")
