@@ -205,7 +205,7 @@ def test_a_file_in_the_place_of_the_socket_is_left_alone(tmp_path):
 def test_a_bad_setting_is_named_and_refused_under_strict(tmp_path):
     line = refusal("--strict", "--pue", "0.2", "--agent-socket", str(tmp_path / "a.sock"))
     assert "--pue" in line
-    assert "none' is no place" in refusal("--agent-socket", "none")
+    assert "none' is not a path" in refusal("--agent-socket", "none")
 
 
 # Life.
