@@ -1,1 +1,1 @@
-"""How processes start: activation, the launcher's meter, the agent, assembly. Only this folder knows both sides."""
+"""How processes start: activation, the launcher's meter, agent, assembly. This folder alone imports both sides."""

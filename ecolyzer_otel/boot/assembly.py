@@ -26,7 +26,7 @@ from ecolyzer_otel.version import __version__
 __all__ = ["Setup", "prepare"]
 
 
-#: Age in seconds up to which the node agent serves the same page: nobody reads its counters faster.
+#: Age in seconds up to which the node agent serves the same page: no service can read its counters faster.
 _PAGE_SECONDS: Final = 1.0
 #: Seconds during which a port in use is retried.
 _PORT_SECONDS: Final = 1.0

@@ -50,7 +50,7 @@ def _report(setup: Setup, ready: int, config: Config) -> None:
             print(f"ecolyzer: {problem}", file=sys.stderr)
         if not refused:
             print(setup.line(), file=sys.stderr, flush=True)
-    with contextlib.suppress(OSError):  # nobody may be waiting
+    with contextlib.suppress(OSError):  # the launcher may not be waiting
         os.write(ready, json.dumps({"refused": refused}).encode())
     os.close(ready)
     if refused:

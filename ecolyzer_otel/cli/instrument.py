@@ -136,8 +136,8 @@ def _environment(loaded: Loaded, texts: dict[str, str]) -> dict[str, str]:
             environment[option.variable] = option.spell(getattr(loaded.config, option.name))
     environment.setdefault("OTEL_PYTHON_DISTRO", "ecolyzer")
     environment.setdefault("OTEL_PYTHON_CONFIGURATOR", "ecolyzer")
-    known = [entry for entry in environment.get("PYTHONPATH", "").split(os.pathsep) if entry and entry != AUTO]
-    environment["PYTHONPATH"] = os.pathsep.join([AUTO, *known])
+    others = [entry for entry in environment.get("PYTHONPATH", "").split(os.pathsep) if entry and entry != AUTO]
+    environment["PYTHONPATH"] = os.pathsep.join([AUTO, *others])
     return environment
 
 

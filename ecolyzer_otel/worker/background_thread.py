@@ -86,9 +86,9 @@ class Worker:
         self._waker = Waker()
         self._stopping = self._running = False
         self._thread_id = 0
-        #: Done when the meter has settled what had finished; see :meth:`flush`.
+        #: Done when the meter has accounted for the finished requests; see :meth:`flush`.
         self._flushes = Tickets()
-        #: Done when what had finished is written to the socket; see :meth:`deliver`.
+        #: Done when the finished requests are written to the socket; see :meth:`deliver`.
         self._deliveries = Tickets()
         link.on_message(self._waker.wake)
 
@@ -115,12 +115,12 @@ class Worker:
     def deliver(self, timeout: float) -> bool:
         """Wait until every request finished so far is reported, settled or not. Returns whether it is in time.
 
-        The meter receives what is in the socket even if this process ends.
+        The meter receives the bytes in the socket even if this process ends.
         """
         return self._wait_for(self._deliveries if self._link.outlives_process else self._flushes, timeout)
 
     def _wait_for(self, tickets: Tickets, timeout: float) -> bool:
-        # The thread cannot wait for itself, and nobody can once it has ended.
+        # The thread cannot wait for itself, and nothing is done once it has ended.
         if not self._running or unpatched("_thread", "get_ident")() == self._thread_id:
             return False
         number = tickets.take()

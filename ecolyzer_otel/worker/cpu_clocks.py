@@ -54,11 +54,11 @@ def native_ids() -> dict[int, int]:
     if monkey is not None and monkey.is_module_patched("threading"):
         return {}
     found = threading.enumerate()
-    known = {one.ident: one.native_id for one in found if one.ident is not None and one.native_id is not None}
+    ids = {one.ident: one.native_id for one in found if one.ident is not None and one.native_id is not None}
     main = threading.main_thread().ident
-    if main in known and sys.platform.startswith("linux"):
-        known[main] = os.getpid()  # after a fork, Python before 3.13 still has the parent's number
-    return known
+    if main in ids and sys.platform.startswith("linux"):
+        ids[main] = os.getpid()  # after a fork, Python before 3.13 still has the parent's number
+    return ids
 
 
 class ClockReading(NamedTuple):
@@ -98,14 +98,14 @@ class ProcessClocks:
         return ClockReading(now, process_time_ns(), self._pool)
 
     def _scan(self) -> None:
-        known: dict[int, int] = {}
+        clocks: dict[int, int] = {}
         python_ns = 0
         for native in self.own.union(native_ids().values()):
             clock = thread_cpu_ns(native)
             if clock is not None:
-                known[native] = clock
+                clocks[native] = clock
                 python_ns += clock - self._threads.get(native, 0)
         process = process_time_ns()
         # A thread that ended since the last scan leaves a remainder; it is at most one period's worth.
         self._pool += max(0, process - self._process - python_ns)
-        self._process, self._threads = process, known
+        self._process, self._threads = process, clocks

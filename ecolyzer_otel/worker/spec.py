@@ -72,9 +72,9 @@ class CallSpec:
         started: ``started(call, args, kwargs)`` runs on the request path, just inside the clocks. It may set
             ``call.events`` or ``call.ensure_details()``.
         ended: ``ended(call, result)``, likewise; ``result`` is None when the call raised.
-        container: whether the span starts with the call and is made current, because what is called inside may
+        container: whether the span starts with the call and is made current, because calls inside may
             have spans of its own.
-        encloses: False where what is called inside may run in other threads in the call's context.
+        encloses: False where calls inside may run in other threads in the call's context.
 
     Functions in ``call.ensure_details().completions`` run on the background thread before a finished call is
     reported; they turn what was noted into numbers. A callback that raises loses only what it would have set.

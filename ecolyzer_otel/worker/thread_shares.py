@@ -58,19 +58,19 @@ class ThreadShares:
         result: dict[int, int] = {}
         before, self._threads = self._threads, {}
         for thread, calls in threads.items():
-            known = before.get(thread)
+            previous = before.get(thread)
             for group in _groups(calls):
-                result.update(self._divide(thread, group, known, clocks.get(thread, 0)))
+                result.update(self._divide(thread, group, previous, clocks.get(thread, 0)))
         return result
 
     def _divide(
-        self, thread: int, group: list[_Member], known: _Thread | None, clock: int
+        self, thread: int, group: list[_Member], previous: _Thread | None, clock: int
     ) -> Iterator[tuple[int, int]]:
         """Divide the thread's clock among calls that were open at the same time."""
-        if len(group) == 1 and not group[0].running and known is None:
+        if len(group) == 1 and not group[0].running and previous is None:
             call = group[0].call
             return iter([(id(call), max(0, call.cpu_ns))])
-        begin = known.reach if known is not None else 0
+        begin = previous.reach if previous is not None else 0
         ends = [call.cpu_start_ns + max(0, call.cpu_ns) for call, running in group if not running]
         reach = max([begin, *ends, *([clock] if any(running for _, running in group) else [])])
         parts = [
@@ -78,7 +78,7 @@ class ThreadShares:
             for call, running in group
         ]
         seconds = equal_seconds([part if part[0] < part[1] else None for part in parts])
-        before = known.parts if known is not None else {}
+        before = previous.parts if previous is not None else {}
         keys = [(id(call), call.start_ns) for call, _ in group]
         spent = {key: before.get(key, 0) + round(share * 1e9) for key, share in zip(keys, seconds, strict=True)}
         if any(running for _, running in group):
