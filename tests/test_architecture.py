@@ -1,4 +1,4 @@
-"""The arrows between the folders hold, and the linter that holds them can fail."""
+"""The import rules between the folders (contracts in pyproject.toml) hold, and the linter that checks them can fail."""
 
 from __future__ import annotations
 

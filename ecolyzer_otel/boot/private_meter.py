@@ -1,4 +1,6 @@
-"""The meter of one service: its private folder, its socket, and how its process is started.
+"""The meter of one service: its private folder, its socket, and how a worker starts its process.
+
+The launcher forks it by itself (``cli/instrument.py``).
 
 Either ``ecolyzer-instrument`` starts the meter before CMD runs, or a worker that finds no meter starts one: under
 plain ``opentelemetry-instrument``, or after the meter has died. The workers of one service share a folder, whose

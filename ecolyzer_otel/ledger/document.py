@@ -1,6 +1,6 @@
 """Reading and checking replay files. Every error names the key that it concerns.
 
-The format is the design's, version 1: integer nanoseconds on one monotonic clock, cumulative counters, every part
+Version 1 of the format (docs/replay.md): integer nanoseconds on one monotonic clock, cumulative counters, every part
 of ``activity`` optional, unknown keys ignored (docs/replay.md).
 """
 

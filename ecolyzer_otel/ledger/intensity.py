@@ -1,4 +1,4 @@
-"""Learned intensity (rule 4 of the design): watts per unit of activity of each kind of request, on one sensor.
+"""Learned intensity: watts per unit of activity of each kind of request, on one sensor.
 
 Model of one closed interval:  y = sum over columns of w_c a_c + e,  with a_c the activity of column c in it
 (seconds of CPU or kernels; for idle power the length of the interval) and w_c >= 0 its watts. Columns are the kinds
@@ -10,7 +10,7 @@ w is estimated by a Kalman filter (R. E. Kalman, 1960): causal, recursive, with 
 columns that take part in an interval are updated (S. F. Schmidt's consider form, 1966), so that an update costs
 columns times participants. With each participation a column drifts a little, so that old intervals lose weight;
 where errors are larger than the filter expects, they lose it faster. A new column starts at the mean intensity of
-all requests, which equals rule 3. s^2 is learned from the errors.
+all requests, which equals the split by activity alone. s^2 is learned from the errors.
 
 The estimates are only used as weights: the joules that are divided are always the measured ones.
 """

@@ -1,6 +1,6 @@
 """The ledger itself: closes intervals, keeps the accounts of requests, and settles them.
 
-Rules of the design that hold here: conservation (requests + process + host + idle + pending = measured at every
+Invariants: conservation (requests + process + host + idle + pending = measured at every
 instant), no time travel (only overlapped intervals are charged), division by activity within an interval, with
 learned intensity as its weight, idle as a separate share, and unknown is not zero.
 """

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from ecolyzer_otel.common.equal import equal_seconds
 from ecolyzer_otel.ledger.account import Account, Part, Reserve
-from ecolyzer_otel.ledger.counter import Counter
+from ecolyzer_otel.ledger.counter_wraps import Counter
 from ecolyzer_otel.ledger.idle import State
 from ecolyzer_otel.ledger.learner import Learner, Observation
 from ecolyzer_otel.ledger.live import Live

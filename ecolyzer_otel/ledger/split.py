@@ -1,4 +1,4 @@
-"""The activity in one interval, and the split of its active joules by activity alone (rule 3).
+"""The activity in one interval, and the split of its active joules by activity alone.
 
 CPU and DRAM: activity is CPU time. With ``h`` the busy seconds of the host, ``u_p`` those of process p, ``o_i`` the
 CPU seconds of request i's own thread and ``q_p`` those of p's native pool threads, shared over its requests by

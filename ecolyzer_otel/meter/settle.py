@@ -1,4 +1,4 @@
-"""Settles the requests whose intervals are closed, and answers their workers."""
+"""Decides until when intervals are complete, settles the requests of those closed, and answers their workers."""
 
 from __future__ import annotations
 

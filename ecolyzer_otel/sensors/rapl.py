@@ -2,7 +2,7 @@
 
 Layout (kernel document ``power/powercap/powercap``): zones ``intel-rapl:N``, named ``package-N`` (AMD's too) or
 ``psys``, with subzones ``intel-rapl:N:M`` named ``core``, ``uncore`` or ``dram``; ``energy_uj`` counts microjoules
-up to ``max_energy_range_uj`` and restarts from 0.
+up to ``max_energy_range_uj`` and restarts from 0 (``ledger/counter_wraps.py`` handles that).
 
 Domains overlap: a package contains its core and uncore, psys contains the packages, and ``intel-rapl-mmio``
 repeats package 0. Their sum would count joules twice, so only packages and DRAM are read.

@@ -1,4 +1,4 @@
-"""At exit, wait up to 1 s until the last requests are reported, in every kind of exit that Python can observe.
+"""At exit and at SIGTERM, wait up to 1 s until the last requests are reported.
 
 Where spans are exported, it waits until the requests are settled, because a span ends with its settlement.
 Otherwise it is enough that the meter, which outlives the process, has received them: some milliseconds.

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ecolyzer_otel.ledger import SensorSpec
-from ecolyzer_otel.ledger.counter import Counter
+from ecolyzer_otel.ledger.counter_wraps import Counter
 from ecolyzer_otel.ledger.types import Interval
 
 S = 1_000_000_000
