@@ -1,4 +1,4 @@
-"""The import rules between the folders (contracts in pyproject.toml) hold, and the linter that checks them can fail."""
+"""The import rules between the folders (contracts in pyproject.toml) hold, and the linter of them can fail."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Reading and checking replay files. Every error names the key that it concerns.
 
-Version 1 of the format (docs/replay.md): integer nanoseconds on one monotonic clock, cumulative counters, every part
-of ``activity`` optional, unknown keys ignored (docs/replay.md).
+Version 1 of the format (docs/replay.md): integer nanoseconds on one monotonic clock, cumulative counters, every
+part of ``activity`` optional, unknown keys ignored.
 """
 
 from __future__ import annotations
