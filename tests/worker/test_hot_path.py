@@ -227,5 +227,5 @@ def test_instructions_of_the_processor_where_somebody_counts_them() -> None:
     few, many = instructions(10), instructions(60)
     if few is None or many is None:
         pytest.skip("neither perf nor valgrind counts instructions here; those of bytecode hold all the same")
-    # Seen on CPython 3.11, x86-64: 20 900 a call.
-    assert (many - few) / 5_000 < 28_000
+    # Seen on x86-64: 20 100 a call on CPython 3.11, 35 600 on 3.10.
+    assert (many - few) / 5_000 < (28_000 if sys.version_info >= (3, 11) else 45_000)
