@@ -47,6 +47,17 @@ def test_the_arrows_hold(tree: Path) -> None:
             "from ecolyzer_otel.worker.call import Call",
             "integrations import",
         ),
+        (
+            "ecolyzer_otel/report/figures.py",
+            "from ecolyzer_otel.export.otlp import configured",
+            "report knows names",
+        ),
+        ("ecolyzer_otel/instrumentor.py", "from ecolyzer_otel.meter import Meter", "the public face imports"),
+        (
+            "ecolyzer_otel/boot/assembly.py",
+            "from ecolyzer_sklearn import SklearnInstrumentor",
+            "the core imports no",
+        ),
         ("ecolyzer_otel/worker/spec.py", "from ecolyzer_otel.worker.call import Call", "no circles"),
     ],
 )
