@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from math import isfinite
+from typing import Final
 
 __all__ = ["Curve"]
+
+#: Growth up to this (seconds, joules) is none: no clock or counter resolves it, and watts per unit of it overflow.
+_LEAST: Final = 1e-15
 
 
 class Curve:
@@ -51,7 +55,8 @@ class Curve:
 
     def growth(self, start_ns: int, end_ns: int) -> float:
         """Returns the growth of the quantity over ``[start_ns, end_ns]``."""
-        return max(0.0, self.at(end_ns) - self.at(start_ns))  # interpolation may round past the next sample
+        grown = self.at(end_ns) - self.at(start_ns)  # below 0 where interpolation rounds past the next sample
+        return grown if grown > _LEAST else 0.0
 
     def covers(self, start_ns: int, end_ns: int) -> bool:
         """Whether the samples reach from the begin to the end of an interval."""

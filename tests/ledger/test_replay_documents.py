@@ -486,3 +486,16 @@ def test_a_bad_document_gives_one_error_that_names_the_key(document: Any, key: s
         replay(document)
     assert str(caught.value).startswith("the file must hold a JSON object" if key == "object" else f"{key}: ")
     assert "\n" not in str(caught.value)
+
+
+def test_an_activity_that_no_clock_resolves_is_none() -> None:
+    """Watts per unit of it, squared, would be more than a float holds."""
+    samples = [[0, 1.0], [50_000_000, 2.0], [100_000_000, 3.0], [101_000_000, 4.0]]
+    request = {"id": "r0", "pid": 1, "start_ns": 50_000_000, "end_ns": 101_000_000, "cpu_ns": 0}
+    document = {
+        "version": 1,
+        "sensors": [{"id": "gpu0", "component": "cpu", "method": "measured", "samples": samples}],
+        "activity": {"host_cpu": [[0, 0.0], [101_000_000, 1.4e-237]]},
+        "requests": [request],
+    }
+    assert replay(document)["sensors"]["gpu0"]["measured_joules"] == pytest.approx(3.0)
